@@ -1,0 +1,59 @@
+"""memspec: a conformance suite for neural memories.
+
+``pytest suites --memory=mypkg:MyMemory`` tells whether a memory keeps the contract, how fast it adapts, how much it
+holds, what it forgets, what order it keeps, how it scales and what it costs.
+
+The public names below are imported on first use, so that ``import memspec`` (and the pytest plugin) stay cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "MemoryProtocol": "memspec.protocol",
+    "MemorySpec": "memspec.protocol",
+    "Confident": "memspec.protocol",
+    "Addressable": "memspec.protocol",
+    "Slotted": "memspec.protocol",
+    "Persistent": "memspec.protocol",
+    "Auxiliary": "memspec.protocol",
+    "Touching": "memspec.protocol",
+    "Forgetting": "memspec.protocol",
+    "Consolidating": "memspec.protocol",
+    "Functional": "memspec.protocol",
+    "Recurrent": "memspec.protocol",
+    "FunctionalMemory": "memspec.functional",
+    "Plug": "memspec.plug",
+    "adapt": "memspec.plug",
+    "load_plug": "memspec.plug",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+if TYPE_CHECKING:
+    from memspec.functional import FunctionalMemory as FunctionalMemory
+    from memspec.plug import Plug as Plug
+    from memspec.plug import adapt as adapt
+    from memspec.plug import load_plug as load_plug
+    from memspec.protocol import Addressable as Addressable
+    from memspec.protocol import Auxiliary as Auxiliary
+    from memspec.protocol import Confident as Confident
+    from memspec.protocol import Consolidating as Consolidating
+    from memspec.protocol import Forgetting as Forgetting
+    from memspec.protocol import Functional as Functional
+    from memspec.protocol import MemoryProtocol as MemoryProtocol
+    from memspec.protocol import MemorySpec as MemorySpec
+    from memspec.protocol import Persistent as Persistent
+    from memspec.protocol import Recurrent as Recurrent
+    from memspec.protocol import Slotted as Slotted
+    from memspec.protocol import Touching as Touching
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'memspec' has no attribute {name!r}")

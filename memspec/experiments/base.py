@@ -1,0 +1,226 @@
+"""The common shape of all experiments.
+
+``measure(plug, setting, trials, seed) -> {metric: [T] tensor, or Curve}`` does the work, vectorised over trials.
+``Experiment.run`` turns that into one tidy DataFrame, ``Runner`` keeps what was measured and adds trials on demand.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from memspec.errors import MemspecError
+from memspec.judge import FIRST_TRIALS, Metric
+from memspec.plug import Plug
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Base of the frozen settings; the defaults of a subclass are its source's numbers."""
+
+    @property
+    def label(self) -> str:
+        """A short stable name: the fields that differ from the defaults, such as ``n64-key_dim32``."""
+        parts = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value != field.default:
+                text = f"{value:g}" if isinstance(value, float) else str(value)
+                parts.append(f"{field.name}{text}")
+        return "-".join(parts) or "default"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A metric along an axis: ``values [T, K]`` at ``at [K]`` (steps, lags, ages, loads)."""
+
+    values: Tensor
+    at: Sequence[float]
+
+
+Measured = Mapping[str, "Tensor | Curve"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A named, repeatable measurement.
+
+    Attributes:
+        name: stable, such as ``capacity`` or ``forgetting.two_tasks``.
+        measure: ``measure(plug, setting, trials, seed)`` -> ``{metric: Tensor [T] | Curve}``.
+        metrics: what each returned name means.
+        done: what is done to the memory, in one sentence with ``{field}`` places for the setting's fields.
+        setting: the class of its settings.
+    """
+
+    name: str
+    measure: Callable[[Plug, Any, Sequence[int], int], Measured]
+    metrics: Mapping[str, Metric]
+    done: str
+    setting: type[Setting]
+
+    def describe(self, setting: Setting) -> str:
+        """What is done under this setting, as a sentence for failure messages."""
+        return self.done.format(**dataclasses.asdict(setting))
+
+    def run(self, plug: Plug, setting: Setting, trials: Sequence[int], seed: int = 0) -> DataFrame:
+        """Measure these trials; tidy: experiment, the setting's fields, trial, metric, at (NaN for scalars), value."""
+        return tidy(self, setting, trials, arrays(self, self.measure(plug, setting, trials, seed), len(trials)))
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How an axis becomes one number: 0 = a memory that returns zeros (or chance), 1 = an exact dictionary.
+
+    The raw value is the mean over trials of the metric, averaged over all settings measured (and points of a curve,
+    unless ``at`` names one); the score is ``(raw - floor) / (ceiling - floor)``, never clipped.
+
+    Attributes:
+        axis: what the score is called.
+        experiment, metric: what it is computed from.
+        floor, ceiling: raw values of the two anchors.
+        labels: settings to use; None = all that were measured.
+        at: a point of the curve; None = all.
+        description: one line, shown beside the score.
+    """
+
+    axis: str
+    experiment: str
+    metric: str
+    floor: float
+    ceiling: float
+    description: str
+    labels: tuple[str, ...] | None = None
+    at: tuple[float, ...] | None = None
+
+
+Arrays = dict[str, tuple[NDArray[np.float64], tuple[float, ...] | None]]
+
+
+def arrays(experiment: Experiment, measured: Measured, trials: int) -> Arrays:
+    """The measured tensors as float64 arrays, checked against the experiment's declared metrics."""
+    out: Arrays = {}
+    for name, result in measured.items():
+        if name not in experiment.metrics:
+            raise MemspecError(f"{experiment.name} measured {name!r}, which its metrics do not describe")
+        at = tuple(float(x) for x in result.at) if isinstance(result, Curve) else None
+        tensor = result.values if isinstance(result, Curve) else result
+        expected = (trials,) if at is None else (trials, len(at))
+        if tuple(tensor.shape) != expected:
+            raise MemspecError(f"{experiment.name}.{name} has shape {tuple(tensor.shape)}, expected {expected}")
+        out[name] = (tensor.detach().to(torch.float64).numpy(), at)
+    return out
+
+
+def tidy(experiment: Experiment, setting: Setting, trials: Sequence[int], measured: Arrays) -> DataFrame:
+    """One row a trial, metric and point."""
+    import pandas as pd
+
+    columns: dict[str, list[Any]] = {"trial": [], "metric": [], "at": [], "value": []}
+    for name, (values, at) in measured.items():
+        points = (float("nan"),) if at is None else at
+        columns["trial"].extend(np.repeat(np.asarray(trials), len(points)).tolist())
+        columns["metric"].extend([name] * values.size)
+        columns["at"].extend(list(points) * len(trials))
+        columns["value"].extend(values.reshape(-1).tolist())
+    fixed = {"experiment": experiment.name, "setting": setting.label, **dataclasses.asdict(setting)}
+    return pd.DataFrame({**{k: [v] * len(columns["trial"]) for k, v in fixed.items()}, **columns})
+
+
+class Runner:
+    """Keeps what was measured on one plug, and runs further trials when asked.
+
+    Trials are always run in the same chunks (0..15, 16..31, 32..63, ...), so the numbers do not depend on who asked.
+    """
+
+    def __init__(self, plug: Plug, seed: int = 0) -> None:
+        self.plug, self.seed = plug, seed
+        self.seconds = 0.0
+        self._kept: dict[tuple[str, Setting], Arrays] = {}
+        self._experiments: dict[str, Experiment] = {}
+        self._sent: dict[tuple[str, Setting], int] = {}
+
+    def values(
+        self, experiment: Experiment, setting: Setting, metric: str, trials: int, at: float | None = None
+    ) -> NDArray[np.float64]:
+        """``[trials]`` values of one metric (at one point of its axis, for a curve).
+
+        Raises:
+            KeyError: if the experiment did not measure the metric, or not at that point.
+        """
+        values, points = self._measured(experiment, setting, trials)[metric]
+        if at is None:
+            if points is not None:
+                raise KeyError(f"{experiment.name}.{metric} is a curve; say at which of {points}")
+            return values[:trials]
+        if points is None or float(at) not in points:
+            raise KeyError(f"{experiment.name}.{metric} was not measured at {at}; it was at {points}")
+        return values[:trials, points.index(float(at))]
+
+    def curve(
+        self, experiment: Experiment, setting: Setting, metric: str, trials: int = FIRST_TRIALS
+    ) -> tuple[tuple[float, ...], NDArray[np.float64]]:
+        """A curve's points ``[K]`` and values ``[trials, K]``."""
+        values, points = self._measured(experiment, setting, trials)[metric]
+        if points is None:
+            raise KeyError(f"{experiment.name}.{metric} is a single number, not a curve")
+        return points, values[:trials]
+
+    def frames(self) -> list[DataFrame]:
+        """Everything measured so far, one tidy DataFrame for each experiment and setting."""
+        return [
+            tidy(self._experiments[name], setting, range(len(next(iter(kept.values()))[0])), kept)
+            for (name, setting), kept in self._kept.items()
+        ]
+
+    def unsent(self) -> list[dict[str, Any]]:
+        """What was measured since the last call, as JSON-able blocks (see :mod:`memspec.scorecard.record`)."""
+        blocks = []
+        for (name, setting), kept in self._kept.items():
+            have = len(next(iter(kept.values()))[0])
+            start = self._sent.get((name, setting), 0)
+            if start == have:
+                continue
+            self._sent[name, setting] = have
+            blocks.append(
+                {
+                    "experiment": name,
+                    "setting": setting.label,
+                    "fields": dataclasses.asdict(setting),
+                    "first_trial": start,
+                    "metrics": {
+                        metric: {"at": at, "values": values[start:].tolist()} for metric, (values, at) in kept.items()
+                    },
+                }
+            )
+        return blocks
+
+    def _measured(self, experiment: Experiment, setting: Setting, trials: int) -> Arrays:
+        key = (experiment.name, setting)
+        self._experiments[experiment.name] = experiment
+        kept = self._kept.get(key, {})
+        have = len(next(iter(kept.values()))[0]) if kept else 0
+        while have < trials:
+            stop = FIRST_TRIALS if have == 0 else 2 * have
+            chunk = range(have, stop)
+            start = time.perf_counter()
+            new = arrays(experiment, experiment.measure(self.plug, setting, chunk, self.seed), len(chunk))
+            self.seconds += time.perf_counter() - start
+            kept = {
+                name: (np.concatenate([kept[name][0], values]) if kept else values, at)
+                for name, (values, at) in new.items()
+            }
+            self._kept[key] = kept
+            have = stop
+        return kept

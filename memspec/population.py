@@ -1,0 +1,231 @@
+"""T independent memories of one plug, driven together: in one batch where the memory is Functional, else in a loop.
+
+Experiments see only :class:`Population`; both kinds give the same numbers (tested). The time spent inside the
+memory's own methods is counted, so that the harness's overhead can be measured.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memspec.errors import CannotMeasure
+from memspec.fixtures.streams import seed_of, seeded
+from memspec.functional import FunctionalMemory, map_state, state_tensors
+from memspec.plug import CLOCK, Plug, Shape, device_of, tensors_in
+
+
+class Population:
+    """T independent memories. Tensors have a leading trial dimension ``[T, ...]`` and live on the CPU.
+
+    Attributes:
+        trials: T.
+        shape: the dimensions every memory was built with.
+    """
+
+    def __init__(self, plug: Plug, shape: Shape, trials: int) -> None:
+        self.plug, self.shape, self.trials = plug, shape, trials
+
+    def update(self, keys: Tensor, values: Tensor) -> None:
+        """One ``update`` of every memory: ``keys [T, N, Dk]``, ``values [T, N, Dv]``."""
+        raise NotImplementedError
+
+    def query(self, keys: Tensor) -> Tensor:
+        """``keys [T, Q, Dk] -> [T, Q, Dv]``."""
+        raise NotImplementedError
+
+    def call(self, method: str, *arguments: Tensor) -> Tensor:
+        """An optional capability of every memory, such as ``confidence``: arguments and answer with leading ``[T]``."""
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        """Reset every memory."""
+        raise NotImplementedError
+
+    def state_bytes(self) -> Tensor:
+        """``[T]`` bytes of the tensors each memory's state holds now."""
+        raise NotImplementedError
+
+    def store(self, keys: Tensor, values: Tensor) -> None:
+        """Show a batch as often as the spec says it must be shown."""
+        for _ in range(self.plug.spec.presentations):
+            self.update(keys, values)
+
+    def store_rows(self, keys: Tensor, values: Tensor) -> None:
+        """Show pairs one by one, in order; the whole sweep as often as the spec says."""
+        for _ in range(self.plug.spec.presentations):
+            for n in range(keys.shape[1]):
+                self.update(keys[:, n : n + 1], values[:, n : n + 1])
+
+
+class Batched(Population):
+    """One memory whose state has a leading trial dimension."""
+
+    def __init__(self, plug: Plug, shape: Shape, trials: Sequence[int], seed: int, **extra: Any) -> None:
+        super().__init__(plug, shape, len(trials))
+        self.memory = plug.build(shape, seed_of(seed, "slow weights"), **extra)
+        self.own = isinstance(self.memory, FunctionalMemory)  # manages autograd itself; others get the caller's mode
+        self.device = device_of(self.memory)
+        self.seeds = [seed_of(seed, "memory", t) for t in trials]
+        self.reset()
+
+    def reset(self) -> None:
+        start = time.perf_counter()
+        self.state = initial_states(self.memory, self.seeds)
+        CLOCK["memory"] += time.perf_counter() - start
+
+    def update(self, keys: Tensor, values: Tensor) -> None:
+        keys, values = keys.to(self.device), values.to(self.device)
+        start = time.perf_counter()
+        if self.own:
+            self.memory.state = self.state
+            self.memory.update(keys, values)
+            self.state = self.memory.state
+        elif keys.shape[1]:
+            self.state = map_state(Tensor.detach, self.memory.write(self.state, keys, values))
+        CLOCK["memory"] += time.perf_counter() - start
+
+    def query(self, keys: Tensor) -> Tensor:
+        keys = keys.to(self.device)
+        start = time.perf_counter()
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.own):
+            answers = self.memory.read(self.state, keys)
+        CLOCK["memory"] += time.perf_counter() - start
+        return checked_answer(answers.detach().cpu(), (*keys.shape[:2], self.shape.value_dim), self.plug.name)
+
+    def call(self, method: str, *arguments: Tensor) -> Tensor:
+        self.memory.state = self.state
+        return getattr(self.memory, method)(*(a.to(self.device) for a in arguments)).detach().cpu()
+
+    def state_bytes(self) -> Tensor:
+        total = sum(t.numel() * t.element_size() for t in state_tensors(self.state))
+        return torch.full((self.trials,), total / self.trials)
+
+
+class Looped(Population):
+    """T separate memories, each constructed under its own seed."""
+
+    def __init__(self, plug: Plug, shape: Shape, trials: Sequence[int], seed: int, **extra: Any) -> None:
+        super().__init__(plug, shape, len(trials))
+        seeds = [seed_of(seed, "memory", t) for t in trials]
+        if isinstance(plug._probe, FunctionalMemory):
+            # as Batched: one set of slow weights, a fresh state for each trial
+            self.memories = [plug.build(shape, seed_of(seed, "slow weights"), **extra) for _ in seeds]
+            for memory, s in zip(self.memories, seeds):
+                memory.state = initial_states(memory, [s], stack=False)
+        else:
+            self.memories = [plug.build(shape, s, **extra) for s in seeds]
+        self.device = device_of(self.memories[0])
+
+    def reset(self) -> None:
+        for memory in self.memories:
+            memory.reset()
+
+    def update(self, keys: Tensor, values: Tensor) -> None:
+        keys, values = keys.to(self.device), values.to(self.device)
+        rows = list(zip(self.memories, keys, values))
+        start = time.perf_counter()
+        for memory, k, v in rows:
+            memory.update(k, v)
+        CLOCK["memory"] += time.perf_counter() - start
+
+    def query(self, keys: Tensor) -> Tensor:
+        keys = keys.to(self.device)
+        rows = list(zip(self.memories, keys))
+        start = time.perf_counter()
+        answers = [memory.query(k) for memory, k in rows]
+        CLOCK["memory"] += time.perf_counter() - start
+        shape = (keys.shape[1], self.shape.value_dim)
+        return torch.stack([checked_answer(a, shape, self.plug.name).detach().cpu() for a in answers])
+
+    def call(self, method: str, *arguments: Tensor) -> Tensor:
+        rows = zip(*(a.to(self.device) for a in arguments)) if arguments else ((),) * self.trials
+        answers = [getattr(memory, method)(*row) for memory, row in zip(self.memories, rows)]
+        try:
+            return torch.stack([torch.as_tensor(a).detach().cpu() for a in answers])
+        except RuntimeError as error:
+            raise CannotMeasure(
+                f"{self.plug.name}.{method} answered different shapes for equal loads: {error}"
+            ) from error
+
+    def state_bytes(self) -> Tensor:
+        return torch.tensor([float(state_bytes(memory)) for memory in self.memories])
+
+
+def populate(
+    plug: Plug,
+    shape: Shape,
+    trials: Sequence[int],
+    seed: int,
+    *,
+    looped: bool = False,
+    needs: tuple[str, ...] = (),
+    **extra: Any,
+) -> Population:
+    """T = ``len(trials)`` fresh memories, the t-th depending only on ``(seed, trials[t])``.
+
+    Args:
+        needs: optional methods that will be called; a third party's Functional memory that has them only for a
+            single state is then driven in a loop.
+        looped: drive in a loop in any case.
+        extra: further constructor arguments, such as ``memory_dim``.
+    """
+    functional = "Functional" in plug.capabilities
+    own = functional and isinstance(plug._probe, FunctionalMemory)
+    if functional and not looped and (own or not needs):
+        return Batched(plug, shape, trials, seed, **extra)
+    return Looped(plug, shape, trials, seed, **extra)
+
+
+def initial_states(memory: Any, seeds: Sequence[int], stack: bool = True) -> Any:
+    """``init_state`` for every seed, stacked; drawn once and expanded where the memory draws no random numbers."""
+    with seeded(seeds[0]), torch.no_grad():
+        before = torch.get_rng_state()
+        first = memory.init_state(())
+        drew = not torch.equal(before, torch.get_rng_state())
+    if not stack:
+        return first
+    if not drew:
+        return memory.init_state((len(seeds),))
+    states = [first]
+    with torch.no_grad():
+        for seed in seeds[1:]:
+            with seeded(seed):
+                states.append(memory.init_state(()))
+    columns = zip(*(state_tensors(s) for s in states))
+    stacked = iter([torch.stack(column) for column in columns])
+    return map_state(lambda _: next(stacked), first)
+
+
+def state_bytes(memory: object) -> int:
+    """Bytes of the tensors a memory's state holds: its functional state, else every tensor or array reachable from it."""
+    if isinstance(memory, FunctionalMemory):
+        return sum(t.numel() * t.element_size() for t in state_tensors(memory.state))
+    seen: dict[Any, int] = {}
+    for tensor in tensors_in(memory):
+        storage = tensor.untyped_storage()
+        seen[storage.data_ptr(), tensor.storage_offset()] = tensor.numel() * tensor.element_size()
+    return sum(seen.values())
+
+
+def checked_answer(answer: Any, shape: tuple[int, ...], name: str) -> Tensor:
+    """The answer itself, if it is a tensor of the right shape.
+
+    Raises:
+        ValueError: naming what came instead.
+    """
+    if not isinstance(answer, Tensor) or answer.shape != shape:
+        came = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
+        raise ValueError(f"{name}: query returned {came}; it must be a tensor of shape {shape}")
+    return answer
+
+
+def timed(call: Callable[[], Any]) -> float:
+    """Seconds that one call takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

@@ -1,0 +1,213 @@
+"""The record: everything one run found out about one memory, as JSON.
+
+Raw measurements are kept, so scores can be recomputed without running again. Files are written atomically and read
+with ``json`` only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memspec.errors import RecordError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+SCHEMA = "memspec-scorecard/1"
+STATUSES = ("pass", "fail", "inconclusive", "skip")
+
+
+@dataclass
+class Record:
+    """One memory's scorecard.
+
+    Attributes:
+        memory: plug, version, spec, parameters, state_bytes, capabilities.
+        signature: what must agree for two records to be compared (memspec version, seed, settings, dtype, ...).
+        machine: where it ran.
+        checks: one dict a check: id, kind, axis, status, metric, estimate, interval, alpha, bound, trials, seconds,
+            message.
+        not_asked: checks that do not apply, with the reason: ``{id: reason}``.
+        scores: axis -> {score, raw, floor, ceiling, interval, trials, description}.
+        cost: state bytes, growth per pair, update/query seconds, FLOPs or null.
+        blocks: raw measurements, one dict an experiment, setting and run of trials; see :meth:`measurements`.
+    """
+
+    memory: dict[str, Any]
+    signature: dict[str, Any]
+    machine: dict[str, Any]
+    checks: list[dict[str, Any]] = field(default_factory=list)
+    not_asked: dict[str, str] = field(default_factory=dict)
+    scores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    cost: dict[str, Any] = field(default_factory=dict)
+    blocks: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return str(self.memory["plug"])
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Checks by status."""
+        return {status: sum(c["status"] == status for c in self.checks) for status in STATUSES}
+
+    @property
+    def verdict(self) -> str:
+        """``fail`` if any check failed, ``error`` if nothing was measured, ``partial`` if any was skipped, else ``pass``.
+
+        Inconclusive checks do not fail a card, and ``pass (n inconclusive)`` says that there are some.
+        """
+        counts = self.counts
+        if counts["fail"]:
+            return "fail"
+        if not counts["pass"] + counts["inconclusive"]:
+            return "error"
+        if counts["skip"]:
+            return "partial"
+        return f"pass ({counts['inconclusive']} inconclusive)" if counts["inconclusive"] else "pass"
+
+    def measurements(self) -> DataFrame:
+        """The tidy rows: experiment, setting, trial, metric, at (NaN for scalars), value."""
+        import numpy as np
+        import pandas as pd
+
+        frames = []
+        for block in self.blocks:
+            for metric, kept in block["metrics"].items():
+                values = np.asarray(_floats(kept["values"]), dtype=float)
+                at = [math.nan] if kept["at"] is None else kept["at"]
+                trials = block["first_trial"] + np.arange(len(values))
+                frames.append(
+                    pd.DataFrame(
+                        {
+                            "experiment": block["experiment"],
+                            "setting": block["setting"],
+                            "trial": np.repeat(trials, len(at)),
+                            "metric": metric,
+                            "at": np.tile(np.asarray(at, dtype=float), len(values)),
+                            "value": values.reshape(-1),
+                        }
+                    )
+                )
+        columns = ["experiment", "setting", "trial", "metric", "at", "value"]
+        if not frames:
+            return pd.DataFrame(columns=columns)
+        rows = pd.concat(frames, ignore_index=True)
+        return rows.drop_duplicates(columns[:5]).sort_values(columns[:5], ignore_index=True)
+
+    def to_json(self) -> dict[str, Any]:
+        return _plain(
+            {
+                "schema": SCHEMA,
+                "memory": self.memory,
+                "signature": self.signature,
+                "machine": self.machine,
+                "verdict": self.verdict,
+                "counts": self.counts,
+                "checks": sorted(self.checks, key=lambda c: c["id"]),
+                "not_asked": dict(sorted(self.not_asked.items())),
+                "scores": self.scores,
+                "cost": self.cost,
+                "measurements": sorted(self.blocks, key=lambda b: (b["experiment"], b["setting"], b["first_trial"])),
+            }
+        )
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Record:
+        """Raises :class:`RecordError` if it is not a scorecard of this schema."""
+        if data.get("schema") != SCHEMA:
+            raise RecordError(f"schema is {data.get('schema')!r}, this memspec reads {SCHEMA!r}")
+        try:
+            return cls(
+                data["memory"],
+                data["signature"],
+                data["machine"],
+                data["checks"],
+                data["not_asked"],
+                data["scores"],
+                data["cost"],
+                data["measurements"],
+            )
+        except KeyError as error:
+            raise RecordError(f"the scorecard has no {error.args[0]!r}") from error
+
+
+def save(records: Iterable[Record], path: Path) -> None:
+    """Write one record, or several as ``{"schema", "cards": [...]}``; atomically."""
+    cards = [record.to_json() for record in records]
+    data = cards[0] if len(cards) == 1 else {"schema": SCHEMA, "cards": cards}
+    write_atomically(path, json.dumps(data, indent=1, allow_nan=False))
+
+
+def load(path: Path) -> list[Record]:
+    """The records in a file.
+
+    Raises:
+        RecordError: if it is missing, not JSON, or of another schema; says which.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RecordError(f"{path}: there is no such file; a run with --scorecard={path} writes one") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RecordError(f"{path}: not a readable JSON file ({error})") from error
+    if not isinstance(data, dict):
+        raise RecordError(f"{path}: holds a {type(data).__name__}, not a scorecard")
+    try:
+        return [Record.from_json(card) for card in data.get("cards", [data])]
+    except RecordError as error:
+        raise RecordError(f"{path}: {error}") from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file in one step: a reader, or a crash, sees the old file or the new one, never half of it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def machine() -> dict[str, Any]:
+    """Where this runs: processor, cores, operating system, Python."""
+    import torch
+
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """JSON-able: tuples become lists, infinities and NaN the strings ``inf``, ``-inf`` and ``nan``."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _floats(value: Any) -> Any:
+    return [_floats(v) for v in value] if isinstance(value, list) else float(value)

@@ -1,0 +1,1 @@
+"""The reference memories, one module a family."""

@@ -1,0 +1,85 @@
+"""The delta rule: matrix memories that correct what they would have answered."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from memspec.reference.memories.matrix import MatrixState, unit_rows
+from torch import Tensor
+
+from memspec.functional import FunctionalMemory
+from memspec.protocol import MemorySpec
+
+
+class DeltaMemory(FunctionalMemory):
+    """``S <- S + beta k^T (v - k S)`` with unit keys, row after row (Widrow and Hoff 1960; Schlag et al. 2021).
+
+    With beta = 1 the last pair written is always exact and a rewritten key has its new value; repeated sweeps
+    converge to the least-squares solution (Kaczmarz).
+
+    Args:
+        beta: step, in (0, 2) for stability.
+        form: ``chunked`` solves a triangular system for each chunk (Yang et al. 2024, the WY form), ``rows`` goes
+            row by row; both give the same state.
+        chunk: rows in a chunk.
+        key_norm: ``unit`` scales keys to length 1; ``none`` leaves them (stable only while beta |k|^2 < 2).
+
+    Source: Schlag, Irie, Schmidhuber 2021, "Linear Transformers Are Secretly Fast Weight Programmers", eq. 24-25.
+    """
+
+    spec = MemorySpec(
+        family="delta",
+        write="sequential",
+        overwrite="replace",
+        empty_read="zeros",
+        constant_state=True,
+        deterministic=True,
+        differentiable=frozenset({"query", "keys", "values"}),
+        nonfinite="reject",
+        inference_mode=True,
+    )
+
+    def __init__(
+        self,
+        key_dim: int,
+        value_dim: int,
+        beta: float = 1.0,
+        form: Literal["chunked", "rows"] = "chunked",
+        chunk: int = 64,
+        key_norm: Literal["unit", "none"] = "unit",
+    ) -> None:
+        super().__init__(key_dim, value_dim)
+        if not 0 < beta < 2:
+            raise ValueError(f"beta is {beta}; the rule is stable only for 0 < beta < 2")
+        if form not in ("chunked", "rows"):
+            raise ValueError(f"form is {form!r}; it is 'chunked' or 'rows'")
+        if chunk < 1:
+            raise ValueError(f"chunk is {chunk}; it must be at least 1")
+        self.beta, self.form, self.chunk, self.key_norm = beta, form, chunk, key_norm
+
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> MatrixState:
+        return MatrixState(torch.zeros(*batch_shape, self.key_dim, self.value_dim, **self.like))
+
+    def write(self, state: MatrixState, keys: Tensor, values: Tensor) -> MatrixState:
+        keys = self._normed(keys)
+        matrix = state.matrix
+        size = self.chunk if self.form == "chunked" else 1
+        for k, v in zip(keys.split(size, -2), values.split(size, -2)):
+            matrix = matrix + k.mT @ self._corrections(matrix, k, v)
+        return MatrixState(matrix)
+
+    def _corrections(self, matrix: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """What each row of a chunk adds along its key: solves (I + beta tril(K K^T, -1)) U = beta (V - K S)."""
+        errors = self.beta * (values - keys @ matrix)
+        n = keys.shape[-2]
+        if n == 1:
+            return errors
+        mixing = (self.beta * keys @ keys.mT).tril(-1) + torch.eye(n, dtype=keys.dtype, device=keys.device)
+        return torch.linalg.solve_triangular(mixing, errors, upper=False, unitriangular=True)
+
+    def read(self, state: MatrixState, keys: Tensor) -> Tensor:
+        return self._normed(keys) @ state.matrix
+
+    def _normed(self, keys: Tensor) -> Tensor:
+        return unit_rows(keys) if self.key_norm == "unit" else keys

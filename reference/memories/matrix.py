@@ -1,0 +1,88 @@
+"""Matrix memories that only add: the correlation matrix and its options."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from memspec.functional import FunctionalMemory
+from memspec.protocol import MemorySpec
+
+
+class MatrixState(NamedTuple):
+    """``matrix [..., Dk, Dv]``."""
+
+    matrix: Tensor
+
+
+class MatrixAssociativeMemory(FunctionalMemory):
+    """Sum of outer products, ``S += k^T v``, read ``q S`` (Hebb; Kohonen 1972; Anderson 1972).
+
+    Additive, free of order, linear in the values: an update with ``-v`` deletes. With orthonormal keys recall is
+    exact; with random unit keys the relative error is (N-1)/Dk.
+
+    Args:
+        key_norm: ``unit`` scales keys to length 1 when writing and reading, ``none`` leaves them (then the answer
+            to a stored key has gain |k|^2).
+        decay: factor on the old matrix before each row is added, in (0, 1]; 1 forgets nothing.
+
+    Source: MatrixAssociativeMemory in erlebach/memory_experiments; fast weights with decay as in Ba et al. 2016,
+    "Using Fast Weights to Attend to the Recent Past", eq. 1.
+    """
+
+    spec = MemorySpec(
+        family="hebbian",
+        write="set",
+        overwrite="add",
+        empty_read="zeros",
+        constant_state=True,
+        deterministic=True,
+        differentiable=frozenset({"query", "keys", "values"}),
+        nonfinite="reject",
+        inference_mode=True,
+    )
+
+    def __init__(
+        self, key_dim: int, value_dim: int, key_norm: Literal["none", "unit"] = "none", decay: float = 1.0
+    ) -> None:
+        super().__init__(key_dim, value_dim)
+        if key_norm not in ("none", "unit"):
+            raise ValueError(f"key_norm is {key_norm!r}; it is 'none' or 'unit'")
+        if not 0 < decay <= 1:
+            raise ValueError(f"decay is {decay}; it must be above 0 and at most 1")
+        self.key_norm, self.decay = key_norm, decay
+        if decay < 1:
+            self.spec = dataclasses.replace(self.spec, write="sequential", family="generic")
+
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> MatrixState:
+        return MatrixState(torch.zeros(*batch_shape, self.key_dim, self.value_dim, **self.like))
+
+    def write(self, state: MatrixState, keys: Tensor, values: Tensor) -> MatrixState:
+        keys = self._normed(keys)
+        if self.decay == 1.0:
+            return MatrixState(state.matrix + keys.mT @ values)
+        n = keys.shape[-2]
+        ages = torch.arange(n - 1, -1, -1, device=keys.device, dtype=keys.dtype)
+        weights = self.decay**ages
+        return MatrixState(self.decay**n * state.matrix + (keys * weights[:, None]).mT @ values)
+
+    def read(self, state: MatrixState, keys: Tensor) -> Tensor:
+        return self._normed(keys) @ state.matrix
+
+    def _normed(self, keys: Tensor) -> Tensor:
+        return unit_rows(keys) if self.key_norm == "unit" else keys
+
+
+def unit_rows(rows: Tensor, eps: float = 1e-12) -> Tensor:
+    """Rows scaled to length 1, smooth at zero rows: ``x / sqrt(|x|^2 + eps^2)``-like, with the scale taken out first.
+
+    Scaling by the largest entry first keeps tiny and huge rows exact; zero rows stay zero with a zero gradient.
+    """
+    scale = rows.detach().abs().amax(-1, keepdim=True)
+    safe = torch.where(scale > eps, scale, torch.ones_like(scale))
+    scaled = torch.where(scale > eps, rows / safe, torch.zeros_like(rows))
+    norm = torch.where(scale > eps, scaled, torch.ones_like(scaled)).square().sum(-1, keepdim=True).sqrt()
+    return scaled / norm
