@@ -1,7 +1,35 @@
-"""memspec.reference: reference implementations of neural memories, every one behind the protocol."""
+"""memspec.reference: reference implementations of neural memories, every one behind the protocol.
 
-from memspec.reference.memories.anchors import ExactMemory, NullMemory
-from memspec.reference.memories.delta import DeltaMemory
-from memspec.reference.memories.matrix import MatrixAssociativeMemory
+Names are loaded when they are first asked for, so that one memory does not pay for the import of all.
+"""
 
-__all__ = ["DeltaMemory", "ExactMemory", "MatrixAssociativeMemory", "NullMemory"]
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "CachedMemory": "cached",
+    "DeltaMemory": "delta",
+    "EpisodicMemory": "episodic",
+    "ExactMemory": "anchors",
+    "MatrixAssociativeMemory": "matrix",
+    "NullMemory": "anchors",
+    "ProjectingEpisodicMemory": "episodic",
+    "SoftmaxMemory": "softmax",
+}
+"""Every reference memory, and the module of ``memspec.reference.memories`` that holds it."""
+
+__all__ = [*_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    memory = getattr(importlib.import_module(f"{__name__}.memories.{_HOME[name]}"), name)
+    globals()[name] = memory
+    return memory
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

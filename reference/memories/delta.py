@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Literal
 
 import torch
-from memspec.reference.memories.matrix import MatrixState, unit_rows
+from memspec.reference.memories.addressing import unit_rows
+from memspec.reference.memories.matrix import MatrixState
 from torch import Tensor
 
 from memspec.functional import FunctionalMemory
@@ -16,16 +18,23 @@ class DeltaMemory(FunctionalMemory):
     """``S <- S + beta k^T (v - k S)`` with unit keys, row after row (Widrow and Hoff 1960; Schlag et al. 2021).
 
     With beta = 1 the last pair written is always exact and a rewritten key has its new value; repeated sweeps
-    converge to the least-squares solution (Kaczmarz).
+    over independent keys converge to the least-squares solution (Kaczmarz 1937).
 
     Args:
-        beta: step, in (0, 2) for stability.
+        beta: step, in (0, 2) for stability; below 1 a rewrite only moves towards the new value, above 1 it overshoots.
         form: ``chunked`` solves a triangular system for each chunk (Yang et al. 2024, the WY form), ``rows`` goes
             row by row; both give the same state.
-        chunk: rows in a chunk.
-        key_norm: ``unit`` scales keys to length 1; ``none`` leaves them (stable only while beta |k|^2 < 2).
+        chunk: rows in a chunk; more cost less overhead and more arithmetic. Not used by ``rows``.
+        key_norm: ``unit`` scales keys to length 1; ``none`` leaves them, which is stable only while
+            ``beta |k|^2 < 2`` for every key, and then nothing is claimed about overwriting.
 
-    Source: Schlag, Irie, Schmidhuber 2021, "Linear Transformers Are Secretly Fast Weight Programmers", eq. 24-25.
+    Half-precision memories (bfloat16, float16) compute each write in float32 and round the state once at its end.
+
+    Raises:
+        ValueError: for an option outside its range.
+
+    Source: Schlag, Irie, Schmidhuber 2021, "Linear Transformers Are Secretly Fast Weight Programmers", section 4.2;
+    chunks as in Yang et al. 2024, "Parallelizing Linear Transformers with the Delta Rule over Sequence Length".
     """
 
     spec = MemorySpec(
@@ -56,26 +65,31 @@ class DeltaMemory(FunctionalMemory):
             raise ValueError(f"form is {form!r}; it is 'chunked' or 'rows'")
         if chunk < 1:
             raise ValueError(f"chunk is {chunk}; it must be at least 1")
+        if key_norm not in ("unit", "none"):
+            raise ValueError(f"key_norm is {key_norm!r}; it is 'unit' or 'none'")
         self.beta, self.form, self.chunk, self.key_norm = beta, form, chunk, key_norm
+        if beta != 1 or key_norm != "unit":
+            # Recall of the delta family and exact overwriting are derived for beta |k|^2 = 1.
+            self.spec = dataclasses.replace(self.spec, family="generic", overwrite="none")
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> MatrixState:
         return MatrixState(torch.zeros(*batch_shape, self.key_dim, self.value_dim, **self.like))
 
     def write(self, state: MatrixState, keys: Tensor, values: Tensor) -> MatrixState:
-        keys = self._normed(keys)
-        matrix = state.matrix
+        # Triangular solves exist from float32 on.
+        dtype = torch.promote_types(state.matrix.dtype, torch.float32)
+        matrix, keys, values = state.matrix.to(dtype), self._normed(keys.to(dtype)), values.to(dtype)
         size = self.chunk if self.form == "chunked" else 1
         for k, v in zip(keys.split(size, -2), values.split(size, -2)):
             matrix = matrix + k.mT @ self._corrections(matrix, k, v)
-        return MatrixState(matrix)
+        return MatrixState(matrix.to(state.matrix.dtype))
 
     def _corrections(self, matrix: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """What each row of a chunk adds along its key: solves (I + beta tril(K K^T, -1)) U = beta (V - K S)."""
         errors = self.beta * (values - keys @ matrix)
-        n = keys.shape[-2]
-        if n == 1:
+        if keys.shape[-2] == 1:
             return errors
-        mixing = (self.beta * keys @ keys.mT).tril(-1) + torch.eye(n, dtype=keys.dtype, device=keys.device)
+        mixing = (self.beta * keys @ keys.mT).tril(-1)  # the solver takes the diagonal to be ones
         return torch.linalg.solve_triangular(mixing, errors, upper=False, unitriangular=True)
 
     def read(self, state: MatrixState, keys: Tensor) -> Tensor:

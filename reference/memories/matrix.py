@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal, NamedTuple
 
 import torch
+from memspec.reference.memories.addressing import unit_rows
 from torch import Tensor
 
 from memspec.functional import FunctionalMemory
@@ -22,7 +23,7 @@ class MatrixAssociativeMemory(FunctionalMemory):
     """Sum of outer products, ``S += k^T v``, read ``q S`` (Hebb; Kohonen 1972; Anderson 1972).
 
     Additive, free of order, linear in the values: an update with ``-v`` deletes. With orthonormal keys recall is
-    exact; with random unit keys the relative error is (N-1)/Dk.
+    exact; with random unit keys the expected relative error is (N-1)/Dk.
 
     Args:
         key_norm: ``unit`` scales keys to length 1 when writing and reading, ``none`` leaves them (then the answer
@@ -55,7 +56,8 @@ class MatrixAssociativeMemory(FunctionalMemory):
             raise ValueError(f"decay is {decay}; it must be above 0 and at most 1")
         self.key_norm, self.decay = key_norm, decay
         if decay < 1:
-            self.spec = dataclasses.replace(self.spec, write="sequential", family="generic")
+            # An old value fades with every row written, so the sum that "add" promises is not what is read.
+            self.spec = dataclasses.replace(self.spec, family="generic", write="sequential", overwrite="none")
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> MatrixState:
         return MatrixState(torch.zeros(*batch_shape, self.key_dim, self.value_dim, **self.like))
@@ -65,24 +67,12 @@ class MatrixAssociativeMemory(FunctionalMemory):
         if self.decay == 1.0:
             return MatrixState(state.matrix + keys.mT @ values)
         n = keys.shape[-2]
-        ages = torch.arange(n - 1, -1, -1, device=keys.device, dtype=keys.dtype)
-        weights = self.decay**ages
-        return MatrixState(self.decay**n * state.matrix + (keys * weights[:, None]).mT @ values)
+        ages = torch.arange(n - 1, -1, -1, device=keys.device)
+        weights = (self.decay**ages)[:, None].to(keys.dtype)
+        return MatrixState(self.decay**n * state.matrix + (keys * weights).mT @ values)
 
     def read(self, state: MatrixState, keys: Tensor) -> Tensor:
         return self._normed(keys) @ state.matrix
 
     def _normed(self, keys: Tensor) -> Tensor:
         return unit_rows(keys) if self.key_norm == "unit" else keys
-
-
-def unit_rows(rows: Tensor, eps: float = 1e-12) -> Tensor:
-    """Rows scaled to length 1, smooth at zero rows: ``x / sqrt(|x|^2 + eps^2)``-like, with the scale taken out first.
-
-    Scaling by the largest entry first keeps tiny and huge rows exact; zero rows stay zero with a zero gradient.
-    """
-    scale = rows.detach().abs().amax(-1, keepdim=True)
-    safe = torch.where(scale > eps, scale, torch.ones_like(scale))
-    scaled = torch.where(scale > eps, rows / safe, torch.zeros_like(rows))
-    norm = torch.where(scale > eps, scaled, torch.ones_like(scaled)).square().sum(-1, keepdim=True).sqrt()
-    return scaled / norm
