@@ -182,6 +182,18 @@ class Plug:
             if name not in self.capabilities:
                 raise NotAsked(f"{self.name} is not {name}")
 
+    def needs_free_values(self) -> None:
+        """Raise :class:`~memspec.errors.NotAsked` where nobody can choose what is recalled.
+
+        That is so for memories that recall the key itself, and for those that mean nothing before outer training.
+        """
+        from memspec.errors import NotAsked
+
+        if self.spec.association == "auto":
+            raise NotAsked(f"{self.name} recalls the key itself, so no other value can be stored under it")
+        if self.spec.fidelity == "trained":
+            raise NotAsked(f"{self.name} recalls only after outer training")
+
     @cached_property
     def parameter_count(self) -> int:
         """Elements of slow weights (``nn.Module`` parameters); 0 for a plain object."""

@@ -1,0 +1,65 @@
+"""Facts: short statements hidden in real prose, recalled from their first two words, beside two controls."""
+
+from __future__ import annotations
+
+import pytest
+
+from memspec.errors import NotAsked
+from memspec.experiments.base import Runner
+from memspec.experiments.facts import FACTS, Hidden, built_for
+from memspec.judge import Bound
+from memspec.plug import Plug
+from memspec.session import Judge
+
+SETTINGS = [Hidden(prose=72), Hidden(prose=232)]
+CHANCE = Bound(at_most=0.6, source="chance 1/2, exact for every memory that has not seen the facts, and 0.1")
+
+over_prose = pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: s.label)
+
+
+@pytest.mark.measurement
+@over_prose
+def test_recall(judge: Judge, setting: Hidden) -> None:
+    """Having seen the facts is no worse than having seen them with their endings permuted."""
+    judge(
+        FACTS,
+        setting,
+        "gain",
+        Bound(at_least=-0.1, source="universal floor: the shuffled control, less 0.1"),
+        cause="values are stored with the wrong sign, or answers are not finite",
+    )
+
+
+@pytest.mark.claim
+@over_prose
+def test_exact(plug: Plug, runner: Runner, setting: Hidden) -> None:
+    """A memory that claims to be exact ranks every fact first."""
+    if not plug.spec.exact:
+        raise NotAsked(f"{plug.name} does not claim to be exact")
+    if (room := built_for(plug, setting).capacity) < setting.shown:
+        raise NotAsked(f"{plug.name} claims to be exact only up to {room} pairs")
+    accuracy = runner.values(FACTS, setting, "accuracy", 16)
+    assert accuracy.min() == 1.0, (
+        f"{plug.name} claims exact=True, but in trial {accuracy.argmin()} only {accuracy.min():.1%} of the facts are "
+        f"ranked first, {setting.shown} statements in {setting.paragraph} at a time: some rows were not kept"
+    )
+
+
+@pytest.mark.measurement
+def test_memory_off(judge: Judge) -> None:
+    """After a reset the facts are gone: what is left ranks them by chance."""
+    judge(
+        FACTS, SETTINGS[0], "two_choice_off", CHANCE, cause="reset leaves something behind, or instances share a store"
+    )
+
+
+@pytest.mark.measurement
+def test_shuffled(judge: Judge) -> None:
+    """A memory that was shown permuted endings ranks the true ones by chance."""
+    judge(
+        FACTS,
+        SETTINGS[0],
+        "two_choice_shuffled",
+        CHANCE,
+        cause="answers come from what another instance was shown: a cache on the class or the module",
+    )
