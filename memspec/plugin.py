@@ -6,8 +6,9 @@ is under test.
 
 from __future__ import annotations
 
+import fnmatch
 import json
-import os
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
 
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
 CHECK: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
+COLLECTED: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
+OUTCOME: pytest.StashKey[Any] = pytest.StashKey()
+BASELINE: pytest.StashKey[Any] = pytest.StashKey()
 KINDS = ("law", "claim", "measurement")
+
+pytest.register_assert_rewrite("memspec.suites")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,6 +41,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=[],
         metavar="PLUG",
         help="memory under test: module:attribute or file.py:attribute, with literal arguments behind it if needed, such as 'mypkg:MyMemory(lr=0.5)'; may be repeated",
+    )
+    add(
+        "--checks",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="run only checks whose id matches, such as 'capacity/*' or 'laws/query-*'; may be repeated",
     )
     add("--scorecard", type=Path, metavar="PATH.json", help="write the record here")
     add("--html", action="store_true", help="write a self-contained page with plots beside the record")
@@ -78,16 +91,43 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{kind}: this check states a {kind} (memspec)")
     config.addinivalue_line("markers", "slow: trains something or takes minutes; run with --full (memspec)")
     config.addinivalue_line("markers", "gpu: needs CUDA (memspec)")
-    names = config.getoption("--memory")
-    if not names:
-        for option in ("--scorecard", "--baseline", "--bounds"):
-            if config.getoption(option):
-                raise pytest.UsageError(f"{option} needs a memory: add --memory=module:attribute")
+    config.stash[COLLECTED] = []
+    config.pluginmanager.register(Collector(config.stash[COLLECTED]), "memspec-collector")
+    check_usage(config)
+    if not memories(config):
         return
     try:
-        session_of(config).load(names)
+        session_of(config).load(memories(config))
+        if config.getoption("--baseline"):
+            from memspec.scorecard.finish import read_baseline
+
+            config.stash[BASELINE] = read_baseline(session_of(config), config.getoption("--baseline"))
     except MemspecError as error:
         raise pytest.UsageError(str(error)) from None
+
+
+def memories(config: pytest.Config) -> list[str]:
+    """The plugs named on the command line, each once."""
+    return list(dict.fromkeys(config.getoption("--memory")))
+
+
+def check_usage(config: pytest.Config) -> None:
+    """Refuse options that cannot be meant, before anything runs.
+
+    Raises:
+        pytest.UsageError: naming the option and what it takes.
+    """
+    get = config.getoption
+    if not 0 < get("--alpha") < 1:
+        raise pytest.UsageError(f"--alpha is {get('--alpha')}; it must be between 0 and 1")
+    if get("--max-trials") < 1:
+        raise pytest.UsageError(f"--max-trials is {get('--max-trials')}; it must be at least 1")
+    if get("--tolerance") < 0:
+        raise pytest.UsageError(f"--tolerance is {get('--tolerance')}; it must be at least 0")
+    if (get("--html") or get("--md")) and not get("--scorecard"):
+        raise pytest.UsageError("--html and --md are written beside the record: add --scorecard=PATH.json")
+    if get("--scorecard") and get("--scorecard").suffix in (".html", ".md"):
+        raise pytest.UsageError(f"--scorecard={get('--scorecard')}: the record is JSON; name it something.json")
 
 
 def session_of(config: pytest.Config) -> Session:
@@ -96,20 +136,13 @@ def session_of(config: pytest.Config) -> Session:
         from memspec.session import Options, Session
 
         get = config.getoption
-        alpha, trials = get("--alpha"), get("--max-trials")
-        if not 0 < alpha < 1:
-            raise pytest.UsageError(f"--alpha is {alpha}; it must be between 0 and 1")
-        if trials < 1:
-            raise pytest.UsageError(f"--max-trials is {trials}; it must be at least 1")
-        if (get("--html") or get("--md")) and not get("--scorecard"):
-            raise pytest.UsageError("--html and --md are written beside the record: add --scorecard=PATH.json")
         try:
             config.stash[SESSION] = Session(
                 Options(
-                    alpha=alpha,
-                    max_trials=trials,
+                    alpha=get("--alpha"),
+                    max_trials=get("--max-trials"),
                     seed=get("--suite-seed"),
-                    strict=bool(config.getini("strict")) if "--strict" in config.invocation_params.args else False,
+                    strict=bool(get("--strict")),  # pytest's own option; the ini setting of that name is not meant
                     full=get("--full"),
                     bounds=get("--bounds"),
                     data_root=get("--data-root"),
@@ -133,7 +166,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "_memspec_plug_name" in metafunc.fixturenames:
-        names = metafunc.config.getoption("--memory")
+        names = memories(metafunc.config)
         if not names:
             from memspec.cli import reference_names
 
@@ -145,11 +178,33 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("_memspec_plug_name", names, ids=names, scope="session")
 
 
+def is_check(item: pytest.Item) -> bool:
+    """Whether an item checks a memory (takes ``plug``, directly or through another fixture)."""
+    return "plug" in getattr(item, "fixturenames", ())
+
+
+def has_marker(item: pytest.Item, name: str) -> bool:
+    """Whether a check carries a marker: its own, or that of the module it is defined in (not the one it is imported into)."""
+    if any(mark.name == name for mark in item.own_markers):
+        return True
+    home = sys.modules.get(item.function.__module__)  # type: ignore[attr-defined]
+    marks = getattr(home, "pytestmark", [])
+    return any(mark.name == name for mark in (marks if isinstance(marks, list) else [marks]))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wanted = config.getoption("--checks")
+    if wanted:
+        kept = [
+            i for i in items if is_check(i) and any(fnmatch.fnmatchcase(new_check(i)["id"], glob) for glob in wanted)
+        ]
+        chosen = set(map(id, kept))
+        config.hook.pytest_deselected(items=[i for i in items if id(i) not in chosen])
+        items[:] = kept
     if config.getoption("--full"):
         return
     for item in items:
-        if item.get_closest_marker("slow") and "_memspec_plug_name" in getattr(item, "fixturenames", ()):
+        if is_check(item) and has_marker(item, "slow"):
             item.add_marker(pytest.mark.skip(reason="not asked: takes minutes; run with --full"))
 
 
@@ -190,8 +245,9 @@ def suite_options(pytestconfig: pytest.Config) -> Any:
 # ---- running --------------------------------------------------------------------------------------------------
 
 
+@pytest.hookimpl(tryfirst=True)  # before skip marks act, so that such a skip is recorded as well
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if "plug" in getattr(item, "fixturenames", ()):
+    if is_check(item):
         item.stash[CHECK] = new_check(item)
 
 
@@ -210,20 +266,26 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     report = yield
     check = item.stash.get(CHECK, None)
-    if check is None or not (call.when == "call" or (call.when == "setup" and not report.passed)):
+    if check is None or not (call.when == "call" or not report.passed):
         return report
     session = session_of(item.config)
     arguments = getattr(item, "funcargs", {})
-    name = arguments["plug"].name if "plug" in arguments else str(item.config.getoption("--memory"))
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    name = arguments["plug"].name if "plug" in arguments else parameters.get("_memspec_plug_name", "unknown memory")
     check = dict(check, seconds=report.duration)
     if report.skipped:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         check |= {"status": "skip", "message": reason.removeprefix("Skipped: ")}
     elif report.failed:
-        check |= {"status": "fail", "message": check["message"] or report.longreprtext}
+        judged = check["message"] and check["message"] in report.longreprtext
+        if not judged:  # an assertion, or a crash: an inconclusive verdict that fails under --strict stays one
+            check |= {"status": "fail", "message": report.longreprtext}
     elif check["status"] is None:
         check["status"] = "pass"
-    sent = {"memory": name, "check": check, "blocks": session.unsent(name)}
+    sent = {"memory": name, "check": check, "blocks": session.unsent(name), "about": None}
+    if name in session.plugs and name not in session.told:
+        session.told.add(name)
+        sent["about"] = session.about(name)
     report.user_properties.append(("memspec", json.dumps(sent, default=float)))
     return report
 
@@ -234,13 +296,13 @@ def new_check(item: pytest.Item) -> dict[str, Any]:
     module = function.__module__.rpartition(".")[2]
     axis = module.removeprefix("test_")
     name = function.__name__.removeprefix("test_").replace("_", "-")
-    parameters = item.name[len(function.__name__) :].strip("[]") if "[" in item.name else ""
-    plugs = item.config.getoption("--memory")
-    kept = parameters
-    for plug in plugs:
-        kept = kept.removeprefix(plug).removesuffix(plug)
-    kept = kept.strip("-")
-    kinds = [kind for kind in KINDS if item.get_closest_marker(kind)]
+    callspec = getattr(item, "callspec", None)
+    kept = item.name[item.name.index("[") + 1 : -1] if callspec is not None and "[" in item.name else ""
+    plug = getattr(callspec, "params", {}).get("_memspec_plug_name", "")
+    if plug:
+        shown = plug.encode("unicode_escape").decode("ascii")  # as pytest writes it in ids
+        kept = kept.removeprefix(shown).removesuffix(shown).strip("-")
+    kinds = [kind for kind in KINDS if has_marker(item, kind)]
     return {
         "id": "/".join(part for part in (axis, name, kept) if part),
         "kind": kinds[0] if kinds else "measurement",
@@ -260,39 +322,47 @@ def new_check(item: pytest.Item) -> dict[str, Any]:
 # ---- the end --------------------------------------------------------------------------------------------------
 
 
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    for key, text in report.user_properties:
-        if key == "memspec" and (report.when == "call" or report.failed or report.skipped):
-            COLLECTED.append(json.loads(str(text)))
+class Collector:
+    """Gathers what the tests of this process, or of its xdist workers, report."""
 
+    def __init__(self, collected: list[dict[str, Any]]) -> None:
+        self.collected = collected
 
-COLLECTED: list[dict[str, Any]] = []
-"""What the tests of this process (or its xdist workers) reported; emptied at the start of each session."""
-
-
-def pytest_sessionstart(session: pytest.Session) -> None:
-    COLLECTED.clear()
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        sent = [text for key, text in report.user_properties if key == "memspec"]
+        if sent and (report.when == "call" or not report.passed):
+            self.collected.append(json.loads(str(sent[-1])))
+        elif report.failed and report.when not in ("setup", "call", "teardown"):  # a worker died in this test
+            self.collected.append({"memory": None, "nodeid": report.nodeid, "message": report.longreprtext})
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     config = session.config
-    if os.environ.get("PYTEST_XDIST_WORKER") or hasattr(config, "workerinput") or not COLLECTED:
+    ran_nothing = exitstatus in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR)
+    if hasattr(config, "workerinput") or config.getoption("collectonly") or ran_nothing:
+        return
+    if not config.stash[COLLECTED] and not memories(config):
         return
     from memspec.scorecard.finish import finish
 
-    outcome = finish(session_of(config), COLLECTED, config.getoption)
+    outcome = finish(
+        session_of(config),
+        config.stash[COLLECTED],
+        memories(config),
+        config.getoption,
+        baseline=config.stash.get(BASELINE, None),
+        interrupted=exitstatus == pytest.ExitCode.INTERRUPTED,
+    )
     config.stash[OUTCOME] = outcome
     if outcome.exit_status and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         session.exitstatus = outcome.exit_status
 
 
-OUTCOME: pytest.StashKey[Any] = pytest.StashKey()
-
-
+@pytest.hookimpl(tryfirst=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     outcome = config.stash.get(OUTCOME, None)
     if outcome is not None:
         terminalreporter.section("memspec")
-        for line in outcome.lines:
-            terminalreporter.write_line(line)
+        for line, style in outcome.lines:
+            terminalreporter.write_line(line, **dict.fromkeys(style.split(), True))

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import fnmatch
 import shlex
+import sys
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from memspec.errors import BoundsError
 from memspec.experiments.base import Experiment, Runner, Setting
 from memspec.judge import Bound, Metric, Verdict, first_bound
 from memspec.judge import judge as judge_metric
-from memspec.plug import Plug, as_plug, load_plug
+from memspec.plug import Plug, as_plug, device_of, load_plug
+from memspec.population import state_bytes
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Session:
         self.options = options
         self._plugs: dict[str, Plug] = {}
         self._runners: dict[str, Runner] = {}
+        self.told: set[str] = set()  # memories whose description has gone to the record
         self.bounds = read_bounds(options.bounds) if options.bounds else {}
 
     def load(self, names: Sequence[str]) -> None:
@@ -71,7 +74,26 @@ class Session:
         """Measurements of this plug not yet handed to the record."""
         return self._runners[name].unsent() if name in self._runners else []
 
+    def about(self, name: str) -> dict[str, Any]:
+        """What the record says of a memory: its package and version, spec, size and place."""
+        plug = self._plugs[name]
+        shape = plug.shape()
+        package, version = package_of(plug.factory)
+        memory = plug.build(shape)
+        return {
+            "plug": name,
+            "package": package,
+            "version": version,
+            "spec": plug.spec.to_json(),
+            "capabilities": sorted(plug.capabilities),
+            "parameters": plug.parameter_count,
+            "shape": asdict(shape),
+            "state_bytes": state_bytes(memory),
+            "device": str(device_of(memory)),
+        }
+
     def judge(self, plug: Plug, check: dict[str, Any]) -> Judge:
+        """The judge of one check; it fills in that check's record."""
         return Judge(self, plug, check)
 
     def header(self) -> list[str]:
@@ -109,6 +131,18 @@ class Session:
             "dtype": str(torch.get_default_dtype()).removeprefix("torch."),
             "torch": torch.__version__,
         }
+
+
+def package_of(factory: Any) -> tuple[str | None, str | None]:
+    """The installed package (or top-level module) a factory comes from, and its version; None where unknown."""
+    from importlib import metadata
+
+    module = str(getattr(factory, "__module__", None) or "").partition(".")[0]
+    if not module or module.startswith("memspec_plug_"):
+        return None, None
+    for package in metadata.packages_distributions().get(module, ()):
+        return package, metadata.version(package)
+    return module, getattr(sys.modules.get(module), "__version__", None)
 
 
 def read_bounds(path: Path) -> dict[str, Bound]:
@@ -180,10 +214,17 @@ class Judge:
         )
 
     def record(self, verdict: Verdict, metric: Metric, experiment: Experiment, setting: Setting, cause: str) -> Verdict:
-        """Put a verdict into the check's record; fail the test if it is a fail (or inconclusive under --strict)."""
+        """Put a verdict into the check's record; fail the test if it is a fail (or inconclusive under --strict).
+
+        Where one check judges several metrics its record shows the worst verdict: a later pass hides nothing.
+        """
+        if self.check["status"] == "inconclusive" and verdict.status == "pass":
+            return verdict
         import pytest
 
         self.check |= {
+            "experiment": experiment.name,
+            "setting": setting.label,
             "status": verdict.status,
             "metric": verdict.metric,
             "estimate": verdict.estimate,
@@ -223,7 +264,7 @@ class Judge:
             came = f"{v.metric} = {v.estimate:.4f}, between {low:.4f} and {high:.4f} ({v.trials} trials, alpha {v.alpha:g})"
             required = f"{v.metric} {v.bound}, by {v.bound.source}"
         sets = "".join(
-            f" --set {name}={getattr(setting, name)}"
+            f" --set {shlex.quote(f'{name}={getattr(setting, name)}')}"
             for name in type(setting).__dataclass_fields__
             if getattr(setting, name) != type(setting).__dataclass_fields__[name].default
         )

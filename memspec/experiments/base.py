@@ -198,9 +198,15 @@ class Runner:
                     "experiment": name,
                     "setting": setting.label,
                     "fields": dataclasses.asdict(setting),
+                    "done": self._experiments[name].describe(setting),
                     "first_trial": start,
                     "metrics": {
-                        metric: {"at": at, "values": values[start:].tolist()} for metric, (values, at) in kept.items()
+                        metric: {
+                            **dataclasses.asdict(self._experiments[name].metrics[metric]),
+                            "at": at,
+                            "values": values[start:].tolist(),
+                        }
+                        for metric, (values, at) in kept.items()
                     },
                 }
             )

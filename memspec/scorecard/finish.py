@@ -4,52 +4,170 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from memspec.errors import RecordError
 from memspec.scorecard import record as records
+from memspec.scorecard import render
 from memspec.scorecard.record import Record
+from memspec.scorecard.score import rescore
 from memspec.session import Session
+
+NOTHING_MEASURED = 5
+"""pytest's exit code for "no tests were collected", given too when tests ran and none measured anything."""
 
 
 @dataclass
 class Outcome:
-    """What the plugin shows and returns."""
+    """What the plugin shows (each line with pytest markup such as ``red bold``) and returns."""
 
-    lines: list[str] = field(default_factory=list)
+    lines: list[tuple[str, str]] = field(default_factory=list)
     exit_status: int = 0
 
 
-def finish(session: Session, collected: Sequence[dict[str, Any]], option: Callable[[str], Any]) -> Outcome:
-    """Build the records, write what was asked for, and say it."""
-    cards = [card(session, name, collected) for name in dict.fromkeys(c["memory"] for c in collected)]
-    outcome = Outcome()
-    for one in cards:
-        outcome.lines.append(f"{one.name}: {one.verdict} {one.counts}")
-    if option("--scorecard"):
-        records.save(cards, option("--scorecard"))
-        outcome.lines.append(f"scorecard: {option('--scorecard')}")
+def finish(
+    session: Session,
+    collected: Sequence[dict[str, Any]],
+    names: Sequence[str],
+    option: Callable[[str], Any],
+    *,
+    baseline: Sequence[Record] | None = None,
+    interrupted: bool = False,
+) -> Outcome:
+    """Build the records, write what was asked for, compare with the baseline, and say it all.
+
+    Args:
+        collected: what the checks reported, in any order.
+        names: the plugs on the command line; those that reported nothing are an error.
+        option: reads a command-line option.
+    """
+    notes = selection(option) + (["the run was interrupted"] if interrupted else [])
+    collected = [placed(c, names) for c in collected]
+    order = dict.fromkeys([*names, *(c["memory"] for c in collected)])
+    cards = [card(session, name, collected, notes) for name in order]
+    outcome = Outcome(render.terminal(cards, strict=session.options.strict))
+    if any(one.verdict == "error" for one in cards):
+        outcome.exit_status = NOTHING_MEASURED
+    if baseline is not None:
+        _regressions(cards, baseline, option, outcome)
+    path = option("--scorecard")
+    if path:
+        for written in write(cards, path, html=option("--html"), markdown=option("--md")):
+            outcome.lines.append((f"written: {written}", ""))
     return outcome
 
 
-def card(session: Session, name: str, collected: Sequence[dict[str, Any]]) -> Record:
+def write(cards: Sequence[Record], path: Path, *, html: bool = False, markdown: bool = False) -> list[Path]:
+    """Write the record, and the pages asked for beside it; what was written."""
+    records.save(cards, path)
+    written = [path]
+    if markdown:
+        written.append(path.with_suffix(".md"))
+        records.write_atomically(written[-1], render.markdown(cards))
+    if html:
+        from memspec.scorecard.html import page
+
+        written.append(path.with_suffix(".html"))
+        records.write_atomically(written[-1], page(cards))
+    return written
+
+
+def card(session: Session, name: str, collected: Sequence[dict[str, Any]], notes: Sequence[str] = ()) -> Record:
     """One memory's record from what its checks reported."""
-    plug = session.plugs[name]
     mine = [c for c in collected if c["memory"] == name]
+    about = next((c["about"] for c in mine if c["about"]), None)
+    if about is None:
+        about = session.about(name) if name in session.plugs else {"plug": name}
     one = Record(
-        memory={
-            "plug": name,
-            "spec": plug.spec.to_json(),
-            "capabilities": sorted(plug.capabilities),
-            "parameters": plug.parameter_count,
-        },
-        signature=session.signature,
+        memory=about,
+        signature={**session.signature, "device": about.get("device")},
         machine=records.machine(),
+        notes=list(notes),
     )
+    kept: dict[str, dict[str, Any]] = {}
     for report in mine:
         check = report["check"]
+        before = kept.get(check["id"])
+        if before is None or check["status"] == "fail":  # a check reports twice only when its teardown fails
+            kept[check["id"]] = check
+        one.blocks.extend(report["blocks"])
+    for check in sorted(kept.values(), key=lambda c: c["id"]):
         if check["status"] == "skip" and check["message"].startswith("not asked: "):
             one.not_asked[check["id"]] = check["message"].removeprefix("not asked: ")
         else:
             one.checks.append(check)
-        one.blocks.extend(report["blocks"])
-    return one
+    return rescore(one)
+
+
+def placed(report: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """A report as it is; one from a worker that died mid-test as a failed check of the memory named in the test's id."""
+    if report["memory"] is not None:
+        return report
+    path, _, test = report["nodeid"].partition("::")
+    function, _, parameters = test.rpartition("::")[2].partition("[")
+    parameters = parameters.removesuffix("]")
+    name = max((n for n in names if parameters.startswith(n)), key=len, default="unknown memory")
+    axis = Path(path).stem.removeprefix("test_")
+    kept = parameters.removeprefix(name).strip("-")
+    check = {
+        "id": "/".join(p for p in (axis, function.removeprefix("test_").replace("_", "-"), kept) if p),
+        "kind": "measurement",
+        "axis": axis,
+        "status": "fail",
+        "message": f"the process died in this check: {report['message']}",
+        **dict.fromkeys(("metric", "estimate", "interval", "alpha", "bound", "trials", "seconds")),
+    }
+    return {"memory": name, "check": check, "blocks": [], "about": None}
+
+
+def selection(option: Callable[[str], Any]) -> list[str]:
+    """Why not every check ran, from the options that choose among them."""
+    chosen = {
+        "--checks": option("--checks"),
+        "-k": option("keyword"),
+        "-m": option("markexpr"),
+        "--deselect": option("deselect"),
+    }
+    return [
+        f"only a selection ran ({name} {', '.join(value) if isinstance(value, list) else value})"
+        for name, value in chosen.items()
+        if value
+    ]
+
+
+# ---- baseline -------------------------------------------------------------------------------------------------
+
+
+def read_baseline(session: Session, path: Path) -> list[Record]:
+    """The baseline's records, after making sure that this run can be compared with them.
+
+    Raises:
+        RecordError: if the file cannot be read, or its signature differs from this run's.
+    """
+    from memspec.scorecard.compare import differing
+
+    old = records.load(path)
+    new = {**session.signature, "device": old[0].signature.get("device")}
+    different = differing(new, old[0].signature)
+    if different:
+        raise RecordError(
+            f"--baseline={path} was made differently and cannot be compared: {different}.\n"
+            "  Run with the same options and versions, or write a new baseline with --scorecard"
+        )
+    return old
+
+
+def _regressions(
+    cards: Sequence[Record], baseline: Sequence[Record], option: Callable[[str], Any], outcome: Outcome
+) -> None:
+    from memspec.scorecard.compare import WORSE, compare, matched
+
+    for new, old in matched(cards, baseline):
+        if old is None:
+            outcome.lines.append((f"baseline: {new.name} is not in {option('--baseline')}: not compared", "yellow"))
+            continue
+        result = compare(new, old, tolerance=option("--tolerance"), selection=bool(new.notes))
+        outcome.lines.extend(render.comparison(result, f"baseline: {new.name} against {option('--baseline')}"))
+        if result.refused or result.exit_status == WORSE:
+            outcome.exit_status = 4 if result.refused else max(outcome.exit_status, 1)

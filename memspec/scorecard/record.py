@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from memspec.errors import RecordError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from pandas import DataFrame
 
 SCHEMA = "memspec-scorecard/1"
@@ -30,7 +32,7 @@ class Record:
     """One memory's scorecard.
 
     Attributes:
-        memory: plug, version, spec, parameters, state_bytes, capabilities.
+        memory: plug, package, version, spec, capabilities, parameters, shape, state_bytes (fresh), device.
         signature: what must agree for two records to be compared (memspec version, seed, settings, dtype, ...).
         machine: where it ran.
         checks: one dict a check: id, kind, axis, status, metric, estimate, interval, alpha, bound, trials, seconds,
@@ -38,7 +40,8 @@ class Record:
         not_asked: checks that do not apply, with the reason: ``{id: reason}``.
         scores: axis -> {score, raw, floor, ceiling, interval, trials, description}.
         cost: state bytes, growth per pair, update/query seconds, FLOPs or null.
-        blocks: raw measurements, one dict an experiment, setting and run of trials; see :meth:`measurements`.
+        blocks: raw measurements, one dict an experiment and setting; see :meth:`measurements`.
+        notes: why this is not the whole specification (a selection of checks, an interrupted run).
     """
 
     memory: dict[str, Any]
@@ -49,6 +52,7 @@ class Record:
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
     cost: dict[str, Any] = field(default_factory=dict)
     blocks: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -61,17 +65,20 @@ class Record:
 
     @property
     def verdict(self) -> str:
-        """``fail`` if any check failed, ``error`` if nothing was measured, ``partial`` if any was skipped, else ``pass``.
+        """One of the following, the first that applies.
 
-        Inconclusive checks do not fail a card, and ``pass (n inconclusive)`` says that there are some.
+        ``fail``: a check failed. ``error``: nothing was measured. ``partial``: a check was skipped, or only a selection
+        ran. ``inconclusive``: no check passed. ``pass (n inconclusive)``. ``pass``.
         """
         counts = self.counts
         if counts["fail"]:
             return "fail"
         if not counts["pass"] + counts["inconclusive"]:
             return "error"
-        if counts["skip"]:
+        if counts["skip"] or self.notes:
             return "partial"
+        if not counts["pass"]:
+            return "inconclusive"
         return f"pass ({counts['inconclusive']} inconclusive)" if counts["inconclusive"] else "pass"
 
     def measurements(self) -> DataFrame:
@@ -82,7 +89,7 @@ class Record:
         frames = []
         for block in self.blocks:
             for metric, kept in block["metrics"].items():
-                values = np.asarray(_floats(kept["values"]), dtype=float)
+                values = values_of(kept)
                 at = [math.nan] if kept["at"] is None else kept["at"]
                 trials = block["first_trial"] + np.arange(len(values))
                 frames.append(
@@ -111,12 +118,13 @@ class Record:
                 "signature": self.signature,
                 "machine": self.machine,
                 "verdict": self.verdict,
+                "notes": self.notes,
                 "counts": self.counts,
                 "checks": sorted(self.checks, key=lambda c: c["id"]),
                 "not_asked": dict(sorted(self.not_asked.items())),
                 "scores": self.scores,
                 "cost": self.cost,
-                "measurements": sorted(self.blocks, key=lambda b: (b["experiment"], b["setting"], b["first_trial"])),
+                "measurements": merged(self.blocks),
             }
         )
 
@@ -135,9 +143,32 @@ class Record:
                 data["scores"],
                 data["cost"],
                 data["measurements"],
+                data.get("notes", []),
             )
         except KeyError as error:
             raise RecordError(f"the scorecard has no {error.args[0]!r}") from error
+
+
+def merged(blocks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One block for each experiment and setting, trials in order and each once, however many workers measured them."""
+    kept: dict[tuple[str, str], dict[str, Any]] = {}
+    for block in sorted(blocks, key=lambda b: (b["experiment"], b["setting"], b["first_trial"])):
+        key = block["experiment"], block["setting"]
+        if key not in kept:
+            kept[key] = {**block, "metrics": {name: dict(metric) for name, metric in block["metrics"].items()}}
+            continue
+        for name, metric in block["metrics"].items():
+            mine = kept[key]["metrics"].setdefault(name, {**metric, "values": []})
+            known = kept[key]["first_trial"] + len(mine["values"]) - block["first_trial"]
+            mine["values"] = [*mine["values"], *metric["values"][max(0, known) :]]
+    return list(kept.values())
+
+
+def values_of(metric: Mapping[str, Any]) -> NDArray[np.float64]:
+    """``[T]`` values of a metric in a block, or ``[T, K]`` of a curve; reads the strings ``nan`` and ``inf`` of a file."""
+    import numpy as np
+
+    return np.asarray(_floats(metric["values"]), dtype=float)
 
 
 def save(records: Iterable[Record], path: Path) -> None:

@@ -1,0 +1,312 @@
+"""Is one record worse than another? Paired differences on the same streams, effect sizes first.
+
+A metric is worse if it moved the wrong way by more than the tolerance and the move is significant. The size is the
+mean difference over trials as a share of the metric's range (without a range: of the old value's size). The evidence
+is an anytime-valid sign test (:func:`memspec.statistics.sign_p_value`), corrected over all metrics (Holm), so that two
+equal memories are called different with a chance of at most ``ALPHA`` a comparison. Metrics whose differences are too
+small to pass the tolerance with any signs are not tested at all; given the sizes, the signs are still fair coins, so
+leaving them out keeps that chance. Times are shown and never judged: they belong to the machine.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memspec.scorecard.record import Record, merged
+from memspec.scorecard.score import per_trial
+from memspec.statistics import holm, mean_interval, paired_difference, sign_p_value
+
+NO_WORSE, WORSE, USAGE, INCONCLUSIVE, NOT_COMPARABLE = range(5)
+ALPHA = 0.05
+"""Chance that a comparison of two equal memories calls any metric worse."""
+
+STREAM_FIELDS = ("key_domain", "value_domain", "association", "presentations")
+"""Spec fields that change what a memory is shown: with different ones, trials are not pairs."""
+
+TIMING = re.compile(r"(^|_)(seconds|second|time|times|latency)(_|$)")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One metric of one experiment and setting, on both sides.
+
+    Attributes:
+        old, new: means over the common trials (of the curve's mean, for a curve).
+        effect: signed improvement as a share of the range, or of the old value's size; below 0 is worse.
+        standardised: mean improvement over the standard deviation of the paired improvements.
+        interval: of the mean difference ``new - old``: anytime-valid where the metric has a range, else Student's t.
+        p: of the side it moved to.
+        verdict: ``worse``, ``better``, ``unclear`` (beyond the tolerance, not significant), ``same``, or ``untested``
+            (a time, or a metric without a direction).
+    """
+
+    experiment: str
+    setting: str
+    metric: str
+    old: float
+    new: float
+    effect: float
+    standardised: float
+    interval: tuple[float, float]
+    p: float
+    trials: int
+    verdict: Literal["worse", "better", "unclear", "same", "untested"]
+
+    @property
+    def name(self) -> str:
+        return f"{self.experiment}[{self.setting}].{self.metric}"
+
+
+@dataclass
+class Comparison:
+    """What changed between an old record and a new one.
+
+    Attributes:
+        refused: why the two cannot be compared; empty if they can.
+        changes: every metric on both sides, largest effect first.
+        checks: id -> (old status, new status), where they differ.
+        checks_gone, checks_new: ids on one side only, with the reason where the new record gives one.
+        metrics_gone, metrics_new: metrics on one side only.
+    """
+
+    new: str
+    old: str
+    tolerance: float
+    refused: str = ""
+    changes: list[Change] = field(default_factory=list)
+    checks: dict[str, tuple[str, str]] = field(default_factory=dict)
+    checks_gone: dict[str, str] = field(default_factory=dict)
+    checks_new: dict[str, str] = field(default_factory=dict)
+    metrics_gone: list[str] = field(default_factory=list)
+    metrics_new: list[str] = field(default_factory=list)
+
+    def of(self, verdict: str) -> list[Change]:
+        return [c for c in self.changes if c.verdict == verdict]
+
+    @property
+    def unclear_losses(self) -> list[Change]:
+        """Moves the wrong way beyond the tolerance that the trials do not settle."""
+        return [c for c in self.of("unclear") if c.effect < 0]
+
+    @property
+    def broken(self) -> dict[str, tuple[str, str]]:
+        """Checks that fail now and did not before."""
+        return {i: s for i, s in self.checks.items() if s[1] == "fail"}
+
+    @property
+    def unsettled(self) -> dict[str, tuple[str, str]]:
+        """Checks that used to pass or fail, and now say less."""
+        return {i: s for i, s in self.checks.items() if s[1] in ("inconclusive", "skip") and s[0] in ("pass", "fail")}
+
+    @property
+    def exit_status(self) -> int:
+        """0 no worse, 1 worse, 3 inconclusive (unclear moves, or something of the old record is missing), 4 not comparable."""
+        if self.refused:
+            return NOT_COMPARABLE
+        if self.of("worse") or self.broken:
+            return WORSE
+        if self.unclear_losses or self.unsettled or self.checks_gone or self.metrics_gone:
+            return INCONCLUSIVE
+        return NO_WORSE
+
+
+def compare(new: Record, old: Record, *, tolerance: float = 0.02, selection: bool = False) -> Comparison:
+    """Compare two records.
+
+    Args:
+        tolerance: how much worse is still no regression, as a share of the range (or of the old value's size).
+        selection: the new run left out checks on purpose; those are then not called gone.
+    """
+    out = Comparison(new.name, old.name, tolerance, refused=_refusal(new, old))
+    if out.refused:
+        return out
+    _compare_checks(new, old, out, selection)
+    ours, theirs = dict(_metrics(new)), dict(_metrics(old))
+    both = [key for key in theirs if key in ours]
+    out.metrics_new = ["{}[{}].{}".format(*key) for key in ours if key not in theirs]
+    if not selection:
+        out.metrics_gone = ["{}[{}].{}".format(*key) for key in theirs if key not in ours]
+    pairs = [_Pair.of(key, ours[key], theirs[key]) for key in both]
+    tested = [p for p in pairs if p.judged and p.possible > tolerance]
+    significant = {
+        p.key
+        for sign in (-1, 1)  # losses and gains are two questions, each asked of all metrics
+        for p, yes in zip(tested, holm([p.p(sign) for p in tested], ALPHA))
+        if yes and sign * p.effect > 0
+    }
+    out.changes = [p.change(tolerance, p.key in significant) for p in pairs]
+    out.changes.sort(key=lambda c: (-abs(c.effect), c.name))
+    if not both and not (_statuses(new).keys() & _statuses(old).keys()):
+        out.refused = "they have no check and no metric in common"
+    return out
+
+
+def differing(new: Mapping[str, Any], old: Mapping[str, Any]) -> str:
+    """The entries of two signatures that differ, as ``name: new against old``; empty if none does."""
+    return ", ".join(
+        f"{name}: {new.get(name)} here, {old.get(name)} there"
+        for name in dict.fromkeys([*new, *old])
+        if new.get(name) != old.get(name)
+    )
+
+
+def matched(cards: Sequence[Record], others: Sequence[Record]) -> Iterator[tuple[Record, Record | None]]:
+    """Each card with the other of its name; with one on each side, those two, whatever their names."""
+    if len(cards) == len(others) == 1:
+        yield cards[0], others[0]
+        return
+    by_name = {other.name: other for other in others}
+    for one in cards:
+        yield one, by_name.get(one.name)
+
+
+def _refusal(new: Record, old: Record) -> str:
+    different = differing(new.signature, old.signature)
+    if different:
+        return f"the signatures differ ({different})"
+    for name in STREAM_FIELDS:
+        a, b = new.memory.get("spec", {}).get(name), old.memory.get("spec", {}).get(name)
+        if a != b:
+            return f"they were shown different data (spec.{name}: {a} here, {b} there)"
+    a, b = new.memory.get("shape"), old.memory.get("shape")
+    return f"they have different dimensions ({a} here, {b} there)" if a != b else ""
+
+
+def _statuses(record: Record) -> dict[str, str]:
+    return {c["id"]: c["status"] for c in record.checks}
+
+
+def _compare_checks(new: Record, old: Record, out: Comparison, selection: bool) -> None:
+    ours, theirs = _statuses(new), _statuses(old)
+    out.checks = {i: (theirs[i], ours[i]) for i in theirs if i in ours and theirs[i] != ours[i]}
+    out.checks_new = {
+        i: f"was not asked: {old.not_asked[i]}" if i in old.not_asked else "" for i in ours if i not in theirs
+    }
+    for i in theirs:
+        if i in new.not_asked:
+            out.checks_gone[i] = f"not asked any more: {new.not_asked[i]}"
+        elif i not in ours and not selection:
+            out.checks_gone[i] = ""
+
+
+Key = tuple[str, str, str]
+
+
+def _metrics(record: Record) -> Iterator[tuple[Key, dict[str, Any]]]:
+    for block in merged(record.blocks):
+        for name, metric in block["metrics"].items():
+            yield (block["experiment"], block["setting"], name), metric
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """The paired values of one metric."""
+
+    key: Key
+    meta: Mapping[str, Any]
+    new: NDArray[np.float64]
+    old: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, key: Key, new: Mapping[str, Any], old: Mapping[str, Any]) -> _Pair:
+        at = None
+        if new["at"] is not None and old["at"] is not None:
+            at = [float(x) for x in new["at"] if float(x) in {float(y) for y in old["at"]}] or None
+        empty = np.empty(0)
+        a, b = per_trial(new, at), per_trial(old, at)
+        a, b = empty if a is None else a, empty if b is None else b
+        n = min(a.size, b.size)
+        return cls(key, new, a[:n], b[:n])
+
+    @property
+    def low(self) -> float:
+        return float(self.meta.get("low", 0.0))
+
+    @property
+    def high(self) -> float:
+        return float(self.meta.get("high", math.inf))
+
+    @property
+    def bounded(self) -> bool:
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+    @property
+    def judged(self) -> bool:
+        """Whether a move can be good or bad at all."""
+        return self.meta.get("better", "none") != "none" and not TIMING.search(self.key[2]) and self.new.size > 0
+
+    @property
+    def gains(self) -> NDArray[np.float64]:
+        """Improvement in each trial, as a share of the scale; not-a-number counts as infinitely bad."""
+        sign = -1.0 if self.meta.get("better") == "down" else 1.0
+        a, b = (np.where(np.isnan(x), -math.inf, sign * x) for x in (self.new, self.old))
+        with np.errstate(invalid="ignore"):
+            gain = np.where(a == b, 0.0, a - b)
+        if self.bounded:
+            return gain / (self.high - self.low)
+        finite = np.abs(self.old[np.isfinite(self.old)])
+        scale = float(finite.mean()) if finite.size and finite.mean() > 0 else 1.0
+        return gain / scale
+
+    @property
+    def effect(self) -> float:
+        """The mean gain; for a metric without a range the median, which one extreme trial cannot move."""
+        if not self.new.size:
+            return 0.0
+        return float(np.mean(self.gains) if self.bounded else np.median(self.gains))
+
+    @property
+    def possible(self) -> float:
+        """The largest loss the sizes of the differences allow, whatever their signs."""
+        sizes = np.abs(self.gains)
+        return float(sizes.mean() if self.bounded else sizes.max())
+
+    def p(self, sign: float) -> float:
+        """Evidence that it improved (sign 1) or got worse (sign -1)."""
+        return sign_p_value(sign * self.gains)
+
+    def change(self, tolerance: float, significant: bool) -> Change:
+        effect = self.effect
+        verdict: Literal["worse", "better", "unclear", "same", "untested"]
+        if not self.judged:
+            verdict = "untested"
+        elif abs(effect) <= tolerance:
+            verdict = "same"
+        elif significant:
+            verdict = "worse" if effect < 0 else "better"
+        else:
+            verdict = "unclear"
+        spread = float(self.gains.std(ddof=1)) if self.gains.size > 1 and np.isfinite(self.gains).all() else math.nan
+        return Change(
+            *self.key,
+            old=_mean(self.old),
+            new=_mean(self.new),
+            effect=effect,
+            standardised=effect / spread if spread > 0 else math.copysign(math.inf, effect) if effect else 0.0,
+            interval=self._interval(),
+            p=self.p(math.copysign(1.0, effect)) if self.judged and self.possible > tolerance else 1.0,
+            trials=self.new.size,
+            verdict=verdict,
+        )
+
+    def _interval(self) -> tuple[float, float]:
+        if not self.new.size or not (np.isfinite(self.new).all() and np.isfinite(self.old).all()):
+            return -math.inf, math.inf
+        if np.array_equal(self.new, self.old):
+            return 0.0, 0.0
+        if self.bounded:
+            interval = paired_difference(self.new, self.old, self.low, self.high, ALPHA)
+        else:
+            interval = mean_interval(self.new - self.old)
+        return interval.low, interval.high
+
+
+def _mean(x: NDArray[np.float64]) -> float:
+    return float(x.mean()) if x.size else math.nan

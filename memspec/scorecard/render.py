@@ -1,0 +1,313 @@
+"""A record as text: the terminal summary, Markdown, and what a comparison found."""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from memspec.scorecard.record import STATUSES, Record
+
+if TYPE_CHECKING:
+    from memspec.scorecard.compare import Change, Comparison
+
+Line = tuple[str, str]
+"""Text, and the pytest markup it is shown in (``green``, ``red bold``, ...)."""
+
+STYLE = {"pass": "green", "fail": "red", "inconclusive": "yellow", "skip": "yellow"}
+BAR = 10
+
+
+# ---- the terminal ---------------------------------------------------------------------------------------------
+
+
+def terminal(cards: Sequence[Record], *, strict: bool = False) -> list[Line]:
+    """The summary of a run: for each memory its verdict, a line an axis, then whatever did not pass."""
+    lines: list[Line] = []
+    width = max(60, min(shutil.get_terminal_size((100, 24)).columns, 160))
+    for one in cards:
+        lines += _summary(one, strict, width)
+    if len(cards) > 1:
+        lines += side_by_side(cards)
+    return lines
+
+
+def _summary(one: Record, strict: bool, width: int) -> list[Line]:
+    verdict, style = headline(one)
+    lines: list[Line] = [("", ""), (f"{one.name}: {verdict}", f"bold {style}"), (f"  {about(one)}", "")]
+    lines += [(f"  note: {note}; this card is partial", "yellow") for note in one.notes]
+    if one.verdict == "error":
+        lines.append(
+            ("  nothing was measured: no check ran to a verdict, so this says nothing about the memory", "red")
+        )
+    rows = axes(one)
+    names = max([len("axis"), *(len(r["name"]) for r in rows)]) + 2
+    counts = max([len("checks"), *(len(r["counts"]) for r in rows)]) + 2
+    if rows:
+        lines.append(
+            (f"  {'axis':<{names}}{'checks':<{counts}}score (0 = zeros or chance, 1 = exact dictionary)", "bold")
+        )
+    for row in rows:
+        shown = f"{row['score']:>6}  {row['bar']}  {row['what']}" if row["score"] else ""
+        lines.append((f"  {row['name']:<{names}}{row['counts']:<{counts}}{shown}".rstrip(), row["style"]))
+    for status, title in (("fail", "failed"), ("inconclusive", "inconclusive (neither passed nor failed)")):
+        found = [c for c in one.checks if c["status"] == status]
+        if not found:
+            continue
+        lines.append((f"  {title}:", f"bold {STYLE[status]}"))
+        lines += [(f"    {c['id']}: {gist(c)}", STYLE[status]) for c in found]
+        if status == "inconclusive" and strict:
+            lines.append(("    --strict: these fail the run", "red"))
+    skipped = [c for c in one.checks if c["status"] == "skip"]
+    if skipped:
+        lines.append(("  skipped (so this card is partial):", "bold yellow"))
+        lines += [(f"    {text}", "yellow") for text in grouped((c["id"], c["message"]) for c in skipped)]
+    if one.not_asked:
+        lines.append((f"  {len(one.not_asked)} checks not asked: {_short_reasons(one)}", ""))
+    return lines
+
+
+def headline(one: Record) -> tuple[str, str]:
+    """The verdict in words, and its colour."""
+    counts = one.counts
+    parts = [f"{counts[s]} {_words(s)}" for s in STATUSES if counts[s]]
+    verdict = one.verdict.partition(" ")[0]
+    style = {"pass": "green", "fail": "red", "error": "red"}.get(verdict, "yellow")
+    return f"{verdict.upper()} ({', '.join(parts) or 'no checks'})", style
+
+
+def _words(status: str) -> str:
+    return {"pass": "passed", "fail": "failed", "skip": "skipped"}.get(status, status)
+
+
+def about(one: Record) -> str:
+    """One line on what the memory is."""
+    memory = one.memory
+    parts = []
+    if memory.get("package"):
+        parts.append(" ".join(str(x) for x in (memory["package"], memory.get("version")) if x))
+    if memory.get("spec"):
+        parts.append(f"family {memory['spec']['family']}")
+    shape = memory.get("shape")
+    if shape:
+        parts.append(f"{shape['key_dim']} -> {shape['value_dim']}, capacity {shape['capacity']}")
+    if memory.get("parameters") is not None:
+        parts.append(f"{memory['parameters']:,} parameters")
+    if memory.get("state_bytes") is not None:
+        parts.append(f"{memory['state_bytes']:,} bytes of state when fresh")
+    if memory.get("capabilities"):
+        parts.append(", ".join(memory["capabilities"]))
+    return "; ".join(parts) or "nothing is known about it"
+
+
+def axes(one: Record) -> list[dict[str, Any]]:
+    """A row for each axis: checks by status, and a row for each score (the first beside its checks)."""
+    by_axis: dict[str, list[dict[str, Any]]] = {}
+    for check in one.checks:
+        by_axis.setdefault(check["axis"], []).append(check)
+    scores = dict(one.scores)
+    rows = []
+    for axis in sorted(by_axis, key=lambda a: (a != "laws", a)):
+        mine = [name for name in scores if axis_of(name, scores[name], by_axis) == axis]
+        tally = {s: sum(c["status"] == s for c in by_axis[axis]) for s in STATUSES}
+        counts = " ".join(f"{n} {s}" for s, n in tally.items() if n)
+        worst = next((s for s in ("fail", "inconclusive", "skip") if tally[s]), "pass")
+        rows.append(
+            {"name": axis, "axis": axis, "counts": counts, "tally": tally, "style": STYLE[worst]}
+            | _scored(one, mine[:1])
+        )
+        rows += [
+            {"name": "", "axis": axis, "counts": "", "tally": {}, "style": ""} | _scored(one, [m]) for m in mine[1:]
+        ]
+    rest = [name for name in scores if axis_of(name, scores[name], by_axis) not in by_axis]
+    rows += [
+        {"name": name, "axis": name, "counts": "", "tally": {}, "style": ""} | _scored(one, [name]) for name in rest
+    ]
+    return rows
+
+
+def axis_of(name: str, score: dict[str, Any], known: Iterable[str]) -> str:
+    """The suite axis a score belongs to: by its own name, else by its experiment's."""
+    for candidate in (name, re.split(r"[./]", name)[0], score["experiment"].partition(".")[0]):
+        if candidate in known:
+            return candidate
+    return name
+
+
+def _scored(one: Record, names: Sequence[str]) -> dict[str, Any]:
+    if not names:
+        return {"score": "", "bar": "", "what": ""}
+    score = one.scores[names[0]]
+    named = names[0] if names[0] != score["experiment"].partition(".")[0] else ""
+    what = ": ".join(p for p in (named, f"{score['metric']} {number(score['raw'])}, {score['description']}") if p)
+    return {"score": f"{score['score']:.2f}", "bar": bar(score["score"]), "what": what}
+
+
+def bar(score: float) -> str:
+    """Ten cells; a score outside 0..1 is marked by ``<`` or ``>`` at its end, not cut off silently."""
+    if not math.isfinite(score):
+        return "?" * BAR
+    filled = round(BAR * min(max(score, 0.0), 1.0))
+    cells = "█" * filled + "░" * (BAR - filled)
+    if score < -0.005:
+        return "<" + cells[1:]
+    return cells[:-1] + ">" if score > 1.005 else cells
+
+
+def gist(check: dict[str, Any]) -> str:
+    """A check's result in one line."""
+    if check["metric"] and check["interval"] and check["message"].startswith(check["id"]):
+        low, high = (number(x) for x in check["interval"])
+        bound = check["bound"]
+        share = "share of trials that meet the bound " if "share" in bound else ""
+        return (
+            f"{check['metric']} {number(check['estimate'])}, {share}between {low} and {high} after {check['trials']} trials; "
+            f"required {limits(bound)} ({bound['source']})"
+        )
+    return first_line(check["message"])
+
+
+def limits(bound: dict[str, Any]) -> str:
+    """``at least x and at most y``."""
+    parts = [
+        f"{side.replace('_', ' ')} {number(bound[side])}" for side in ("at_least", "at_most") if bound[side] is not None
+    ]
+    return " and ".join(parts)
+
+
+def first_line(message: str) -> str:
+    """What a message says first; of a traceback, the error itself."""
+    lines = [line for line in message.splitlines() if line.strip()]
+    errors = [line[1:].strip() for line in lines if line.startswith("E ")]
+    text = (errors or lines or ["no message"])[0].strip()
+    return re.sub(r"^(?:[\w.]*\.)?(?:AssertionError|Failed): ", "", text)
+
+
+def grouped(reasons: Iterable[tuple[str, str]], most: int = 4) -> list[str]:
+    """``reason: id, id, ...`` for each different reason."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in reasons:
+        by_reason.setdefault(first_line(reason), []).append(name)
+    return [
+        f"{reason}: {', '.join(ids[:most])}{f' and {len(ids) - most} more' if len(ids) > most else ''}"
+        for reason, ids in by_reason.items()
+    ]
+
+
+def _short_reasons(one: Record) -> str:
+    """What the checks that do not apply were waiting for, most frequent first, without the memory's name."""
+    tally: dict[str, int] = {}
+    for reason in one.not_asked.values():
+        short = first_line(reason).removeprefix(one.name).removeprefix(" ").removeprefix("is ")
+        tally[short] = tally.get(short, 0) + 1
+    ranked = sorted(tally, key=lambda r: (-tally[r], r))
+    text = "; ".join(f"{r} ({tally[r]})" for r in ranked[:4])
+    return text + (f"; and {len(ranked) - 4} more reasons" if len(ranked) > 4 else "")
+
+
+def side_by_side(cards: Sequence[Record]) -> list[Line]:
+    """The scores of several memories as one table."""
+    names = list(dict.fromkeys(axis for one in cards for axis in one.scores))
+    if not names:
+        return []
+    heads = short_names(cards)
+    first = max(map(len, names)) + 2
+    widths = [max(len(h), 6) + 2 for h in heads]
+    lines = [("", ""), ("scores side by side", "bold")]
+    lines.append((" " * (first + 2) + "".join(f"{h:>{w}}" for h, w in zip(heads, widths)), "bold"))
+    for name in names:
+        cells = [f"{one.scores[name]['score']:.2f}" if name in one.scores else "-" for one in cards]
+        lines.append((f"  {name:<{first}}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths)), ""))
+    return lines
+
+
+def short_names(cards: Sequence[Record]) -> list[str]:
+    """The plugs without their modules, where that still tells them apart."""
+    short = [one.name.rpartition(":")[2] if "(" not in one.name else one.name.split(":", 1)[-1] for one in cards]
+    return short if len(set(short)) == len(short) else [one.name for one in cards]
+
+
+def number(value: Any) -> str:
+    """A number for people: four digits at most; ``-`` for none."""
+    if value is None:
+        return "-"
+    x = float(value)
+    if x == int(x) if math.isfinite(x) else False:
+        return f"{x:.0f}" if abs(x) < 1e7 else f"{x:.3g}"
+    return f"{x:.3f}" if 0.01 <= abs(x) < 100 else f"{x:.3g}"
+
+
+# ---- comparison -----------------------------------------------------------------------------------------------
+
+
+def comparison(result: Comparison, title: str, most: int = 20) -> list[Line]:
+    """What a comparison found: effect sizes first, then checks, then whatever is on one side only."""
+    if result.refused:
+        return [("", ""), (f"{title}: not comparable: {result.refused}", "red bold")]
+    worse, better, unclear = result.of("worse"), result.of("better"), result.of("unclear")
+    moved = sorted(worse + better + unclear, key=lambda c: -abs(c.effect))
+    summary = {0: "no worse", 1: "WORSE", 3: "INCONCLUSIVE"}[result.exit_status]
+    style = {0: "green", 1: "red", 3: "yellow"}[result.exit_status]
+    lines: list[Line] = [("", ""), (f"{title}: {summary}", f"bold {style}")]
+    untested = len(result.of("untested"))
+    lines.append(
+        (
+            f"  {len(result.changes)} metrics paired: {len(worse)} worse, {len(better)} better, {len(unclear)} unclear, "
+            f"{len(result.of('same'))} within {result.tolerance:g}, {untested} without a direction or times (not judged)",
+            "",
+        )
+    )
+    shown = moved[:most]
+    lines += [(f"  {change_line(c)}", {"worse": "red", "better": "green"}.get(c.verdict, "yellow")) for c in shown]
+    if len(moved) > most:
+        lines.append((f"  and {len(moved) - most} smaller moves", ""))
+    for name, (before, now) in sorted(result.checks.items()):
+        style = "red" if now == "fail" else "green" if now == "pass" else "yellow"
+        lines.append((f"  check {name}: {before} -> {now}", style))
+    lines += _one_side("checks of the old record that this one lacks", result.checks_gone, "yellow")
+    lines += _one_side("checks that the old record lacks", result.checks_new, "")
+    lines += _one_side(
+        "metrics of the old record that this one lacks", dict.fromkeys(result.metrics_gone, ""), "yellow"
+    )
+    lines += _one_side("metrics that the old record lacks", dict.fromkeys(result.metrics_new, ""), "")
+    return lines
+
+
+def change_line(c: Change) -> str:
+    """One metric's move, effect first."""
+    sign = f"{c.effect:+.1%}" if math.isfinite(c.effect) else f"{c.effect:+}"
+    return (
+        f"{sign:>7} {c.verdict:<7} {c.name}: {number(c.old)} -> {number(c.new)} "
+        f"(difference {number(c.interval[0])} to {number(c.interval[1])}, p {c.p:.2g}, {c.trials} paired trials)"
+    )
+
+
+def _one_side(title: str, items: dict[str, str], style: str, most: int = 12) -> list[Line]:
+    if not items:
+        return []
+    lines: list[Line] = [(f"  {len(items)} {title}:", f"bold {style}".strip())]
+    lines += [(f"    {name}{f' ({why})' if why else ''}", style) for name, why in list(items.items())[:most]]
+    if len(items) > most:
+        lines.append((f"    and {len(items) - most} more", style))
+    return lines
+
+
+# ---- Markdown -------------------------------------------------------------------------------------------------
+
+
+def markdown(cards: Sequence[Record]) -> str:
+    """The cards as Markdown tables."""
+    from memspec.scorecard.html import environment
+
+    return environment().get_template("card.md.j2").render(**context(cards))
+
+
+def context(cards: Sequence[Record]) -> dict[str, Any]:
+    """What both page templates are given."""
+    return {
+        "cards": cards,
+        "heads": short_names(cards),
+        "score_names": list(dict.fromkeys(axis for one in cards for axis in one.scores)),
+    }
