@@ -1,0 +1,197 @@
+"""A cache of features and their values with hard retrieval: the memory half of a memory-assisted classifier."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal, NamedTuple
+
+import torch
+from memspec.reference.memories.addressing import nearest_slot, unit_rows
+from torch import Tensor
+
+from memspec.functional import FunctionalMemory
+from memspec.protocol import MemorySpec
+
+BLOCK = 512
+"""Rows of one update whose similarities are held at once: bounds the memory a large update needs."""
+
+
+class CachedState(NamedTuple):
+    """``keys [..., M, Dk]``, ``values [..., M, Dv]``, ``writes [..., M]``: how often each slot was written (int64)."""
+
+    keys: Tensor
+    values: Tensor
+    writes: Tensor
+
+
+class CachedMemory(FunctionalMemory):
+    """Answers with the value of the nearest stored key by cosine; replaces by similarity once it is full.
+
+    Rows, in order: while a slot is free the row is appended. Afterwards, with s the cosines to all stored keys: if
+    ``max s < similarity_threshold`` the row replaces the least similar slot of its own class, or, where its class has
+    none, the least similar slot of all; otherwise it is ignored. The class of a value is the index of its largest
+    entry, so one-hot labels work as labels and values of any width are kept as they are. Among equal cosines the
+    lowest slot answers, and goes.
+
+    Args:
+        capacity: slots M.
+        similarity_threshold: cosine from which a row counts as known.
+        temperature: of the contrastive loss.
+        known: what happens to a known row: ``ignore`` (the source's rule: appended while there is room, then
+            ignored), or ``overwrite``: it takes the place of its nearest slot, full or not, so that a rewritten
+            key has its new value.
+
+    Raises:
+        ValueError: for an option outside its range.
+
+    Source: CachedMemory in wajihullahbaig/memory-assisted-classifier (memory_assisted_classifier.py), which keeps
+    labels; values of any width are this project's.
+    """
+
+    spec = MemorySpec(
+        family="cache",
+        write="sequential",
+        eviction="similarity",
+        empty_read="zeros",
+        constant_state=True,
+        deterministic=True,
+        differentiable=frozenset({"values"}),
+        nonfinite="reject",
+        inference_mode=True,
+    )
+
+    def __init__(
+        self,
+        key_dim: int,
+        value_dim: int,
+        capacity: int = 1000,
+        similarity_threshold: float = 0.8,
+        temperature: float = 0.1,
+        known: Literal["ignore", "overwrite"] = "ignore",
+    ) -> None:
+        super().__init__(key_dim, value_dim, capacity)
+        if not -1 <= similarity_threshold <= 1:
+            raise ValueError(f"similarity_threshold is {similarity_threshold}; it is a cosine, from -1 to 1")
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature}; it must be above 0")
+        if known not in ("ignore", "overwrite"):
+            raise ValueError(f"known is {known!r}; it is 'ignore' or 'overwrite'")
+        self.slots, self.similarity_threshold, self.temperature = capacity, similarity_threshold, temperature
+        self.known = known
+        if known == "overwrite" and similarity_threshold <= 0.999:  # a key's cosine with itself may round below 1
+            self.spec = dataclasses.replace(self.spec, overwrite="replace")
+
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> CachedState:
+        return CachedState(
+            torch.zeros(*batch_shape, self.slots, self.key_dim, **self.like),
+            torch.zeros(*batch_shape, self.slots, self.value_dim, **self.like),
+            torch.zeros(*batch_shape, self.slots, dtype=torch.int64, device=self.like["device"]),
+        )
+
+    def write(self, state: CachedState, keys: Tensor, values: Tensor) -> CachedState:
+        for k, v in zip(keys.split(BLOCK, -2), values.split(BLOCK, -2)):
+            held, writes = self._placed(state, k.detach(), v.detach())
+            state = CachedState(_picked(state.keys, k, held), _picked(state.values, v, held), writes)
+        return state
+
+    def _placed(self, state: CachedState, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Which row each slot holds afterwards, ``[..., M]`` (j < M: what slot j held; M + i: new row i), and ``writes``.
+
+        The rule is sequential, but it needs no more than the similarities of all rows, so the loop moves integers only.
+        """
+        m, n = self.slots, keys.shape[-2]
+        slots = torch.arange(m, device=keys.device)
+        writes = state.writes
+        free = (writes == 0).sum(-1)
+        held = slots.expand(writes.shape)
+        start = 0
+        if self.known == "ignore":  # rows that find a free slot in every memory need no comparison
+            start = min(n, int(free.min()))
+            begin = (m - free)[..., None]
+            appended = (slots >= begin) & (slots < begin + start)
+            held = torch.where(appended, m + slots - begin, held)
+            writes = writes + appended
+            if start == n:
+                return held, writes
+        similar, classes = self._compared(state, keys, values)
+        classes = classes.expand(*writes.shape[:-1], m + n)
+        for i in range(start, n):
+            used = writes > 0
+            row = similar[..., i, :].gather(-1, held)
+            row_or_low = torch.where(used, row, -torch.inf)
+            best, nearest = row_or_low.max(-1, keepdim=True)
+            is_known = best >= self.similarity_threshold
+            same = used & (classes.gather(-1, held) == classes[..., m + i, None])
+            candidates = torch.where(same.any(-1, keepdim=True), same, used)
+            lowest = torch.where(candidates, row, torch.inf).argmin(-1, keepdim=True)
+            count = used.sum(-1, keepdim=True)
+            target = torch.where(count < m, count, lowest)
+            if self.known == "overwrite":
+                target = torch.where(is_known, nearest, target)
+                accepted = torch.ones_like(is_known)
+            else:
+                accepted = ~is_known | (count < m)
+            chosen = (slots == target) & accepted
+            held = torch.where(chosen, m + i, held)
+            writes = writes + chosen
+        return held, writes
+
+    def _compared(self, state: CachedState, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines ``[..., N, M + N]`` of new rows with stored and new rows, and the classes ``[..., M + N]`` of both."""
+        dtype = torch.promote_types(keys.dtype, torch.float32)  # a threshold wants more than three digits
+        new, old = unit_rows(keys.to(dtype)), unit_rows(state.keys.detach().to(dtype))
+        classes = torch.cat((state.values.detach().argmax(-1), values.argmax(-1)), -1)
+        return torch.cat((new @ old.mT, new @ new.mT), -1), classes
+
+    def read(self, state: CachedState, keys: Tensor) -> Tensor:
+        index, _ = self._nearest(state, keys)
+        # Slots not in use hold zeros, so an empty memory answers zeros.
+        return state.values.gather(-2, index[..., None].expand(*index.shape, self.value_dim))
+
+    def confidence(self, keys: Tensor) -> Tensor:
+        """``[..., Q]``: cosine with the nearest stored key, negative ones as 0; 0 while the memory is empty."""
+        return self._nearest(self.state, self._checked(keys, "keys", self.key_dim))[1].clamp(0, 1)
+
+    def read_weights(self, keys: Tensor) -> Tensor:
+        """``[..., Q, S]``: 1 for the slot that answers, 0 for the others; all 0 while the memory is empty."""
+        keys = self._checked(keys, "keys", self.key_dim)
+        index, _ = self._nearest(self.state, keys)
+        slots = torch.arange(self.slots, device=keys.device)
+        return ((slots == index[..., None]) & (self.state.writes > 0)[..., None, :]).to(keys.dtype)
+
+    def slot_values(self) -> Tensor:
+        """``[..., S, Dv]``; zeros where nothing is stored."""
+        return self.state.values
+
+    def slot_usage(self) -> Tensor:
+        """``[..., S]``: how often each slot has been written."""
+        return self.state.writes
+
+    def auxiliary_loss(self, keys: Tensor, values: Tensor) -> Tensor:
+        """Contrastive loss of features against the store: near what is of their class, far from the rest.
+
+        The mean, over rows whose class is stored at all, of ``logsumexp_all(s / T) - logsumexp_same_class(s / T)``
+        with s the cosines to the stored keys; 0 where there is no such row. Differentiable in ``keys``.
+
+        Args:
+            keys: ``[..., N, Dk]`` features.
+            values: ``[..., N, Dv]``; the class of a row is the index of its largest entry.
+        """
+        keys, values = self._checked(keys, "keys", self.key_dim), self._checked(values, "values", self.value_dim)
+        used = (self.state.writes > 0)[..., None, :]
+        logits = unit_rows(keys) @ unit_rows(self.state.keys).mT / self.temperature
+        positive = used & (values.argmax(-1)[..., None] == self.state.values.argmax(-1)[..., None, :])
+        has_positive = positive.any(-1, keepdim=True)
+        # Rows without a positive are taken out before the logarithm: masked after it, their gradient would be NaN.
+        every = torch.where(used, logits, -torch.inf)
+        same = torch.where(positive, logits, -torch.inf)
+        every, same = (torch.where(has_positive, part, 0.0).logsumexp(-1) for part in (every, same))
+        return (every - same).sum() / has_positive.sum().clamp_min(1)
+
+    def _nearest(self, state: CachedState, keys: Tensor) -> tuple[Tensor, Tensor]:
+        return nearest_slot(keys, state.keys, state.writes > 0)
+
+
+def _picked(old: Tensor, new: Tensor, held: Tensor) -> Tensor:
+    """Rows ``held [..., M]`` of ``old [..., M, D]`` followed by ``new [..., N, D]``."""
+    return torch.cat((old, new), -2).gather(-2, held[..., None].expand(*held.shape, old.shape[-1]))

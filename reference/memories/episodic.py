@@ -1,0 +1,291 @@
+"""Slots that learn: a softmax-addressed store whose every write is a few gradient steps on its own recall error."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal, NamedTuple, Self
+
+import torch
+from memspec.reference.memories.addressing import softmax_weights
+from torch import Tensor, nn
+
+from memspec.functional import FunctionalMemory, map_state, state_tensors
+from memspec.protocol import MemorySpec
+
+BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
+"""Adam's moments and floor, as in Kingma and Ba 2015 and as torch's defaults."""
+
+
+class AdamState(NamedTuple):
+    """Running means of gradients and of their squares, shaped as keys and values; ``steps [...]`` taken."""
+
+    key_mean: Tensor
+    key_square: Tensor
+    value_mean: Tensor
+    value_square: Tensor
+    steps: Tensor
+
+
+class EpisodicState(NamedTuple):
+    """``keys [..., S, Dk]``, ``values [..., S, Dv]``, and the optimiser's moments where it has any."""
+
+    keys: Tensor
+    values: Tensor
+    adam: AdamState | None
+
+
+class EpisodicMemory(FunctionalMemory):
+    """``r = softmax(scale q K^T) V``; an update takes gradient steps on ``|r(k) - v|^2`` in K and V.
+
+    Keys and values of the slots start as N(0, 1). All rows of an update share one gradient, so their order does not
+    matter, but a split update is another write. The gradient is written out, with ``A`` the weights:
+    ``E = dLoss/dR``, ``dV = A^T E``, ``G = E V^T``, ``dZ = A * (G - rowsum(A * G))``, ``dK = scale dZ^T k``; so it
+    needs no autograd, works under ``inference_mode``, and can itself be differentiated.
+
+    The defaults are the source's and hardly learn: the mean over N Dv numbers makes the step on a single pair
+    ``2 lr / Dv``. :meth:`learning` is a setting that does learn.
+
+    Args:
+        memory_size: slots S.
+        lr: inner learning rate.
+        update_steps: gradient steps an update.
+        optimiser: ``sgd``, or ``adam`` whose moments are part of the state.
+        scale: inverse temperature of the softmax; None is ``1 / sqrt(Dk)``.
+        reduction: of the squared errors: ``mean`` over pairs and entries (the source), ``items`` the mean over pairs
+            of the sum over entries (then the step does not shrink with the width), ``sum`` over both.
+        presentations: how often a batch is shown before it counts as stored; declared in the spec.
+
+    A step that would make a memory's state infinite or NaN is not taken.
+
+    Raises:
+        ValueError: for an option outside its range.
+
+    Source: EpisodicMemory in erlebach/memory_experiments.
+    """
+
+    spec = MemorySpec(
+        family="gradient",
+        write="joint",
+        presentations=20,
+        constant_state=True,
+        deterministic=True,
+        differentiable=frozenset({"query", "keys", "values"}),
+        nonfinite="reject",
+        inference_mode=True,
+    )
+
+    def __init__(
+        self,
+        key_dim: int,
+        value_dim: int,
+        memory_size: int = 100,
+        lr: float = 0.01,
+        update_steps: int = 1,
+        optimiser: Literal["sgd", "adam"] = "sgd",
+        scale: float | None = 1.0,
+        reduction: Literal["mean", "items", "sum"] = "mean",
+        presentations: int = 20,
+    ) -> None:
+        super().__init__(key_dim, value_dim, memory_size)
+        if not lr > 0:
+            raise ValueError(f"lr is {lr}; it must be above 0")
+        if update_steps < 1:
+            raise ValueError(f"update_steps is {update_steps}; it must be at least 1")
+        if optimiser not in ("sgd", "adam"):
+            raise ValueError(f"optimiser is {optimiser!r}; it is 'sgd' or 'adam'")
+        if reduction not in ("mean", "items", "sum"):
+            raise ValueError(f"reduction is {reduction!r}; it is 'mean', 'items' or 'sum'")
+        self.slot_key_dim, self.slot_value_dim, self.slots = key_dim, value_dim, memory_size
+        self.lr, self.update_steps, self.optimiser, self.reduction = lr, update_steps, optimiser, reduction
+        self.scale = scale
+        self.spec = dataclasses.replace(self.spec, presentations=presentations)
+
+    @classmethod
+    def learning(cls, key_dim: int, value_dim: int, memory_size: int = 100) -> Self:
+        """A setting that learns: Adam with lr 0.1, five steps an update, five presentations.
+
+        Adam's step does not shrink with the width of the values, which is what keeps the source's defaults from
+        learning. At Dk = Dv = 64, 64 pairs shown together come back with a squared error near 0.1 of the values'.
+        """
+        return cls(
+            key_dim, value_dim, memory_size=memory_size, lr=0.1, update_steps=5, optimiser="adam", presentations=5
+        )
+
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> EpisodicState:
+        # Drawn on the CPU in float32, so that the same seed gives the same slots on every device and dtype.
+        keys = torch.randn(*batch_shape, self.slots, self.slot_key_dim, device="cpu", dtype=torch.float32)
+        values = torch.randn(*batch_shape, self.slots, self.slot_value_dim, device="cpu", dtype=torch.float32)
+        keys, values = keys.to(**self.like), values.to(**self.like)
+        if self.optimiser == "sgd":
+            return EpisodicState(keys, values, None)
+        zeros = [torch.zeros_like(part) for part in (keys, keys, values, values)]
+        steps = torch.zeros(batch_shape, dtype=torch.int64, device=keys.device)
+        return EpisodicState(keys, values, AdamState(*zeros, steps))
+
+    def write(self, state: EpisodicState, keys: Tensor, values: Tensor) -> EpisodicState:
+        for _ in range(self.update_steps):
+            grad_keys, grad_values = self._gradient(state, keys, values)
+            state = _where_finite(self._stepped(state, grad_keys, grad_values), state)
+        return state
+
+    def _gradient(self, state: EpisodicState, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the loss, in the slots' keys ``[..., S, Dk]`` and values ``[..., S, Dv]``."""
+        n, width = values.shape[-2:]
+        count = {"mean": n * width, "items": n, "sum": 1}[self.reduction]
+        weights = self._weights(state, keys)
+        error = (weights @ state.values - values) * (2 / count)
+        by_weight = error @ state.values.mT
+        by_score = weights * (by_weight - (weights * by_weight).sum(-1, keepdim=True))
+        return self._scale * by_score.mT @ keys, weights.mT @ error
+
+    def _stepped(self, state: EpisodicState, grad_keys: Tensor, grad_values: Tensor) -> EpisodicState:
+        if state.adam is None:
+            return EpisodicState(state.keys - self.lr * grad_keys, state.values - self.lr * grad_values, None)
+        steps = state.adam.steps + 1
+        key_step, key_mean, key_square = _adam(grad_keys, state.adam.key_mean, state.adam.key_square, steps)
+        value_step, value_mean, value_square = _adam(grad_values, state.adam.value_mean, state.adam.value_square, steps)
+        return EpisodicState(
+            state.keys - self.lr * key_step,
+            state.values - self.lr * value_step,
+            AdamState(key_mean, key_square, value_mean, value_square, steps),
+        )
+
+    def read(self, state: EpisodicState, keys: Tensor) -> Tensor:
+        return self._weights(state, keys) @ state.values
+
+    def read_weights(self, keys: Tensor) -> Tensor:
+        """``[..., Q, S]``; rows sum to 1."""
+        return self._weights(self.state, self._checked(keys, "keys", self.key_dim))
+
+    def slot_values(self) -> Tensor:
+        """``[..., S, Dv]``."""
+        return self.state.values
+
+    @property
+    def _scale(self) -> float:
+        return self.slot_key_dim**-0.5 if self.scale is None else self.scale
+
+    def _weights(self, state: EpisodicState, keys: Tensor) -> Tensor:
+        return softmax_weights(keys, state.keys, self._scale)
+
+
+class ProjectingEpisodicMemory(EpisodicMemory):
+    """An EpisodicMemory of width ``memory_dim`` behind projections: ``k' = P_k k``, ``v' = P_v v``, ``r = D_v r'``.
+
+    The inner gradient steps move the slots only, never the projections: its target is ``P_v v``, so that steps in
+    ``P_v`` would shrink the target instead of the error. With ``memory_dim`` below the width of the values no answer
+    comes nearer than ``|v - D_v P_v v|^2``, on average ``(1 - memory_dim / Dv) |v|^2`` for random values.
+
+    Args:
+        memory_dim: width of the slots' keys and values.
+        projection: ``orthonormal``: P_k and P_v are random with orthonormal rows (columns, where ``memory_dim`` is
+            the larger), frozen, and the decoder is P_v transposed. ``learned``: the same to start with, but P_k, P_v
+            and D_v are trainable, by :meth:`auxiliary_loss` or any other outer loss.
+        others: as :class:`EpisodicMemory`.
+
+    Source: ProjectingEpisodicMemory in the discussion that comes with erlebach/memory_experiments, with the decoder
+    it lacks.
+    """
+
+    def __init__(
+        self,
+        key_dim: int,
+        value_dim: int,
+        memory_dim: int = 64,
+        memory_size: int = 100,
+        lr: float = 0.01,
+        update_steps: int = 1,
+        optimiser: Literal["sgd", "adam"] = "sgd",
+        scale: float | None = 1.0,
+        reduction: Literal["mean", "items", "sum"] = "mean",
+        presentations: int = 20,
+        projection: Literal["orthonormal", "learned"] = "orthonormal",
+    ) -> None:
+        super().__init__(key_dim, value_dim, memory_size, lr, update_steps, optimiser, scale, reduction, presentations)
+        if memory_dim < 1:
+            raise ValueError(f"memory_dim is {memory_dim}; it must be at least 1")
+        if projection not in ("orthonormal", "learned"):
+            raise ValueError(f"projection is {projection!r}; it is 'orthonormal' or 'learned'")
+        self.memory_dim = self.slot_key_dim = self.slot_value_dim = memory_dim
+        learned = projection == "learned"
+        self.key_projection = nn.Parameter(_orthonormal(memory_dim, key_dim), requires_grad=learned)
+        self.value_projection = nn.Parameter(_orthonormal(memory_dim, value_dim), requires_grad=learned)
+        self.own_decoder = nn.Parameter(self.value_projection.detach().mT.clone()) if learned else None
+
+    @classmethod
+    def learning(cls, key_dim: int, value_dim: int, memory_size: int = 100, memory_dim: int = 64) -> Self:
+        """As :meth:`EpisodicMemory.learning`, with frozen orthonormal projections."""
+        return cls(
+            key_dim,
+            value_dim,
+            memory_dim=memory_dim,
+            memory_size=memory_size,
+            lr=0.1,
+            update_steps=5,
+            optimiser="adam",
+            presentations=5,
+        )
+
+    @property
+    def decoder(self) -> Tensor:
+        """``D_v [Dv, memory_dim]``."""
+        return self.value_projection.mT if self.own_decoder is None else self.own_decoder
+
+    def write(self, state: EpisodicState, keys: Tensor, values: Tensor) -> EpisodicState:
+        return super().write(state, keys @ self.key_projection.mT, values @ self.value_projection.mT)
+
+    def read(self, state: EpisodicState, keys: Tensor) -> Tensor:
+        return super().read(state, keys @ self.key_projection.mT) @ self.decoder.mT
+
+    def read_weights(self, keys: Tensor) -> Tensor:
+        """``[..., Q, S]``; rows sum to 1."""
+        keys = self._checked(keys, "keys", self.key_dim)
+        return self._weights(self.state, keys @ self.key_projection.mT)
+
+    def slot_values(self) -> Tensor:
+        """``[..., S, Dv]``, decoded."""
+        return self.state.values @ self.decoder.mT
+
+    def auxiliary_loss(self, keys: Tensor, values: Tensor) -> Tensor:
+        """Mean over pairs of ``|D_v r' - v|^2``, and of ``|D_v P_v v - v|^2``: what the projections are trained by.
+
+        The second term reaches P_v, which the answers to what is already stored do not depend on.
+        """
+        keys, values = self._checked(keys, "keys", self.key_dim), self._checked(values, "values", self.value_dim)
+        recall = self.read(self.state, keys) - values
+        coding = values @ self.value_projection.mT @ self.decoder.mT - values
+        return (recall.square() + coding.square()).sum(-1).mean()
+
+
+def _adam(grad: Tensor, mean: Tensor, square: Tensor, steps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """One step of Adam at learning rate 1, and the new moments; ``steps [...]`` counts this one."""
+    mean = BETA1 * mean + (1 - BETA1) * grad
+    square = BETA2 * square + (1 - BETA2) * grad.square()
+    age = steps[..., None, None].to(torch.promote_types(grad.dtype, torch.float32))
+    # 1 - beta^age by expm1: the plain difference loses most of its digits in float32 while age is small.
+    unbiased = square / -torch.expm1(age * math.log(BETA2)).to(square.dtype)
+    # The root has no derivative at 0; where the gradient was always 0 the step is 0 anyway.
+    moved = unbiased > 0
+    root = torch.where(moved, torch.where(moved, unbiased, 1.0).sqrt(), 0.0)
+    return mean / -torch.expm1(age * math.log(BETA1)).to(mean.dtype) / (root + EPS), mean, square
+
+
+def _where_finite(new: EpisodicState, old: EpisodicState) -> EpisodicState:
+    """``new`` for the memories it leaves finite, ``old`` for the others."""
+    tensors = [t for t in state_tensors(new) if t.is_floating_point()]
+    finite = torch.stack([torch.isfinite(t).flatten(-2).all(-1) for t in tensors]).all(0)
+    if bool(finite.all()):
+        return new
+    kept = iter(state_tensors(old))
+
+    def choose(tensor: Tensor) -> Tensor:
+        mask = finite if tensor.ndim == finite.ndim else finite[..., None, None]
+        return torch.where(mask, tensor, next(kept))
+
+    return map_state(choose, new)
+
+
+def _orthonormal(rows: int, columns: int) -> Tensor:
+    """A random ``[rows, columns]`` matrix with orthonormal rows, or columns where there are more rows."""
+    return nn.init.orthogonal_(torch.empty(rows, columns))

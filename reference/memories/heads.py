@@ -1,0 +1,115 @@
+"""Heads: how they find rows of a memory and what they do to them. The one home of what NTM, DNC and kin share.
+
+Pure and differentiable functions. Shapes: any leading batch dimensions ``...``, ``H`` heads, ``S`` slots, ``W`` row
+width. A weighting is ``[..., H, S]``, nonnegative, with a sum of at most 1 a head. Ties always go to the lowest index.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from memspec.reference.memories.addressing import unit_rows
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def cosine(keys: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Cosine of ``keys [..., H, W]`` with the rows of ``memory [..., S, W]`` -> ``[..., H, S]``; 0 for zero rows.
+
+    Args:
+        mask: ``[..., H, W]`` in [0, 1], multiplied into key and rows before they are compared (Csordas and
+            Schmidhuber 2019, "Improving Differentiable Neural Computers Through Memory Masking, De-allocation, and
+            Link Distribution Sharpness Control", section 3.1).
+    """
+    if mask is None:
+        return unit_rows(keys) @ unit_rows(memory).mT
+    rows = unit_rows(memory.unsqueeze(-3) * mask.unsqueeze(-2))
+    return (rows @ unit_rows(keys * mask).unsqueeze(-1)).squeeze(-1)
+
+
+def content_weights(keys: Tensor, memory: Tensor, strengths: Tensor, mask: Tensor | None = None) -> Tensor:
+    """``softmax(strength * cosine)`` over the slots (NTM eq. 5-6); ``strengths [..., H]``."""
+    return (strengths.unsqueeze(-1) * cosine(keys, memory, mask)).softmax(-1)
+
+
+def interpolate(content: Tensor, previous: Tensor, gates: Tensor) -> Tensor:
+    """``g w_content + (1 - g) w_previous`` (NTM eq. 7); ``gates [..., H]`` in [0, 1]."""
+    gates = gates.unsqueeze(-1)
+    return gates * content + (1 - gates) * previous
+
+
+def shift(weights: Tensor, shifts: Tensor) -> Tensor:
+    """Circular convolution (NTM eq. 8): ``shifts [..., H, 2R + 1]`` are the shares moved by -R, ..., 0, ..., +R slots."""
+    reach = shifts.shape[-1] // 2
+    if shifts.shape[-1] != 2 * reach + 1:
+        raise ValueError(f"shifts has {shifts.shape[-1]} entries; it must be odd: -R, ..., 0, ..., +R")
+    moved = [shifts[..., o + reach, None] * weights.roll(o, -1) for o in range(-reach, reach + 1)]
+    return functools.reduce(torch.add, moved)
+
+
+def sharpen(weights: Tensor, gamma: Tensor) -> Tensor:
+    """``w^gamma / sum w^gamma`` (NTM eq. 9); ``gamma [..., H]`` >= 1. A weighting that is zero everywhere stays so."""
+    # Sharpening does not depend on the scale, so dividing by the largest weight first only prevents underflow.
+    top = weights.detach().amax(-1, keepdim=True)
+    scaled = weights / torch.where(top > 0, top, torch.ones_like(top))
+    powered = scaled ** gamma.unsqueeze(-1)
+    total = powered.sum(-1, keepdim=True)
+    return powered / torch.where(total > 0, total, torch.ones_like(total))
+
+
+def erase_add(memory: Tensor, weights: Tensor, erase: Tensor, add: Tensor) -> Tensor:
+    """``M * prod_h (1 - w_h e_h^T) + sum_h w_h a_h^T`` (NTM eq. 3-4): all erases, then all adds.
+
+    ``weights [..., H, S]``, ``erase [..., H, W]`` in [0, 1], ``add [..., H, W]``.
+    """
+    for head in range(weights.shape[-2]):
+        memory = memory * (1 - weights[..., head, :, None] * erase[..., head, None, :])
+    return memory + weights.mT @ add
+
+
+def allocation(usage: Tensor) -> Tensor:
+    """``[..., S]`` weighting of free slots, least used first (DNC): ``a[phi_j] = (1 - u[phi_j]) prod_{i<j} u[phi_i]``.
+
+    Sums to ``1 - prod u`` exactly.
+    """
+    ordered, order = usage.sort(dim=-1, stable=True)
+    before = torch.cat((torch.ones_like(ordered[..., :1]), ordered[..., :-1].cumprod(-1)), -1)
+    return torch.zeros_like(usage).scatter(-1, order, (1 - ordered) * before)
+
+
+def least_used(usage: Tensor, heads: int) -> Tensor:
+    """``[..., heads, S]``: one-hot, head h on the h-th least used slot."""
+    slots = usage.detach().argsort(dim=-1, stable=True)[..., :heads]
+    return F.one_hot(slots, usage.shape[-1]).to(usage.dtype)
+
+
+def oneplus(x: Tensor) -> Tensor:
+    """``1 + log(1 + e^x)`` (DNC)."""
+    return 1 + F.softplus(x)
+
+
+def top_k(scores: Tensor, k: int) -> Tensor:
+    """``[..., k]`` indices of the k largest along the last dimension, in ascending order of index.
+
+    Unlike ``torch.topk`` its choice among equal scores is stated: the lowest indices.
+    """
+    scores = scores.detach().nan_to_num(nan=-torch.inf)
+    least = scores.topk(k, dim=-1).values[..., -1:]
+    above, level = scores > least, scores == least
+    chosen = above | (level & (level.cumsum(-1) <= k - above.sum(-1, keepdim=True)))
+    return chosen.nonzero()[:, -1].view(*scores.shape[:-1], k)
+
+
+def is_one_hot(weights: Tensor) -> bool:
+    """Whether every weighting along the last dimension is exactly one-hot."""
+    return bool(((weights == 0) | (weights == 1)).all() and (weights.sum(-1) == 1).all())
+
+
+def place(memory: Tensor, rows: Tensor, slots: Tensor) -> Tensor:
+    """``memory [..., S, W]`` with ``rows [..., N, W]`` put into ``slots [..., N]``; of rows for one slot the last stays."""
+    count, size = rows.shape[-2], memory.shape[-2]
+    order = torch.arange(count, device=slots.device).expand(slots.shape)
+    last = torch.full((*slots.shape[:-1], size), -1, device=slots.device).scatter_reduce(-1, slots, order, "amax")
+    index = last.clamp_min(0).unsqueeze(-1).expand(*last.shape, rows.shape[-1])
+    return torch.where(last.unsqueeze(-1) >= 0, rows.gather(-2, index), memory)

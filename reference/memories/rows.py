@@ -1,0 +1,80 @@
+"""RowMemory: what memories have in common that keep rows ``[key; value]`` and find them again by the key alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from memspec.reference.memories.heads import content_weights, cosine
+from torch import Tensor
+
+from memspec.functional import FunctionalMemory
+
+
+class RowMemory(FunctionalMemory):
+    """Rows ``[k; v]`` of width ``W = key_dim + value_dim``, read by ``softmax(beta cos(q, k))`` over the slots.
+
+    Only the key part of a row is compared (a key mask): compared with the whole row, the cosine of a stored key
+    would sink as its value grows.
+
+    A subclass has a state with a field ``memory [..., S, W]``, writes it by its own policy, and says in
+    :meth:`occupied` which slots hold something.
+
+    Args:
+        capacity: slots S.
+        beta: key strength of the read; at 50 a competitor at cosine .5 weighs 1e-11 of an exact match.
+
+    Raises:
+        ValueError: for a beta that is not positive.
+    """
+
+    def __init__(self, key_dim: int, value_dim: int, capacity: int, beta: float) -> None:
+        super().__init__(key_dim, value_dim, capacity)
+        if not 0 < beta < float("inf"):
+            raise ValueError(f"{type(self).__name__}: beta is {beta}; it must be positive and finite")
+        self.slots = capacity
+        self.beta = beta
+
+    @property
+    def width(self) -> int:
+        """Row width W."""
+        return self.key_dim + self.value_dim
+
+    # ---- what a subclass says ---------------------------------------------------------------------------------
+
+    def occupied(self, state: Any) -> Tensor:
+        """``[..., S]`` in [0, 1]: how much of each slot has been written."""
+        raise NotImplementedError
+
+    # ---- reading ----------------------------------------------------------------------------------------------
+
+    def weights(self, state: Any, keys: Tensor) -> Tensor:
+        """Read weights ``[..., Q, S]`` for ``keys [..., Q, Dk]``."""
+        strengths = keys.new_full(keys.shape[:-1], self.beta)
+        return content_weights(keys, state.memory[..., : self.key_dim], strengths)
+
+    def read(self, state: Any, keys: Tensor) -> Tensor:
+        return self.weights(state, keys) @ state.memory[..., self.key_dim :]
+
+    def read_weights(self, keys: Tensor) -> Tensor:
+        """``[Q, S]``, rows sum to 1."""
+        return self.weights(self.state, self._checked(keys, "keys", self.key_dim))
+
+    def slot_values(self) -> Tensor:
+        """``[S, Dv]``."""
+        return self.state.memory[..., self.key_dim :].clone()
+
+    def slot_usage(self) -> Tensor:
+        """``[S]`` in [0, 1]: how much of each slot has been written."""
+        return self.occupied(self.state).clone()
+
+    def confidence(self, keys: Tensor) -> Tensor:
+        """``[Q]``: cosine with the nearest written key, at least 0; 0 where nothing is stored."""
+        keys = self._checked(keys, "keys", self.key_dim)
+        near = cosine(keys, self.state.memory[..., : self.key_dim])
+        return (near * self.occupied(self.state).unsqueeze(-2)).amax(-1).clamp(0, 1)
+
+
+def as_rows(keys: Tensor, values: Tensor) -> Tensor:
+    """``[..., N, Dk]`` and ``[..., N, Dv]`` side by side: ``[..., N, W]``."""
+    return torch.cat((keys, values), -1)
