@@ -39,10 +39,13 @@ def test_exact(plug: Plug, runner: Runner, setting: Hidden) -> None:
     if (room := built_for(plug, setting).capacity) < setting.shown:
         raise NotAsked(f"{plug.name} claims to be exact only up to {room} pairs")
     accuracy = runner.values(FACTS, setting, "accuracy", 16)
-    assert accuracy.min() == 1.0, (
-        f"{plug.name} claims exact=True, but in trial {accuracy.argmin()} only {accuracy.min():.1%} of the facts are "
-        f"ranked first, {setting.shown} statements in {setting.paragraph} at a time: some rows were not kept"
-    )
+    if accuracy.min() < 1:
+        pytest.fail(
+            f"{plug.name} claims exact=True, but in trial {accuracy.argmin()} only {accuracy.min():.1%} of the facts "
+            f"are ranked first, of {setting.shown} statements shown {setting.paragraph} at a time.\n"
+            "  likeliest cause: rows of a batch are lost",
+            pytrace=False,
+        )
 
 
 @pytest.mark.measurement

@@ -90,11 +90,11 @@ def measure(plug: Plug, setting: Hidden, trials: Sequence[int], seed: int) -> Me
         raise CannotMeasure(
             f"the manual of this Python has {len(sentences)} sentences; the setting asks {setting.prose}"
         )
-    people, things, places, start, position, shuffle = streams.stacked(
+    first, last, things, places, start, position, shuffle = streams.stacked(
         lambda g: _drawn(setting, len(sentences), g), trials, seed, "facts", setting.label
     )
     template = torch.arange(TEMPLATES)[:, None]
-    cues = facts.cues(spec.key_domain, shape.key_dim)[people].flatten(1, 2)
+    cues = facts.cues(first, last, spec.key_domain, shape.key_dim).flatten(1, 2)
     rests = facts.rests(spec.value_domain, shape.value_dim)[template, things, places]  # [T, templates, matched, Dv]
     permuted = torch.gather(rests, 2, shuffle[..., None].expand_as(rests))
     lines = start + torch.arange(setting.prose)
@@ -117,8 +117,11 @@ def measure(plug: Plug, setting: Hidden, trials: Sequence[int], seed: int) -> Me
 def _drawn(setting: Hidden, sentences: int, generator: torch.Generator) -> tuple[Tensor, ...]:
     """Who, what and where ``[templates, matched]``, the prose's first sentence, the order, and the control's permutation."""
     groups, matched = TEMPLATES, setting.matched
-    people = torch.randperm(facts.NAMES, generator=generator)[: groups * matched].view(groups, matched)
-    places = torch.randperm(facts.PLACES, generator=generator)[: groups * matched].view(groups, matched)
+    # No first name, surname or place twice.
+    first, last, places = (
+        torch.randperm(pool, generator=generator)[: groups * matched].view(groups, matched)
+        for pool in (facts.NAMES, facts.NAMES, facts.PLACES)
+    )
     things = torch.rand(groups, facts.THINGS, generator=generator).argsort(-1)[:, :matched]
     start = torch.randint(sentences - setting.prose + 1, (1,), generator=generator)
     # The prose stays in its order; the facts fall at random places in it.
@@ -127,7 +130,7 @@ def _drawn(setting: Hidden, sentences: int, generator: torch.Generator) -> tuple
     position[spots[: groups * matched]] = torch.arange(groups * matched)
     position[spots[groups * matched :].sort().values] = torch.arange(groups * matched, setting.shown)
     shuffle = torch.rand(groups, matched, generator=generator).argsort(-1)
-    return people, things, places, start, position, shuffle
+    return first, last, things, places, start, position, shuffle
 
 
 def _taken(rows: Tensor, position: Tensor) -> Tensor:
