@@ -25,3 +25,15 @@ class RecordError(MemspecError):
 
 class BoundsError(MemspecError):
     """A ``--bounds`` file is damaged or names checks that do not exist."""
+
+
+class LawBroken(AssertionError):
+    """One counterexample to a law; the message says all of it.
+
+    Attributes:
+        snippet: a program that repeats it, and ends in an exception.
+    """
+
+    def __init__(self, message: str, snippet: str = "") -> None:
+        super().__init__(message)
+        self.snippet = snippet

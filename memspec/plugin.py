@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from memspec.errors import BoundsError, CannotMeasure, MemspecError, NotAsked
+from memspec.errors import BoundsError, CannotMeasure, LawBroken, MemspecError, NotAsked
 
 if TYPE_CHECKING:
     from memspec.experiments.base import Runner
+    from memspec.laws import Law
     from memspec.plug import Plug
     from memspec.session import Judge, Session
 
@@ -237,6 +238,18 @@ def runner(plug: Plug, pytestconfig: pytest.Config) -> Runner:
 
 
 @pytest.fixture
+def law(plug: Plug, request: pytest.FixtureRequest) -> Generator[Law, None, None]:
+    """The law that the test's docstring states, with cases to try it on; see :mod:`memspec.laws`."""
+    from memspec.fixtures.streams import seeded
+    from memspec.laws import Law
+
+    seed = session_of(request.config).options.seed
+    function = request.node.function
+    with seeded(seed):
+        yield Law(plug, function.__doc__ or function.__name__, request.node.stash[CHECK]["id"], seed)
+
+
+@pytest.fixture
 def suite_options(pytestconfig: pytest.Config) -> Any:
     """The run's options (seed, alpha, data_root, examples, ...)."""
     return session_of(pytestconfig).options
@@ -253,13 +266,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """NotAsked and CannotMeasure, wherever they are raised, are skips with their reason."""
+    """NotAsked and CannotMeasure, wherever they are raised, are skips with their reason; LawBroken is a failure."""
     try:
         return (yield)
     except NotAsked as reason:
         pytest.skip(f"not asked: {reason}")
     except CannotMeasure as reason:
         pytest.skip(str(reason))
+    except LawBroken as broken:
+        pytest.fail("\n".join([str(broken), *getattr(broken, "__notes__", [])]), pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True)
