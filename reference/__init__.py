@@ -9,14 +9,21 @@ import importlib
 from typing import Any
 
 _HOME = {
+    "AdaptiveMemory": "adaptive",
     "CachedMemory": "cached",
+    "DNCMemory": "dnc",
     "DeltaMemory": "delta",
     "EpisodicMemory": "episodic",
     "ExactMemory": "anchors",
+    "GatedMemory": "gated",
+    "LRUAMemory": "lrua",
     "MatrixAssociativeMemory": "matrix",
+    "MemoryCell": "cell",
+    "NTMMemory": "ntm",
     "NullMemory": "anchors",
     "ProjectingEpisodicMemory": "episodic",
     "SoftmaxMemory": "softmax",
+    "SparseMemory": "sparse",
 }
 """Every reference memory, and the module of ``memspec.reference.memories`` that holds it."""
 

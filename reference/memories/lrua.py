@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import torch
@@ -42,7 +43,8 @@ class LRUAMemory(RowMemory):
     Args:
         capacity: slots S.
         beta: key strength; the paper has none (1), which over 128 slots reads nearly uniformly.
-        gamma: decay of usage, in (0, 1); .95 to .99 in the paper.
+        gamma: decay of usage, in (0, 1); .95 to .99 in the paper. Where ``gamma**capacity`` is below what float32
+            tells from 0, the order of the oldest is lost, and least-recently-used eviction is not claimed.
         heads: H, each reads and writes; the key-value drive writes with head 0.
         initial: constant the memory starts with.
 
@@ -70,7 +72,7 @@ class LRUAMemory(RowMemory):
         value_dim: int,
         capacity: int = 128,
         beta: float = 50.0,
-        gamma: float = 0.95,
+        gamma: float = 0.99,
         heads: int = 1,
         initial: float = 1e-6,
     ) -> None:
@@ -80,3 +82,65 @@ class LRUAMemory(RowMemory):
         if not 1 <= heads <= capacity:
             raise ValueError(f"heads is {heads}; it must be from 1 to capacity = {capacity}")
         self.gamma, self.heads, self.initial = gamma, heads, initial
+        if gamma**capacity < torch.finfo(torch.float32).tiny:
+            self.spec = dataclasses.replace(self.spec, eviction="none")
+
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> LRUAState:
+        reads = torch.zeros(*batch_shape, self.heads, self.slots, **self.like)
+        reads[..., 0] = 1
+        return LRUAState(
+            torch.full((*batch_shape, self.slots, self.width), self.initial, **self.like),
+            torch.zeros(*batch_shape, self.slots, **self.like),
+            reads,
+        )
+
+    def occupied(self, state: LRUAState) -> Tensor:
+        return (state.usage > 0).to(state.usage.dtype)
+
+    def slot_usage(self) -> Tensor:
+        """``[S]``: decaying count of the writes to and (touched) reads of each slot."""
+        return self.state.usage.clone()
+
+    # ---- as a key-value memory --------------------------------------------------------------------------------
+
+    def write(self, state: LRUAState, keys: Tensor, values: Tensor) -> LRUAState:
+        # Only the usage must be followed row by row; what the rows hold does not decide where they go.
+        usage, slots = state.usage, []
+        for _ in range(keys.shape[-2]):
+            slots.append(usage.argmin(-1, keepdim=True))
+            usage = (self.gamma * usage).scatter_add(-1, slots[-1], torch.ones_like(usage[..., :1]))
+        memory = place(state.memory, as_rows(keys, values), torch.cat(slots, -1))
+        return state._replace(memory=memory, usage=usage)
+
+    def touch(self, keys: Tensor) -> None:
+        """Count a read of each of ``keys [Q, Dk]``, in order: ``u <- gamma u + r``."""
+        keys = self._checked(keys, "keys", self.key_dim)
+        with torch.no_grad():
+            weights = self.weights(self.state, keys)
+            later = torch.arange(keys.shape[-2] - 1, -1, -1, device=keys.device)
+            added = (weights * (self.gamma**later).to(weights.dtype).unsqueeze(-1)).sum(-2)
+            self.state = self.state._replace(usage=self.gamma ** keys.shape[-2] * self.state.usage + added)
+
+    # ---- driven by a controller -------------------------------------------------------------------------------
+
+    def step(self, gates: LRUAGates, state: LRUAState) -> tuple[Tensor, LRUAState]:
+        """One step of all heads, write then read: ``(reads [..., H, W], new state)``."""
+        free = least_used(state.usage, self.heads)
+        gate = gates.gate.unsqueeze(-1)
+        written = gate * state.read_weights + (1 - gate) * free
+        cleared = state.memory * (1 - free.sum(-2)).unsqueeze(-1)
+        memory = cleared + written.mT @ gates.key
+        strengths = gates.key.new_full(gates.key.shape[:-1], self.beta)
+        weights = content_weights(gates.key, memory, strengths, gates.mask)
+        usage = self.gamma * state.usage + (weights + written).sum(-2)
+        return weights @ memory, LRUAState(memory, usage, weights)
+
+    @property
+    def interface_size(self) -> int:
+        """Numbers a controller gives a step: for :meth:`interface`."""
+        return self.heads * (self.width + 1)
+
+    def interface(self, raw: Tensor) -> LRUAGates:
+        """Gates from unconstrained numbers ``[..., interface_size]``: key through tanh, gate through the sigmoid."""
+        key, gate = raw.unflatten(-1, (self.heads, self.width + 1)).split([self.width, 1], -1)
+        return LRUAGates(key.tanh(), gate[..., 0].sigmoid())
