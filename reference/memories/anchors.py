@@ -57,13 +57,18 @@ class ExactMemory(FunctionalMemory):
         n = state.keys.shape[-2]
         if n == 0:
             return keys.new_zeros(*keys.shape[:-1], self.value_dim), keys.new_full(keys.shape[:-1], torch.inf)
-        # Not by matrix multiplication: the distance of a stored key to itself must be exactly 0.
-        distances = torch.cdist(keys.detach(), state.keys.detach(), compute_mode="donot_use_mm_for_euclid_dist")
+        dtype = torch.promote_types(keys.dtype, torch.float32)  # cdist has no half or bfloat16
+        asked, stored = keys.detach().to(dtype), state.keys.detach().to(dtype)
+        # Not by matrix multiplication: the distance of a stored key to itself must be exactly 0. And as squares of
+        # tiny differences vanish too, only rows whose largest difference is 0 count as equal.
+        distances = torch.cdist(asked, stored, compute_mode="donot_use_mm_for_euclid_dist")
+        differ = torch.cdist(asked, stored, p=torch.inf) > 0
+        distances = torch.where(differ, distances.clamp_min(torch.finfo(dtype).tiny), 0.0)
         least = distances.amin(-1, keepdim=True)
         ages = torch.arange(n, device=keys.device)
         newest = torch.where(distances == least, ages, -1).amax(-1)
         index = newest[..., None].expand(*newest.shape, self.value_dim)
-        return torch.gather(state.values, -2, index), least[..., 0]
+        return torch.gather(state.values, -2, index), least[..., 0].to(keys.dtype)
 
     def check_state(self, tensors: dict[str, Tensor]) -> str | None:
         if tensors["keys"].shape[-1] != self.key_dim or tensors["values"].shape[-1] != self.value_dim:

@@ -68,7 +68,9 @@ class MatrixAssociativeMemory(FunctionalMemory):
             return MatrixState(state.matrix + keys.mT @ values)
         n = keys.shape[-2]
         ages = torch.arange(n - 1, -1, -1, device=keys.device)
-        weights = (self.decay**ages)[:, None].to(keys.dtype)
+        # Half-precision numbers cannot count the ages of many rows.
+        weights = self.decay ** ages.to(torch.promote_types(keys.dtype, torch.float32))
+        weights = weights[:, None].to(keys.dtype)
         return MatrixState(self.decay**n * state.matrix + (keys * weights).mT @ values)
 
     def read(self, state: MatrixState, keys: Tensor) -> Tensor:
