@@ -357,13 +357,14 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     ran_nothing = exitstatus in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR)
     if hasattr(config, "workerinput") or config.getoption("collectonly") or ran_nothing:
         return
-    if not config.stash[COLLECTED] and not memories(config):
+    collected = config.stash[COLLECTED]
+    if not collected and not memories(config):
         return
     from memspec.scorecard.finish import finish
 
     outcome = finish(
         session_of(config),
-        config.stash[COLLECTED],
+        collected,
         memories(config),
         config.getoption,
         baseline=config.stash.get(BASELINE, None),

@@ -26,7 +26,7 @@ BAR = 10
 def terminal(cards: Sequence[Record], *, strict: bool = False) -> list[Line]:
     """The summary of a run: for each memory its verdict, a line an axis, then whatever did not pass."""
     lines: list[Line] = []
-    width = max(60, min(shutil.get_terminal_size((100, 24)).columns, 160))
+    width = max(60, min(shutil.get_terminal_size((100, 24)).columns, 140))
     for one in cards:
         lines += _summary(one, strict, width)
     if len(cards) > 1:
@@ -51,7 +51,8 @@ def _summary(one: Record, strict: bool, width: int) -> list[Line]:
         )
     for row in rows:
         shown = f"{row['score']:>6}  {row['bar']}  {row['what']}" if row["score"] else ""
-        lines.append((f"  {row['name']:<{names}}{row['counts']:<{counts}}{shown}".rstrip(), row["style"]))
+        text = f"  {row['name']:<{names}}{row['counts']:<{counts}}{shown}".rstrip()
+        lines.append((text if len(text) <= width else text[: width - 1] + "…", row["style"]))
     for status, title in (("fail", "failed"), ("inconclusive", "inconclusive (neither passed nor failed)")):
         found = [c for c in one.checks if c["status"] == status]
         if not found:
@@ -230,13 +231,15 @@ def short_names(cards: Sequence[Record]) -> list[str]:
 
 
 def number(value: Any) -> str:
-    """A number for people: four digits at most; ``-`` for none."""
+    """A number for people: three significant digits, whole numbers in full up to ten million; ``-`` for none."""
     if value is None:
         return "-"
     x = float(value)
-    if x == int(x) if math.isfinite(x) else False:
-        return f"{x:.0f}" if abs(x) < 1e7 else f"{x:.3g}"
-    return f"{x:.3f}" if 0.01 <= abs(x) < 100 else f"{x:.3g}"
+    if not math.isfinite(x):
+        return str(x)
+    if abs(x) < 1e7 and (x == int(x) or abs(x) >= 1000):
+        return f"{x:,.0f}"
+    return f"{x:.3g}"
 
 
 # ---- comparison -----------------------------------------------------------------------------------------------

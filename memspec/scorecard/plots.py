@@ -1,0 +1,328 @@
+"""Plots of a record, drawn from its raw rows alone: every curve, and every metric over a swept setting.
+
+Nothing here knows an experiment by name. A curve metric is drawn along its axis; a number measured at several settings
+is drawn over the numeric field that varies most. Means carry a 95% t interval over trials; theory bands and required
+bounds come from the checks. Several memories share a panel.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memspec.scorecard.record import Record, merged, values_of
+from memspec.scorecard.render import short_names
+from memspec.statistics import mean_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
+"""Okabe and Ito's palette: told apart by colour-blind readers too."""
+
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
+MOST_LINES = 6
+COLUMNS = 3
+FloatArray = NDArray[np.float64]
+
+
+@dataclass
+class Line:
+    """Mean and interval over trials at each point; ``memory`` and ``group`` index colour and dash."""
+
+    label: str
+    memory: int
+    group: int
+    x: FloatArray
+    mean: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+@dataclass
+class Band:
+    """What was required at some points, or observed elsewhere (people): ``low`` or ``high`` may be infinite."""
+
+    label: str
+    memory: int
+    x: FloatArray
+    low: FloatArray
+    high: FloatArray
+    theory: bool
+
+
+@dataclass
+class Panel:
+    """One metric of one experiment."""
+
+    metric: str
+    description: str
+    x_label: str
+    low: float
+    high: float
+    lines: list[Line] = field(default_factory=list)
+    bands: list[Band] = field(default_factory=list)
+    left_out: int = 0
+
+
+def figures(cards: Sequence[Record]) -> list[dict[str, str]]:
+    """A figure for each experiment that has something to draw: ``title``, ``caption``, ``png`` (base64)."""
+    out = []
+    for experiment, panels in panels_of(cards).items():
+        figure = draw(panels)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=110)
+        left_out = max(p.left_out for p in panels)
+        captions = [f"{p.metric}: {p.description}" for p in panels]
+        if left_out:
+            captions.append(f"{left_out} further settings are in the record")
+        png = base64.b64encode(buffer.getvalue()).decode("ascii")
+        out.append({"title": experiment, "caption": "; ".join(captions), "png": png})
+    return out
+
+
+def panels_of(cards: Sequence[Record]) -> dict[str, list[Panel]]:
+    """Every panel worth drawing, by experiment."""
+    blocks = [(i, block) for i, card in enumerate(cards) for block in merged(card.blocks)]
+    out: dict[str, list[Panel]] = {}
+    for experiment in sorted({b["experiment"] for _, b in blocks}):
+        mine = [(i, b) for i, b in blocks if b["experiment"] == experiment]
+        for metric in dict.fromkeys(name for _, b in mine for name in b["metrics"]):
+            having = [(i, b) for i, b in mine if metric in b["metrics"]]
+            meta = having[0][1]["metrics"][metric]
+            if any(len(b["metrics"][metric]["at"] or ()) > 1 for _, b in having):
+                panel = _curve_panel(cards, having, metric, meta)
+            else:
+                panel = _sweep_panel(cards, having, metric, meta)
+            if panel is not None and any(line.x.size > 1 for line in panel.lines):
+                panel.bands += list(_human(experiment, metric))
+                out.setdefault(experiment, []).append(panel)
+    return out
+
+
+Blocks = Sequence[tuple[int, Mapping[str, Any]]]
+
+
+def _panel(metric: str, meta: Mapping[str, Any], x_label: str) -> Panel:
+    low, high = float(meta.get("low", -math.inf)), float(meta.get("high", math.inf))
+    return Panel(metric, meta.get("description", ""), x_label, low, high)
+
+
+def _curve_panel(cards: Sequence[Record], blocks: Blocks, metric: str, meta: Mapping[str, Any]) -> Panel:
+    """A line for each memory and setting, along the metric's own axis."""
+    panel = _panel(metric, meta, "")
+    settings = list(dict.fromkeys(b["setting"] for _, b in blocks))
+    shown = _some(settings)
+    panel.left_out = len(settings) - len(shown)
+    for memory, block in blocks:
+        if block["setting"] not in shown:
+            continue
+        kept = block["metrics"][metric]
+        label = _label(cards, memory, block["setting"] if len(settings) > 1 else "")
+        group = shown.index(block["setting"])
+        panel.lines.append(_line(label, memory, group, np.asarray(kept["at"], dtype=float), values_of(kept)))
+        panel.bands += _required(
+            cards[memory],
+            memory,
+            block["experiment"],
+            {(block["setting"], f"{metric}@{x:g}"): x for x in kept["at"]},
+        )
+    return panel
+
+
+def _sweep_panel(cards: Sequence[Record], blocks: Blocks, metric: str, meta: Mapping[str, Any]) -> Panel | None:
+    """A line for each memory (and each combination of the other fields), over the field that varies most."""
+    swept = _swept([b.get("fields", {}) for _, b in blocks])
+    if swept is None:
+        return None
+    x_name, others = swept
+    panel = _panel(metric, meta, x_name)
+    groups: dict[tuple[Any, ...], dict[int, list[Mapping[str, Any]]]] = {}
+    for memory, block in blocks:
+        key = tuple(str(block["fields"].get(name)) for name in others)
+        groups.setdefault(key, {}).setdefault(memory, []).append(block)
+    usable = [key for key, by_memory in groups.items() if any(len(bs) > 1 for bs in by_memory.values())]
+    shown = _some(usable)
+    panel.left_out = len(usable) - len(shown)
+    for group, key in enumerate(shown):
+        what = ", ".join(f"{name} {value}" for name, value in zip(others, key)) if len(groups) > 1 else ""
+        for memory, mine in groups[key].items():
+            mine = sorted(mine, key=lambda b: b["fields"][x_name])
+            x = np.array([float(b["fields"][x_name]) for b in mine])
+            columns = [values_of(b["metrics"][metric]).reshape(-1) for b in mine]
+            panel.lines.append(_line(_label(cards, memory, what), memory, group, x, columns))
+            at = {(b["setting"], metric): float(b["fields"][x_name]) for b in mine}
+            panel.bands += _required(cards[memory], memory, mine[0]["experiment"], at)
+    return panel
+
+
+def _swept(fields: Sequence[Mapping[str, Any]]) -> tuple[str, list[str]] | None:
+    """The numeric field with most values (at least 3), and the other fields that vary."""
+    values = {
+        name: {f.get(name) if not isinstance(f.get(name), list) else str(f.get(name)) for f in fields}
+        for name in dict.fromkeys(name for f in fields for name in f)
+    }
+    varying = {name: v for name, v in values.items() if len(v) > 1}
+    numeric = [
+        name
+        for name, v in varying.items()
+        if len(v) >= 3 and all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in v)
+    ]
+    if not numeric:
+        return None
+    best = max(numeric, key=lambda name: len(varying[name]))
+    return best, [name for name in varying if name != best]
+
+
+def _some(names: Sequence[Any]) -> list[Any]:
+    """At most ``MOST_LINES`` of them, spread evenly, first and last included."""
+    if len(names) <= MOST_LINES:
+        return list(names)
+    return [names[round(i * (len(names) - 1) / (MOST_LINES - 1))] for i in range(MOST_LINES)]
+
+
+def _label(cards: Sequence[Record], memory: int, setting: str) -> str:
+    name = short_names(cards)[memory] if len(cards) > 1 else ""
+    return ", ".join(part for part in (name, setting) if part)
+
+
+def _line(label: str, memory: int, group: int, x: FloatArray, values: Any) -> Line:
+    """Points from ``[T, K]`` values, or from K columns of different lengths."""
+    columns = [np.asarray(c, dtype=float) for c in (values.T if isinstance(values, np.ndarray) else values)]
+    finite = [c[np.isfinite(c)] for c in columns]
+    keep = [i for i, c in enumerate(finite) if c.size]
+    intervals = [mean_interval(finite[i]) for i in keep]
+    return Line(
+        label,
+        memory,
+        group,
+        x[keep],
+        np.array([i.mean for i in intervals]),
+        np.array([i.low if math.isfinite(i.low) else i.mean for i in intervals]),
+        np.array([i.high if math.isfinite(i.high) else i.mean for i in intervals]),
+    )
+
+
+def _required(card: Record, memory: int, experiment: str, at: Mapping[tuple[str, str], float]) -> list[Band]:
+    """Bands and bounds that checks put on these points, theory apart from the rest."""
+    points: dict[bool, dict[float, tuple[float, float]]] = {}
+    for check in card.checks:
+        place = (check.get("setting"), check.get("metric"))
+        bound = check.get("bound")
+        if check.get("experiment") != experiment or place not in at or not bound:
+            continue
+        low = -math.inf if bound["at_least"] is None else float(bound["at_least"])
+        high = math.inf if bound["at_most"] is None else float(bound["at_most"])
+        points.setdefault(bound["source"].startswith("theory"), {})[at[place]] = (low, high)  # type: ignore[index]
+    bands = []
+    for theory, found in points.items():
+        x = np.array(sorted(found))
+        low, high = np.array([found[p] for p in x]).T
+        bands.append(Band("theory" if theory else "required", memory, x, low, high, theory))
+    return bands
+
+
+def _human(experiment: str, metric: str) -> Iterator[Band]:
+    """What people do, where the experiment's module publishes it as ``HUMAN`` (see ``catalog.human``)."""
+    from memspec.experiments import catalog
+
+    known = catalog.human().get((experiment, metric))
+    if known:
+        x = np.array(sorted(known))
+        low, high = np.array([known[p] for p in x]).T
+        yield Band("people", -1, x, low, high, False)
+
+
+# ---- drawing --------------------------------------------------------------------------------------------------
+
+
+def draw(panels: Sequence[Panel]) -> Figure:
+    """All panels of an experiment in one figure."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(COLUMNS, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(4.1 * columns, 3.1 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    handles: dict[str, Any] = {}
+    for i, panel in enumerate(panels):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        _draw_panel(axes, panel)
+        for handle, label in zip(*axes.get_legend_handles_labels()):
+            handles.setdefault(label, handle)
+    if len(handles) > 1 or any(handles):
+        named = {label: handle for label, handle in handles.items() if label}
+        if named:
+            figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    return figure
+
+
+def _draw_panel(axes: Axes, panel: Panel) -> None:
+    memories = {line.memory for line in panel.lines}
+    for band in panel.bands:
+        _draw_band(axes, band)
+    for line in panel.lines:
+        several = len(memories) > 1
+        colour = COLOURS[(line.memory if several else line.group) % len(COLOURS)]
+        dash = DASHES[line.group % len(DASHES)] if several else "-"
+        axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
+        axes.plot(
+            line.x,
+            line.mean,
+            color=colour,
+            linestyle=dash,
+            linewidth=1.6,
+            marker="o" if line.x.size <= 12 else "",
+            markersize=3,
+            label=line.label,
+        )
+    axes.set_title(panel.metric, fontsize=9, loc="left", fontweight="bold")
+    axes.set_xlabel(panel.x_label, fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.grid(visible=True, color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    _scales(axes, panel)
+
+
+def _draw_band(axes: Axes, band: Band) -> None:
+    colour = "#888888" if band.memory < 0 else "#444444"
+    if band.theory or band.memory < 0:
+        low, high = np.maximum(band.low, -1e9), np.minimum(band.high, 1e9)
+        if np.isfinite(band.low).all() and np.isfinite(band.high).all():
+            if band.x.size > 1:
+                axes.fill_between(
+                    band.x, low, high, facecolor=colour, alpha=0.16, hatch="///", edgecolor="white", label=band.label
+                )
+            else:
+                axes.vlines(band.x, low, high, color=colour, alpha=0.4, linewidth=6, label=band.label)
+            return
+    for edge in (band.low, band.high):
+        if np.isfinite(edge).all():
+            axes.plot(band.x, edge, color=colour, linestyle=":", linewidth=1, marker="_", label=band.label)
+
+
+def _scales(axes: Axes, panel: Panel) -> None:
+    x = np.concatenate([line.x for line in panel.lines])
+    y = np.concatenate([line.mean for line in panel.lines])
+    if x.min() > 0 and x.max() / x.min() >= 16:
+        axes.set_xscale("log", base=2 if np.log2(x).round(6).tolist() == np.log2(x).round().tolist() else 10)
+        if axes.xaxis.get_transform().base == 2:  # type: ignore[attr-defined]
+            axes.xaxis.set_major_formatter("{x:g}")
+    if math.isfinite(panel.low) and math.isfinite(panel.high):
+        span = panel.high - panel.low
+        axes.set_ylim(panel.low - 0.04 * span, panel.high + 0.04 * span)
+    elif y.min() > 0 and y.max() / y.min() > 100:
+        axes.set_yscale("log")
+    elif panel.low == 0:
+        axes.set_ylim(bottom=0)
