@@ -155,7 +155,10 @@ class DNCMemory(RowMemory):
         rows = as_rows(keys, values)
         now = self.occupied(state)
         count = now.sum(-1, keepdim=True).round().long()
-        last = torch.where(count > 0, state.write_weights[..., 0, :].argmax(-1, keepdim=True), -1)
+        head = state.write_weights[..., 0, :]
+        last = torch.where(count > 0, head.argmax(-1, keepdim=True), -1)
+        if not self.linkage:
+            last = torch.where((count == self.slots) & (head.sum(-1, keepdim=True) == 0), self.slots, last)
         if not same_state(state, self._driven(state, count, last)):
             return self._write_by_steps(state, rows)
         # Slots have been written in turn, so where each row goes and what it leaves behind is known beforehand.
