@@ -12,7 +12,9 @@ from memspec.plug import Plug
 from memspec.session import Judge
 
 SETTINGS = [Hidden(prose=72), Hidden(prose=232)]
-CHANCE = Bound(at_most=0.6, source="chance 1/2, exact for every memory that has not seen the facts, and 0.1")
+AT_CHANCE = Bound(
+    at_most=0.75, source="chance, 1/2 exactly for whatever has not seen the facts, and half as much again"
+)
 
 over_prose = pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: s.label)
 
@@ -20,12 +22,12 @@ over_prose = pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: s.label)
 @pytest.mark.measurement
 @over_prose
 def test_recall(judge: Judge, setting: Hidden) -> None:
-    """Having seen the facts is no worse than having seen them with their endings permuted."""
+    """Facts that were shown are not ranked systematically wrong: at least half of chance."""
     judge(
         FACTS,
         setting,
-        "gain",
-        Bound(at_least=-0.1, source="universal floor: the shuffled control, less 0.1"),
+        "two_choice",
+        Bound(at_least=0.25, source="universal floor: half of chance"),
         cause="values are stored with the wrong sign, or answers are not finite",
     )
 
@@ -52,7 +54,11 @@ def test_exact(plug: Plug, runner: Runner, setting: Hidden) -> None:
 def test_memory_off(judge: Judge) -> None:
     """After a reset the facts are gone: what is left ranks them by chance."""
     judge(
-        FACTS, SETTINGS[0], "two_choice_off", CHANCE, cause="reset leaves something behind, or instances share a store"
+        FACTS,
+        SETTINGS[0],
+        "two_choice_off",
+        AT_CHANCE,
+        cause="reset leaves something behind, or instances share a store",
     )
 
 
@@ -63,6 +69,6 @@ def test_shuffled(judge: Judge) -> None:
         FACTS,
         SETTINGS[0],
         "two_choice_shuffled",
-        CHANCE,
+        AT_CHANCE,
         cause="answers come from what another instance was shown: a cache on the class or the module",
     )
