@@ -15,15 +15,21 @@ _HOME = {
     "DeltaMemory": "delta",
     "EpisodicMemory": "episodic",
     "ExactMemory": "anchors",
+    "GatedDeltaMemory": "gated_delta",
     "GatedMemory": "gated",
     "LRUAMemory": "lrua",
+    "LeastSquaresMemory": "least_squares",
+    "LinearAttentionMemory": "linear_attention",
     "MatrixAssociativeMemory": "matrix",
+    "MbPAMemory": "mbpa",
     "MemoryCell": "cell",
     "NTMMemory": "ntm",
     "NullMemory": "anchors",
     "ProjectingEpisodicMemory": "episodic",
     "SoftmaxMemory": "softmax",
     "SparseMemory": "sparse",
+    "TTTMemory": "ttt",
+    "TitansMemory": "titans",
 }
 """Every reference memory, and the module of ``memspec.reference.memories`` that holds it."""
 

@@ -6,11 +6,11 @@ import dataclasses
 from typing import Literal, NamedTuple
 
 import torch
-from memspec.reference.memories.addressing import nearest_slot, unit_rows
 from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.protocol import MemorySpec
+from memspec.reference.memories.addressing import nearest_slot, unit_rows
 
 BLOCK = 512
 """Rows of one update whose similarities are held at once: bounds the memory a large update needs."""

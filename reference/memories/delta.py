@@ -6,12 +6,12 @@ import dataclasses
 from typing import Literal
 
 import torch
-from memspec.reference.memories.addressing import unit_rows
-from memspec.reference.memories.matrix import MatrixState
 from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.protocol import MemorySpec
+from memspec.reference.memories.addressing import unit_rows
+from memspec.reference.memories.matrix import MatrixState
 
 
 class DeltaMemory(FunctionalMemory):

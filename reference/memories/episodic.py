@@ -7,11 +7,11 @@ import math
 from typing import Literal, NamedTuple, Self
 
 import torch
-from memspec.reference.memories.addressing import softmax_weights
 from torch import Tensor, nn
 
 from memspec.functional import FunctionalMemory, map_state, state_tensors
 from memspec.protocol import MemorySpec
+from memspec.reference.memories.addressing import softmax_weights
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 """Adam's moments and floor, as in Kingma and Ba 2015 and as torch's defaults."""
@@ -188,6 +188,10 @@ class ProjectingEpisodicMemory(EpisodicMemory):
     it lacks.
     """
 
+    key_projection: Tensor
+    value_projection: Tensor
+    own_decoder: Tensor | None
+
     def __init__(
         self,
         key_dim: int,
@@ -208,10 +212,15 @@ class ProjectingEpisodicMemory(EpisodicMemory):
         if projection not in ("orthonormal", "learned"):
             raise ValueError(f"projection is {projection!r}; it is 'orthonormal' or 'learned'")
         self.memory_dim = self.slot_key_dim = self.slot_value_dim = memory_dim
-        learned = projection == "learned"
-        self.key_projection = nn.Parameter(_orthonormal(memory_dim, key_dim), requires_grad=learned)
-        self.value_projection = nn.Parameter(_orthonormal(memory_dim, value_dim), requires_grad=learned)
-        self.own_decoder = nn.Parameter(self.value_projection.detach().mT.clone()) if learned else None
+        key_projection, value_projection = _orthonormal(memory_dim, key_dim), _orthonormal(memory_dim, value_dim)
+        if projection == "learned":
+            self.key_projection = nn.Parameter(key_projection)
+            self.value_projection = nn.Parameter(value_projection)
+            self.own_decoder = nn.Parameter(value_projection.mT.clone())
+        else:
+            self.register_buffer("key_projection", key_projection)
+            self.register_buffer("value_projection", value_projection)
+            self.own_decoder = None
 
     @classmethod
     def learning(cls, key_dim: int, value_dim: int, memory_size: int = 100, memory_dim: int = 64) -> Self:

@@ -6,11 +6,11 @@ import dataclasses
 from typing import Literal, NamedTuple
 
 import torch
-from memspec.reference.memories.addressing import unit_rows
 from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.protocol import MemorySpec
+from memspec.reference.memories.addressing import unit_rows
 
 
 class MatrixState(NamedTuple):

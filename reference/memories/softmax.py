@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import torch
-from memspec.reference.memories.addressing import nearest_slot, softmax_weights, unit_rows
 from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.protocol import MemorySpec
+from memspec.reference.memories.addressing import nearest_slot, softmax_weights, unit_rows
 
 
 class SoftmaxState(NamedTuple):

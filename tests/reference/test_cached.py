@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from memspec.reference import CachedMemory
 
 EXACT = {"rtol": 0, "atol": 1e-10}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from memspec.reference import DeltaMemory
 
 EXACT = {"rtol": 0, "atol": 1e-10}
