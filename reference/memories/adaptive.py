@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from memspec.reference.memories.addressing import softmax_weights, unit_rows
-from memspec.reference.memories.heads import place
-from memspec.reference.memories.rows import RowMemory, as_rows
 from torch import Tensor, nn
 
 from memspec.protocol import MemorySpec
+from memspec.reference.memories.addressing import softmax_weights, unit_rows
+from memspec.reference.memories.heads import place
+from memspec.reference.memories.rows import RowMemory, as_rows
 
 
 class AdaptiveState(NamedTuple):

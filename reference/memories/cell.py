@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from memspec.reference.memories.heads import content_weights, erase_add, place
-from memspec.reference.memories.rows import RowMemory, as_rows, assign
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memspec.protocol import MemorySpec
+from memspec.reference.memories.heads import content_weights, erase_add, place
+from memspec.reference.memories.rows import RowMemory, as_rows, assign
 
 
 class CellState(NamedTuple):

@@ -6,11 +6,11 @@ import dataclasses
 from typing import Literal, NamedTuple
 
 import torch
-from memspec.reference.memories.heads import content_weights, place
-from memspec.reference.memories.rows import RowMemory, as_rows, assign
 from torch import Tensor, nn
 
 from memspec.protocol import MemorySpec
+from memspec.reference.memories.heads import content_weights, place
+from memspec.reference.memories.rows import RowMemory, as_rows, assign
 
 
 class GatedState(NamedTuple):

@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 
 import torch
-from memspec.reference.memories.addressing import unit_rows
 from torch import Tensor
 from torch.nn import functional as F
+
+from memspec.reference.memories.addressing import unit_rows
 
 
 def cosine(keys: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:

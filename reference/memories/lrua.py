@@ -6,11 +6,11 @@ import dataclasses
 from typing import NamedTuple
 
 import torch
-from memspec.reference.memories.heads import content_weights, least_used, place
-from memspec.reference.memories.rows import RowMemory, as_rows
 from torch import Tensor
 
 from memspec.protocol import MemorySpec
+from memspec.reference.memories.heads import content_weights, least_used, place
+from memspec.reference.memories.rows import RowMemory, as_rows
 
 
 class LRUAState(NamedTuple):

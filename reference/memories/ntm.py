@@ -6,6 +6,10 @@ import dataclasses
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from memspec.protocol import MemorySpec
 from memspec.reference.memories.heads import (
     content_weights,
     erase_add,
@@ -16,10 +20,6 @@ from memspec.reference.memories.heads import (
     shift,
 )
 from memspec.reference.memories.rows import RowMemory, as_rows
-from torch import Tensor
-from torch.nn import functional as F
-
-from memspec.protocol import MemorySpec
 
 
 class NTMState(NamedTuple):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from memspec.reference.memories.heads import content_weights, cosine
 from torch import Tensor
 
 from memspec.functional import FunctionalMemory
+from memspec.reference.memories.heads import content_weights, cosine
 
 
 class RowMemory(FunctionalMemory):

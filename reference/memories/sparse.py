@@ -6,12 +6,12 @@ import dataclasses
 from typing import Literal, NamedTuple
 
 import torch
-from memspec.reference.memories.heads import cosine, place, top_k
-from memspec.reference.memories.rows import RowMemory, as_rows
 from torch import Tensor
 from torch.nn import functional as F
 
 from memspec.protocol import MemorySpec
+from memspec.reference.memories.heads import cosine, place, top_k
+from memspec.reference.memories.rows import RowMemory, as_rows
 
 
 class SparseState(NamedTuple):

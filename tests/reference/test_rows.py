@@ -7,6 +7,7 @@ import warnings
 
 import pytest
 import torch
+
 from memspec.reference import (
     AdaptiveMemory,
     DNCMemory,
