@@ -1,0 +1,108 @@
+"""Linear attention as a memory: a feature map, a matrix, a normaliser."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from memspec.functional import FunctionalMemory
+from memspec.protocol import MemorySpec
+from memspec.reference.memories.addressing import unit_rows
+
+
+class LinearAttentionState(NamedTuple):
+    """``matrix [..., Df, Dv]`` = sum phi(k)^T v, ``normaliser [..., Df]`` = sum phi(k)."""
+
+    matrix: Tensor
+    normaliser: Tensor
+
+
+class LinearAttentionMemory(FunctionalMemory):
+    """``phi(q) S / (phi(q) . z)``, ``S += phi(k)^T v``, ``z += phi(k)``.
+
+    With the published map elu + 1 all features are positive, every stored value gets weight, and the answer is close
+    to the mean of all values: weak by nature, and left so.
+
+    Args:
+        feature_map: ``elu`` (elu(x) + 1), ``relu``, ``identity``, ``dpfp`` (deterministic parameter-free projection
+            of Schlag et al. 2021, nu = 1, width 2 Dk).
+        normalise: divide by ``phi(q) . z``; refused for ``identity``, whose sums may be zero or negative.
+        key_norm: ``unit`` scales keys to length 1 first.
+
+    Raises:
+        ValueError: for an option outside its range.
+
+    Source: Katharopoulos et al. 2020, "Transformers are RNNs", eqs. 9-12 and 16-20.
+    """
+
+    spec = MemorySpec(
+        write="set",
+        overwrite="blend",
+        empty_read="zeros",
+        constant_state=True,
+        deterministic=True,
+        differentiable=frozenset({"query", "keys", "values"}),
+        nonfinite="reject",
+        inference_mode=True,
+    )
+
+    def __init__(
+        self,
+        key_dim: int,
+        value_dim: int,
+        feature_map: Literal["elu", "relu", "identity", "dpfp"] = "elu",
+        normalise: bool = True,
+        key_norm: Literal["unit", "none"] = "unit",
+    ) -> None:
+        super().__init__(key_dim, value_dim)
+        if feature_map not in ("elu", "relu", "identity", "dpfp"):
+            raise ValueError(f"feature_map is {feature_map!r}; it is 'elu', 'relu', 'identity' or 'dpfp'")
+        if feature_map == "identity" and normalise:
+            raise ValueError("feature_map 'identity' needs normalise=False: q . z may be zero or negative")
+        if key_norm not in ("unit", "none"):
+            raise ValueError(f"key_norm is {key_norm!r}; it is 'unit' or 'none'")
+        self.feature_map, self.normalise, self.key_norm = feature_map, normalise, key_norm
+        if not normalise:
+            family: Literal["hebbian", "generic"] = "hebbian" if feature_map == "identity" else "generic"
+            self.spec = dataclasses.replace(self.spec, overwrite="add", family=family)
+
+    @property
+    def feature_dim(self) -> int:
+        """Width of the features."""
+        return 2 * self.key_dim if self.feature_map == "dpfp" else self.key_dim
+
+    def features(self, keys: Tensor) -> Tensor:
+        """``phi(keys)``: ``[..., N, Dk] -> [..., N, Df]``."""
+        if self.key_norm == "unit":
+            keys = unit_rows(keys)
+        if self.feature_map == "elu":
+            return F.elu(keys) + 1
+        if self.feature_map == "relu":
+            return keys.relu()
+        if self.feature_map == "dpfp":
+            both = torch.cat((keys.relu(), (-keys).relu()), -1)
+            return both * both.roll(1, -1)
+        return keys
+
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> LinearAttentionState:
+        return LinearAttentionState(
+            torch.zeros(*batch_shape, self.feature_dim, self.value_dim, **self.like),
+            torch.zeros(*batch_shape, self.feature_dim, **self.like),
+        )
+
+    def write(self, state: LinearAttentionState, keys: Tensor, values: Tensor) -> LinearAttentionState:
+        phi = self.features(keys)
+        return LinearAttentionState(state.matrix + phi.mT @ values, state.normaliser + phi.sum(-2))
+
+    def read(self, state: LinearAttentionState, keys: Tensor) -> Tensor:
+        phi = self.features(keys)
+        answers = phi @ state.matrix
+        if not self.normalise:
+            return answers
+        mass = phi @ state.normaliser[..., None]
+        stored = mass > torch.finfo(mass.dtype).tiny
+        return torch.where(stored, answers / torch.where(stored, mass, 1.0), 0.0)

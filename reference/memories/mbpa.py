@@ -1,0 +1,131 @@
+"""Memory-based parameter adaptation: neighbours in an episodic store fine-tune the output model for one query."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from memspec.functional import FunctionalMemory
+from memspec.protocol import MemorySpec
+from memspec.reference.memories.addressing import unit_rows
+
+
+class EpisodeState(NamedTuple):
+    """A ring of pairs: ``keys [..., S, Dk]`` (length 1), ``values [..., S, Dv]``, and how many were ever written ``[...]``."""
+
+    keys: Tensor
+    values: Tensor
+    written: Tensor
+
+
+class MbPAMemory(FunctionalMemory):
+    """A FIFO store whose neighbours of a query train a linear output model for that query alone.
+
+    The ``neighbours`` stored keys nearest to the query get weights ``w_k ~ 1 / (eps + |h_k - q|^2)`` (sum 1); from the
+    slow weights theta, ``steps`` of ``theta_x <- theta_x - lr (sum_k w_k grad |h_k theta_x - v_k|^2 / 2 + beta
+    (theta_x - theta))`` are taken, ``q theta_x`` is the answer, and theta_x is thrown away. The steps run in the span
+    of the neighbours, so no per-query copy of theta is made.
+
+    Args:
+        capacity: pairs kept; the oldest goes first.
+        neighbours: stored pairs that take part.
+        lr, steps: inner steps; with unit keys and weights that sum to 1 they contract for lr (1 + beta) < 2.
+        beta: pull towards theta; with many steps the answer is ridge regression around theta.
+        eps: kernel floor.
+
+    Slow weights (Parameter): ``theta [Dk, Dv]``, zero until something outside trains it.
+
+    Raises:
+        ValueError: for an option outside its range.
+
+    Source: Sprechmann et al. 2018, "Memory-based Parameter Adaptation", eqs. 2-6; the kernel is that of Neural Episodic
+    Control (Pritzel et al. 2017, eq. 5).
+    """
+
+    spec = MemorySpec(
+        write="sequential",
+        eviction="fifo",
+        empty_read="zeros",
+        constant_state=True,
+        deterministic=True,
+        differentiable=frozenset({"query", "keys", "values"}),
+        nonfinite="reject",
+        inference_mode=True,
+    )
+
+    def __init__(
+        self,
+        key_dim: int,
+        value_dim: int,
+        capacity: int = 128,
+        neighbours: int = 8,
+        lr: float = 0.5,
+        steps: int = 10,
+        beta: float = 1e-3,
+        eps: float = 1e-3,
+    ) -> None:
+        super().__init__(key_dim, value_dim, capacity)
+        if neighbours < 1 or steps < 1:
+            raise ValueError(f"neighbours {neighbours} and steps {steps} must be at least 1")
+        if not 0 < lr * (1 + beta) < 2 or beta < 0:
+            raise ValueError(
+                f"lr {lr} and beta {beta}: the inner steps contract only for 0 < lr (1 + beta) < 2, beta >= 0"
+            )
+        if not eps > 0:
+            raise ValueError(f"eps is {eps}; it must be above 0, or a stored key has infinite weight")
+        self.neighbours, self.lr, self.steps, self.beta, self.eps = neighbours, lr, steps, beta, eps
+        self.theta = nn.Parameter(torch.zeros(key_dim, value_dim))
+
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> EpisodeState:
+        assert self.capacity is not None
+        return EpisodeState(
+            torch.zeros(*batch_shape, self.capacity, self.key_dim, **self.like),
+            torch.zeros(*batch_shape, self.capacity, self.value_dim, **self.like),
+            torch.zeros(batch_shape, dtype=torch.long, device=self.like["device"]),
+        )
+
+    def write(self, state: EpisodeState, keys: Tensor, values: Tensor) -> EpisodeState:
+        assert self.capacity is not None
+        n = keys.shape[-2]
+        kept = min(n, self.capacity)  # earlier rows of a longer batch would be overwritten within it
+        places = torch.arange(n - kept, n, device=keys.device) + state.written[..., None]
+        places = (places % self.capacity)[..., None]
+        return EpisodeState(
+            state.keys.scatter(-2, places.expand(*places.shape[:-1], self.key_dim), unit_rows(keys)[..., -kept:, :]),
+            state.values.scatter(-2, places.expand(*places.shape[:-1], self.value_dim), values[..., -kept:, :]),
+            state.written + n,
+        )
+
+    def read(self, state: EpisodeState, keys: Tensor) -> Tensor:
+        q = unit_rows(keys)
+        near, v, weights = self._neighbours(state, q)  # [..., Q, k, Dk], [..., Q, k, Dv], [..., Q, k]
+        base = near @ self.theta
+        gram = near @ near.mT
+        change = torch.zeros_like(v)  # theta_x = theta + near^T change
+        for _ in range(self.steps):
+            error = base + gram @ change - v
+            change = change - self.lr * (weights[..., None] * error + self.beta * change)
+        return q @ self.theta + ((near @ q[..., None]) * change).sum(-2)
+
+    def _neighbours(self, state: EpisodeState, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The nearest stored keys and values of each query, and their kernel weights (0 for empty slots)."""
+        slots = state.keys.shape[-2]
+        used = torch.arange(slots, device=q.device) < state.written[..., None]
+        # Unit rows: |h - q|^2 = 2 - 2 h.q, clamped because rounding may take it below 0.
+        squared = torch.where(used[..., None, :], (2 - 2 * q @ state.keys.mT).clamp_min(0), torch.inf)
+        # Stable, so that ties go to the lower slot on every device.
+        squared, index = squared.sort(dim=-1, stable=True)
+        squared, index = squared[..., : self.neighbours], index[..., : self.neighbours]
+        near = _rows(state.keys, index)
+        # The distance again, from the rows themselves: exact for a stored key, and differentiable.
+        exact = (near - q[..., None, :]).square().sum(-1)
+        weights = torch.where(torch.isfinite(squared), 1 / (exact + self.eps), 0.0)
+        return near, _rows(state.values, index), weights / weights.sum(-1, keepdim=True).clamp_min(1e-30)
+
+
+def _rows(store: Tensor, index: Tensor) -> Tensor:
+    """``store [..., S, D]`` at ``index [..., Q, k]`` -> ``[..., Q, k, D]``."""
+    flat = index.flatten(-2)[..., None].expand(*index.shape[:-2], -1, store.shape[-1])
+    return torch.gather(store, -2, flat).unflatten(-2, index.shape[-2:])

@@ -1,0 +1,174 @@
+"""Titans: an MLP trained at test time with momentum (surprise) and weight decay (forgetting)."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from memspec.functional import FunctionalMemory
+from memspec.protocol import MemorySpec
+from memspec.reference.memories import inner
+from memspec.reference.memories.addressing import unit_rows
+
+
+class TitansState(NamedTuple):
+    """Weights now, weights when the current chunk began, momentum (all ``[..., P]``), rows already in the chunk ``[...]``."""
+
+    now: Tensor
+    start: Tensor
+    momentum: Tensor
+    count: Tensor
+
+
+class TitansMemory(FunctionalMemory):
+    """``S <- eta S - theta grad |M(k) - v|^2``, ``M <- (1 - alpha) M + S``; read ``M(q)``, keys of length 1.
+
+    Gradients are taken at the weights the current chunk began with, so that both recurrences are linear and a chunk is
+    a few matrix products (their closed weights). The chunk size changes the function, not only the speed; the place in
+    the chunk is part of the state, so splitting a batch over several updates changes nothing. In a network the three
+    gates depend on the token; driven here they are constants.
+
+    Args:
+        depth: layers of the memory; 1 is linear (theta = 1/2, eta = alpha = 0, chunk 1 is then the delta rule).
+        expansion: width of hidden layers, in key_dims.
+        theta: step of one row. The default keeps a chunk of equal keys stable: the summed step on a unit key is
+            ``2 theta chunk / (1 - eta)``, 1.28 of the 2 that plain gradient descent bears.
+        eta: momentum kept from row to row (past surprise), in [0, 1).
+        alpha: weights forgotten at each row, in [0, 1].
+        chunk: rows whose gradients are taken at the same weights.
+        max_grad_norm: each row's gradient is scaled down to this norm; without it a deep memory diverges on huge
+            values. None: no limit.
+
+    Slow weights (Parameters): the initial memory, with a zero output layer (an all-zero MLP would have no gradient).
+
+    Raises:
+        ValueError: for an option outside its range.
+
+    Source: Behrouz, Zhong, Mirrokni 2025, "Titans: Learning to Memorize at Test Time", eqs. 8-15 and section 3.2.
+    """
+
+    spec = MemorySpec(
+        family="gradient",
+        write="sequential",
+        empty_read="zeros",
+        constant_state=True,
+        deterministic=True,
+        presentations=8,
+        differentiable=frozenset({"query", "keys", "values"}),
+        nonfinite="reject",
+        inference_mode=True,
+    )
+
+    def __init__(
+        self,
+        key_dim: int,
+        value_dim: int,
+        depth: int = 2,
+        expansion: int = 4,
+        theta: float = 0.02,
+        eta: float = 0.5,
+        alpha: float = 0.0,
+        chunk: int = 16,
+        max_grad_norm: float | None = 64.0,
+    ) -> None:
+        super().__init__(key_dim, value_dim)
+        for name, number in (("depth", depth), ("expansion", expansion), ("chunk", chunk)):
+            if number < 1:
+                raise ValueError(f"{name} is {number}; it must be at least 1")
+        if not 0 <= eta < 1:
+            raise ValueError(f"eta is {eta}; momentum needs 0 <= eta < 1")
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha is {alpha}; it is the share forgotten at each row, 0 to 1")
+        if theta < 0:
+            raise ValueError(f"theta is {theta}; the step must not be negative")
+        if max_grad_norm is not None and not max_grad_norm > 0:
+            raise ValueError(f"max_grad_norm is {max_grad_norm}; it must be above 0, or None")
+        self.depth, self.theta, self.eta, self.alpha = depth, theta, eta, alpha
+        self.chunk, self.max_grad_norm = chunk, max_grad_norm
+        widths = [key_dim, *[expansion * key_dim] * (depth - 1), value_dim]
+        self.initial = nn.ParameterList(inner.initial_layers(widths, bias=False))
+
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> TitansState:
+        flat = torch.cat([p.flatten() for p in self.initial]).expand(*batch_shape, -1)
+        count = torch.zeros(batch_shape, dtype=torch.long, device=flat.device)
+        return TitansState(flat.clone(), flat.clone(), torch.zeros_like(flat), count)
+
+    def write(self, state: TitansState, keys: Tensor, values: Tensor) -> TitansState:
+        keys = unit_rows(keys)
+        counts = state.count.unique()
+        if counts.numel() != 1:  # batched memories at different places of their chunks: row by row
+            for k, v in zip(keys.split(1, -2), values.split(1, -2)):
+                state = self._advance(state, k, v)
+            return state
+        left = self.chunk - int(counts)
+        while keys.shape[-2]:
+            state = self._advance(state, keys[..., :left, :], values[..., :left, :])
+            keys, values, left = keys[..., left:, :], values[..., left:, :], self.chunk
+        return state
+
+    def _advance(self, state: TitansState, keys: Tensor, values: Tensor) -> TitansState:
+        """Rows of one chunk: both recurrences unrolled into weights of the rows' gradients."""
+        n = keys.shape[-2]
+        full = keys.new_ones(n)
+        step = momentum_weights(full * _log(1 - self.alpha), full * _log(self.eta))
+        layers = inner.split_layers(state.start, self.initial)
+        out, trace = inner.forward(layers, keys)
+        pairs = inner.backward(layers, trace, 2 * (out - values))
+        scale = self._clipping(pairs)
+        to_now = _weighted(pairs, scale * step.gradient_to_weights)
+        to_momentum = _weighted(pairs, scale * step.gradient_to_momentum)
+        now = step.weights_kept * state.now + step.momentum_to_weights * state.momentum - self.theta * to_now
+        momentum = step.momentum_kept * state.momentum - self.theta * to_momentum
+        count = (state.count + n) % self.chunk
+        return TitansState(now, torch.where((count == 0)[..., None], now, state.start), momentum, count)
+
+    def _clipping(self, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Factor ``[..., N]`` that brings each row's gradient to at most ``max_grad_norm``."""
+        if self.max_grad_norm is None:
+            return torch.ones_like(pairs[0][0][..., 0])
+        # The norm of an outer product is the product of the norms; hypot-like sums so that huge errors do not overflow.
+        norms = torch.stack([x.norm(dim=-1) * e.norm(dim=-1) for x, e in pairs]).amax(0) * len(pairs) ** 0.5
+        return self.max_grad_norm / norms.clamp_min(self.max_grad_norm)
+
+    def read(self, state: TitansState, keys: Tensor) -> Tensor:
+        return inner.forward(inner.split_layers(state.now, self.initial), unit_rows(keys))[0]
+
+
+class MomentumWeights(NamedTuple):
+    """How n steps of ``S <- eta S - g``, ``M <- keep M + S`` act at once, for gradients g taken in advance.
+
+    ``M_n = weights_kept M_0 + momentum_to_weights S_0 - sum_j gradient_to_weights[j] g_j`` and
+    ``S_n = momentum_kept S_0 - sum_j gradient_to_momentum[j] g_j``.
+    """
+
+    weights_kept: Tensor
+    momentum_to_weights: Tensor
+    momentum_kept: Tensor
+    gradient_to_weights: Tensor
+    gradient_to_momentum: Tensor
+
+
+def momentum_weights(log_keep: Tensor, log_eta: Tensor) -> MomentumWeights:
+    """The closed weights of both recurrences, from each row's log keep (1 - alpha) and log momentum ``[N]``.
+
+    Differences of cumulated logarithms, because products of many decays underflow.
+    """
+    keep, eta = log_keep.cumsum(0), log_eta.cumsum(0)
+    n = keep.shape[0]
+    later = torch.ones(n, n, dtype=torch.bool, device=keep.device).tril()  # [i, j]: i >= j
+    carried = torch.where(later, eta[:, None] - eta[None, :], -torch.inf).exp()  # of g_j left in S_i
+    reach = (keep[-1] - keep).exp()  # of S_i left in M_n
+    return MomentumWeights(keep[-1].exp(), (reach * eta.exp()).sum(), eta[-1].exp(), reach @ carried, carried[-1])
+
+
+def _weighted(pairs: list[tuple[Tensor, Tensor]], weights: Tensor) -> Tensor:
+    """``sum_j weights[j] grad_j``, flattened ``[..., P]``; weights ``[..., N]``."""
+    return torch.cat([((x * weights[..., None]).mT @ e).flatten(-2) for x, e in pairs], -1)
+
+
+def _log(share: float) -> float:
+    """Logarithm, with a very negative number for 0 (whose differences stay finite)."""
+    return math.log(share) if share > 0 else -1e4

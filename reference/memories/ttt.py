@@ -1,0 +1,165 @@
+"""Test-time training: the memory is a model, a write is a gradient step on it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from memspec.functional import FunctionalMemory
+from memspec.protocol import MemorySpec
+from memspec.reference.memories import inner
+from memspec.reference.memories.addressing import unit_rows
+
+
+class TTTState(NamedTuple):
+    """Weights now, weights when the current minibatch began, and the rows already in that minibatch.
+
+    The layers lie flattened side by side in ``now`` and ``start`` ``[..., P]``; ``count [...]`` is in 0..minibatch-1.
+    """
+
+    now: Tensor
+    start: Tensor
+    count: Tensor
+
+
+class TTTMemory(FunctionalMemory):
+    """A linear model or an MLP trained by gradient descent on the pairs as they come (TTT-Linear, TTT-MLP).
+
+    Rows are grouped into minibatches; within one, every gradient is taken at the weights the minibatch began with, so
+    a whole minibatch is a few matrix products (the paper's dual form). The position in the minibatch is part of the
+    state: splitting a batch over several updates changes nothing.
+
+    ``bare``: f(k) = k W + b with loss |f(k) - v|^2 / 2. ``full``: f(x) = x + LN(x W + b), trained towards v (the
+    paper's reconstruction target v - k inside the residual); needs key_dim = value_dim.
+
+    The step of a row is ``lr / (minibatch |x|^2)``, with |x|^2 = 1 for a unit key and 2 with its bias input: the largest
+    curvature of a linear model on b such rows is b |x|^2, so lr < 2 contracts whatever the keys are (b equal ones too).
+    ``minibatch=1, lr=1, bias=False`` is the delta rule.
+
+    Args:
+        model: ``linear``, or ``mlp`` (one hidden layer of ``4 key_dim`` GELU units).
+        lr: step of a whole minibatch of equal rows, in (0, 2).
+        minibatch: rows whose gradients are taken at the same weights.
+        mode: ``bare`` or ``full``.
+        bias: learn biases too.
+        hidden: width of the hidden layer; default ``4 key_dim``.
+
+    Slow weights (Parameters): the initial weights (zero output layer in ``bare`` mode, N(0, .02) in ``full``), and the
+    layer norm's scale and shift.
+
+    Raises:
+        ValueError: for an option outside its range.
+
+    Source: Sun et al. 2024, "Learning to (Learn at Test Time): RNNs with Expressive Hidden States", sections 2.2-2.7.
+    """
+
+    spec = MemorySpec(
+        family="gradient",
+        write="sequential",
+        constant_state=True,
+        deterministic=True,
+        presentations=8,
+        differentiable=frozenset({"query", "keys", "values"}),
+        nonfinite="reject",
+        inference_mode=True,
+    )
+
+    def __init__(
+        self,
+        key_dim: int,
+        value_dim: int,
+        model: Literal["linear", "mlp"] = "linear",
+        lr: float = 1.0,
+        minibatch: int = 16,
+        mode: Literal["bare", "full"] = "bare",
+        bias: bool = True,
+        hidden: int | None = None,
+    ) -> None:
+        super().__init__(key_dim, value_dim)
+        if model not in ("linear", "mlp"):
+            raise ValueError(f"model is {model!r}; it is 'linear' or 'mlp'")
+        if mode not in ("bare", "full"):
+            raise ValueError(f"mode is {mode!r}; it is 'bare' or 'full'")
+        if mode == "full" and key_dim != value_dim:
+            raise ValueError(f"mode 'full' has a residual, so key_dim {key_dim} must equal value_dim {value_dim}")
+        if not 0 < lr < 2:
+            raise ValueError(f"lr is {lr}; steps contract only for 0 < lr < 2")
+        if minibatch < 1:
+            raise ValueError(f"minibatch is {minibatch}; it must be at least 1")
+        self.model, self.lr, self.minibatch, self.mode, self.bias = model, lr, minibatch, mode, bias
+        widths = [key_dim, value_dim] if model == "linear" else [key_dim, hidden or 4 * key_dim, value_dim]
+        self.initial = nn.ParameterList(inner.initial_layers(widths, bias, 0.02 if mode == "full" else None))
+        if mode == "bare":
+            self.spec = dataclasses.replace(self.spec, empty_read="zeros")
+        else:
+            self.norm_scale = nn.Parameter(torch.ones(value_dim))
+            self.norm_shift = nn.Parameter(torch.zeros(value_dim))
+
+    # ---- state ------------------------------------------------------------------------------------------------
+
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> TTTState:
+        flat = torch.cat([p.flatten() for p in self.initial]).expand(*batch_shape, -1)
+        count = torch.zeros(batch_shape, dtype=torch.long, device=flat.device)
+        return TTTState(flat.clone(), flat.clone(), count)
+
+    @property
+    def step(self) -> float:
+        """Step of one row: ``lr`` over the largest curvature that a minibatch of unit keys (and their bias) can have."""
+        return self.lr / (self.minibatch * (2 if self.bias else 1))
+
+    # ---- the three functions ----------------------------------------------------------------------------------
+
+    def write(self, state: TTTState, keys: Tensor, values: Tensor) -> TTTState:
+        keys = unit_rows(keys)
+        counts = state.count.unique()
+        if counts.numel() != 1:  # batched memories at different places of their minibatches: row by row
+            for k, v in zip(keys.split(1, -2), values.split(1, -2)):
+                state = self._row(state, k, v)
+            return state
+        now, start, count = state.now, state.start, int(counts)
+        first = min(self.minibatch - count, keys.shape[-2])
+        later = [self.minibatch] * ((keys.shape[-2] - first) // self.minibatch)
+        sizes = [first, *later, keys.shape[-2] - first - sum(later)]
+        for k, v in zip(keys.split(sizes, -2), values.split(sizes, -2)):
+            if k.shape[-2] == 0:
+                continue
+            now = now - self.step * self._gradient(start, k, v)
+            count = (count + k.shape[-2]) % self.minibatch
+            start = now if count == 0 else start
+        return TTTState(now, start, torch.full_like(state.count, count))
+
+    def _row(self, state: TTTState, key: Tensor, value: Tensor) -> TTTState:
+        now = state.now - self.step * self._gradient(state.start, key, value)
+        count = (state.count + 1) % self.minibatch
+        return TTTState(now, torch.where((count == 0)[..., None], now, state.start), count)
+
+    def read(self, state: TTTState, keys: Tensor) -> Tensor:
+        keys = unit_rows(keys)
+        out, _ = inner.forward(inner.split_layers(state.now, self.initial), keys, self.bias)
+        return out if self.mode == "bare" else keys + self._norm(out)[0] * self.norm_scale + self.norm_shift
+
+    def _norm(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        centred = z - z.mean(-1, keepdim=True)
+        deviation = (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+        return centred / deviation, deviation
+
+    def _gradient(self, flat: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Gradient ``[..., P]`` of ``sum_rows |f(k) - v|^2 / 2`` at these weights."""
+        layers = inner.split_layers(flat, self.initial)
+        out, trace = inner.forward(layers, keys, self.bias)
+        if self.mode == "full":
+            normed, deviation = self._norm(out)
+            g = (keys + normed * self.norm_scale + self.norm_shift - values) * self.norm_scale
+            error = (g - g.mean(-1, keepdim=True) - normed * (g * normed).mean(-1, keepdim=True)) / deviation
+        else:
+            error = out - values
+        pairs = inner.backward(layers, trace, error, self.bias)
+        return torch.cat([(x.mT @ e).flatten(-2) for x, e in pairs], -1)
+
+
+def ttt_mlp(key_dim: int, value_dim: int, **options: Any) -> TTTMemory:
+    """:class:`TTTMemory` with ``model="mlp"``."""
+    return TTTMemory(key_dim, value_dim, model="mlp", **options)
