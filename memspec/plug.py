@@ -10,10 +10,12 @@ import ast
 import contextlib
 import copy
 import difflib
+import functools
 import importlib
 import importlib.util
 import inspect
 import io
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +28,7 @@ import torch
 from torch import Tensor
 
 from memspec.errors import CannotMeasure, PlugError
-from memspec.fixtures.streams import seeded
+from memspec.fixtures.streams import generator_states, seed_of, seeded, set_generator_states
 from memspec.protocol import MemoryFactory, MemorySpec, capabilities_of, spec_of
 
 METHODS = ("reset", "update", "query")
@@ -107,7 +109,7 @@ class Plug:
         try:
             with seeded(seed), contextlib.redirect_stdout(io.StringIO()):
                 memory = self.factory(**arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PlugError(self._refused(arguments, error)) from error
         took = time.perf_counter() - start
         CLOCK["memory"] += took
@@ -269,15 +271,15 @@ def load_plug(text: str) -> Plug:
     Raises:
         PlugError: if it cannot be parsed, imported, found, called, or lacks a method.
     """
-    target, kwargs = _parse(text)
-    module_name, _, attribute = target.rpartition(":")
+    module_name, attribute, kwargs = _parse(text)
     module = _import(module_name, text)
     factory: Any = module
     for part in attribute.split("."):
+        owner = factory
         try:
-            factory = getattr(factory, part)
+            factory = getattr(owner, part)
         except AttributeError:
-            public = [n for n in dir(module) if not n.startswith("_")]
+            public = [n for n in dir(owner) if not n.startswith("_")]
             near = difflib.get_close_matches(part, public, n=3, cutoff=0.5)
             listing = ", ".join(near) if near else ", ".join(public[:20]) or "nothing public"
             raise PlugError(
@@ -337,28 +339,34 @@ def checked(plug: Plug) -> Plug:
     return plug
 
 
-def _parse(text: str) -> tuple[str, dict[str, Any]]:
-    head, paren, tail = text.partition("(")
-    kwargs: dict[str, Any] = {}
-    if paren:
-        try:
-            call = ast.parse(f"f({tail}", mode="eval").body
-            assert isinstance(call, ast.Call)
-            if call.args:
-                raise PlugError(f"--memory={text}: give arguments by name, for example {head}(lr=0.5)")
-            kwargs = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-        except (SyntaxError, ValueError, AssertionError) as error:
-            raise PlugError(
-                f"--memory={text}: cannot read the arguments ({error}); write literals by name, "
-                f"for example {head}(lr=0.5, steps=3)"
-            ) from error
-    module, colon, attribute = head.strip().rpartition(":")
-    if not colon or not module or not attribute:
+PLUG_TEXT = re.compile(r"(?P<module>.+?):(?P<attribute>[A-Za-z_][\w.]*)\s*(?P<call>\(.*)?", re.DOTALL)
+
+
+def _parse(text: str) -> tuple[str, str, dict[str, Any]]:
+    """Module (or file), attribute, and literal keyword arguments."""
+    match = PLUG_TEXT.fullmatch(text.strip())
+    if match is None:
+        module, _, attribute = text.partition("(")[0].rpartition(".")
+        near = f"{module}:{attribute}" if module and ":" not in text else "memspec.reference:DeltaMemory"
         raise PlugError(
-            f"--memory={text}: write module:attribute or path/to/file.py:attribute, "
-            "for example --memory=memspec.reference:DeltaMemory"
+            f"--memory={text}: write module:attribute or path/to/file.py:attribute, for example --memory={near}"
         )
-    return f"{module}:{attribute}", kwargs
+    head = f"{match['module']}:{match['attribute']}"
+    if not match["call"]:
+        return match["module"], match["attribute"], {}
+    try:
+        call = ast.parse(f"f{match['call']}", mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            raise ValueError("that is not one call")
+        if call.args or any(k.arg is None for k in call.keywords):
+            raise PlugError(f"--memory={text}: give arguments by name, for example {head}(lr=0.5)")
+        kwargs = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+    except (SyntaxError, ValueError) as error:
+        raise PlugError(
+            f"--memory={text}: cannot read the arguments ({error}); write literals by name, "
+            f"for example {head}(lr=0.5, steps=3)"
+        ) from error
+    return match["module"], match["attribute"], kwargs
 
 
 def _import(name: str, text: str) -> Any:
@@ -377,27 +385,29 @@ def _import(name: str, text: str) -> Any:
                     "  Is the package installed in this environment, or did you mean path/to/file.py:attribute?"
                 ) from error
             raise PlugError(f"--memory={text}: importing {name} failed: {type(error).__name__}: {error}") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PlugError(f"--memory={text}: importing {name} failed: {type(error).__name__}: {error}") from error
 
 
 def _import_file(path: Path, text: str) -> Any:
     if not path.is_file():
         raise PlugError(f"--memory={text}: there is no file {path} (looked from {Path.cwd()})")
-    name = f"memspec_plug_{path.stem}"
+    path = path.resolve()
+    name = f"memspec_plug_{path.stem}_{seed_of(path):x}"
+    if name in sys.modules:
+        return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # so that classes defined there can be pickled
-    sys.path.insert(0, str(path.parent.resolve()))
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # a factory there may import its neighbours, now or when it is called
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise PlugError(f"--memory={text}: running {path} failed: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(str(path.parent.resolve()))
     return module
 
 
@@ -425,7 +435,7 @@ def adapt(
     """
 
     def make(**arguments: Any) -> Adapted:
-        return Adapted(lambda: factory(**arguments), update, query, reset, spec)
+        return Adapted(functools.partial(factory, **arguments), update, query, reset, spec)
 
     try:
         make.__signature__ = inspect.signature(factory)  # type: ignore[attr-defined]
@@ -443,13 +453,14 @@ class Adapted:
         self, build: Callable[[], Any], update: str, query: str, reset: str | None, spec: MemorySpec | None
     ) -> None:
         self._build, self._names = build, (update, query, reset)
-        self._rng = torch.get_rng_state() if reset is None else None
+        self._rng = generator_states() if reset is None else None
         self.inner = build()
         if spec is not None:
             self.spec = spec
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "inner":
+        # Renamed methods are hidden: an object's own write and read are not the functional form of that name.
+        if name.startswith("_") or name == "inner" or name in self._names:
             raise AttributeError(name)
         return getattr(self.inner, name)
 
@@ -464,12 +475,13 @@ class Adapted:
             self._method(self._names[2])()
             return
         assert self._rng is not None
-        now = torch.get_rng_state()
-        torch.set_rng_state(self._rng)
+        now = generator_states()
+        set_generator_states(self._rng)
         try:
-            self.inner = self._build()
+            with contextlib.redirect_stdout(io.StringIO()):
+                self.inner = self._build()
         finally:
-            torch.set_rng_state(now)
+            set_generator_states(now)
 
     def update(self, keys: Tensor, values: Tensor) -> None:
         self._method(self._names[0])(keys, values)
@@ -477,7 +489,12 @@ class Adapted:
     def query(self, keys: Tensor) -> Tensor:
         answer = self._method(self._names[1])(keys)
         if isinstance(answer, (tuple, list)):
-            answer = next(part for part in answer if isinstance(part, Tensor))
+            tensors = [part for part in answer if isinstance(part, Tensor)]
+            if not tensors:
+                raise TypeError(
+                    f"{type(self.inner).__name__}.{self._names[1]} returned {answer!r}, with no tensor in it"
+                )
+            answer = tensors[0]
         return torch.as_tensor(answer)
 
 

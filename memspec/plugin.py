@@ -167,16 +167,23 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "_memspec_plug_name" in metafunc.fixturenames:
-        names = memories(metafunc.config)
-        if not names:
-            from memspec.cli import reference_names
-
-            listing = "\n".join(f"  --memory=memspec.reference:{name}" for name in reference_names())
-            pytest.exit(
-                "memspec: no memory under test. Add --memory=mypkg:MyMemory, or try a reference:\n" + listing,
-                returncode=pytest.ExitCode.USAGE_ERROR,
-            )
+        names = memories(metafunc.config) or [NO_MEMORY]
         metafunc.parametrize("_memspec_plug_name", names, ids=names, scope="session")
+
+
+NO_MEMORY = "no-memory"
+"""Stands where a plug would, so that a run without one is refused once, after collection, and not in every module."""
+
+
+def no_memory_message() -> str:
+    """What to say to a run of the suites without a memory; lists the references."""
+    from memspec.cli import reference_names
+
+    listing = "\n".join(f"  --memory=memspec.reference:{name}" for name in reference_names())
+    return (
+        "memspec: no memory under test. Add --memory=mypkg:MyMemory (or --memory=path/to/file.py:MyMemory), "
+        f"or try a reference:\n{listing}"
+    )
 
 
 def is_check(item: pytest.Item) -> bool:
@@ -194,6 +201,12 @@ def has_marker(item: pytest.Item, name: str) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if any(getattr(i, "callspec", None) and i.callspec.params.get("_memspec_plug_name") == NO_MEMORY for i in items):  # type: ignore[attr-defined]
+        if not hasattr(config, "workerinput"):
+            raise pytest.UsageError(no_memory_message())
+        config.workeroutput[NO_MEMORY] = True  # type: ignore[attr-defined]
+        items.clear()
+        return
     wanted = config.getoption("--checks")
     if wanted:
         kept = [
@@ -342,6 +355,7 @@ class Collector:
 
     def __init__(self, collected: list[dict[str, Any]]) -> None:
         self.collected = collected
+        self.no_memory = False
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         sent = [text for key, text in report.user_properties if key == "memspec"]
@@ -350,6 +364,11 @@ class Collector:
         elif report.failed and report.when not in ("setup", "call", "teardown"):  # a worker died in this test
             self.collected.append({"memory": None, "nodeid": report.nodeid, "message": report.longreprtext})
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """A worker of pytest-xdist ended; one that had no memory to test has said so."""
+        self.no_memory = self.no_memory or NO_MEMORY in getattr(node, "workeroutput", {})
+
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
@@ -357,6 +376,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     ran_nothing = exitstatus in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR)
     if hasattr(config, "workerinput") or config.getoption("collectonly") or ran_nothing:
         return
+    if config.pluginmanager.get_plugin("memspec-collector").no_memory:
+        session.exitstatus = pytest.ExitCode.USAGE_ERROR
     collected = config.stash[COLLECTED]
     if not collected and not memories(config):
         return
@@ -377,6 +398,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if config.pluginmanager.get_plugin("memspec-collector").no_memory:
+        terminalreporter.write_line(no_memory_message(), red=True)
     outcome = config.stash.get(OUTCOME, None)
     if outcome is not None:
         terminalreporter.section("memspec")

@@ -222,8 +222,12 @@ MemoryFactory = Callable[..., MemoryProtocol]
 
 
 def capabilities_of(memory: object) -> frozenset[str]:
-    """Names of the optional capabilities whose methods ``memory`` has."""
-    return frozenset(name for name, kind in CAPABILITIES.items() if isinstance(memory, kind))
+    """Names of the optional capabilities whose methods ``memory`` has (methods it delegates count, on every Python)."""
+    return frozenset(
+        name
+        for name, kind in CAPABILITIES.items()
+        if all(callable(getattr(memory, method, None)) for method in vars(kind) if not method.startswith("_"))
+    )
 
 
 def spec_of(memory: object) -> MemorySpec:

@@ -45,7 +45,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     from memspec.plugin import is_check, new_check
 
     plan = json.loads(config.getoption("--selfcheck-plan").read_text(encoding="utf-8"))
-    kept, left = [], []
+    kept: list[pytest.Item] = []
+    left: list[pytest.Item] = []
     for item in items:
         name = getattr(getattr(item, "callspec", None), "params", {}).get("_memspec_plug_name")
         wanted = is_check(item) and _matches(new_check(item)["id"], plan.get(name, []))

@@ -98,6 +98,7 @@ def panels_of(cards: Sequence[Record]) -> dict[str, list[Panel]]:
         for metric in dict.fromkeys(name for _, b in mine for name in b["metrics"]):
             having = [(i, b) for i, b in mine if metric in b["metrics"]]
             meta = having[0][1]["metrics"][metric]
+            panel: Panel | None
             if any(len(b["metrics"][metric]["at"] or ()) > 1 for _, b in having):
                 panel = _curve_panel(cards, having, metric, meta)
             else:
