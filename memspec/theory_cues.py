@@ -15,12 +15,14 @@ import math
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memspec import theory
 from memspec.experiments.base import Setting
 from memspec.judge import Bound
 from memspec.plug import Plug
-from memspec.theory import Floats
+
+Floats = NDArray[np.float64]
 
 SMALLEST = 16
 """Least key_dim and value_dim for which bands are given; the formulas are for many dimensions."""
@@ -130,11 +132,33 @@ def distracted_hebbian_recall(signal: int, shows: int, distractors: int, key_dim
     return float(theory.decoded(shows / math.sqrt(total), noise / rivals / total, rivals + 1, value_dim))
 
 
+def loudness_auroc(n: int, key_dim: int, value_dim: int, family: str, beta: float = 1.0) -> float | None:
+    """Chance that a linear memory answers a stored key with a longer vector than a key never stored.
+
+    With N(0, 1) values an answer's squared length is ``E chi2(dv)``, E the sum of its squared coefficients; the
+    logarithms of the two are taken as normal. For a key never stored E is about ``n/d`` with relative variance 2/n
+    (Hebb), ``beta/(2-beta) (1 - (1 - (2 beta - beta^2)/d)^n)`` (delta), ``n/(d-n-1)`` with ``2/n + 2/(d-n)``
+    (least squares).
+    """
+    if family == "hebbian":
+        stored, foil, spread = 1 + (n - 1) / key_dim, n / key_dim, 2 / n
+    elif family == "delta":
+        _, square, noise = theory.delta_moments(n, key_dim, beta)
+        shrink = 1 - (2 * beta - beta**2) / key_dim
+        stored, foil, spread = float((square + noise).mean()), beta / (2 - beta) * (1 - shrink**n), 2 / n
+    elif family == "least_squares" and n < key_dim / 2:
+        stored, foil, spread = 1.0, n / (key_dim - n - 1), 2 / n + 2 / (key_dim - n)
+    else:
+        return None
+    spread += 4 / value_dim + 2 * n / key_dim**2
+    return float(theory.normal_cdf(math.log(stored / foil) / math.sqrt(spread)))
+
+
 # ---- bands ----------------------------------------------------------------------------------------------------
 
 
 def band(plug: Plug, experiment: str, setting: Setting, metric: str, at: float | None = None) -> Bound | None:
-    """What theory requires of this family at one point of a robustness curve, or None where it says nothing."""
+    """What theory requires of this family about imperfect cues and foils, or None where it says nothing."""
     predict = _PREDICTIONS.get((experiment, metric))
     spec, fields = plug.spec, vars(setting)
     if predict is None or spec.association != "hetero" or spec.presentations != 1:
@@ -218,7 +242,16 @@ def _distractors(plug: Plug, setting: Setting, key_dim: int, value_dim: int, at:
     return None
 
 
+def _loudness(plug: Plug, setting: Setting, key_dim: int, value_dim: int, at: float | None) -> Prediction | None:
+    n, family, beta = min(vars(setting)["n"], key_dim // 4), plug.spec.family, theory.step_size(plug)
+    if family == "delta" and beta is None:
+        return None
+    value = loudness_auroc(n, key_dim, value_dim, family, beta or 1.0)
+    return None if value is None else (value, n * n, f"AUROC of answer norm, {n} stored, {family} family")
+
+
 _PREDICTIONS = {
+    ("selectivity.foils", "norm_auroc"): _loudness,
     ("robustness.noise", "recall"): _noise,
     ("robustness.cue", "recall"): _partial,
     ("robustness.correlated", "recall"): _correlated,
