@@ -117,6 +117,11 @@ class FunctionalMemory(nn.Module):
         keep = self.grad_through_writes
         with torch.set_grad_enabled(keep and torch.is_grad_enabled()):
             state = self.write(self.state, keys, values)
+        if [t.ndim for t in state_tensors(state)] != [t.ndim for t in state_tensors(self.state)]:
+            raise ValueError(  # or broadcasting would silently turn one memory into a batch
+                f"{type(self).__name__}.update: keys {tuple(keys.shape)} have more leading dimensions than the state; "
+                "give [N, key_dim], or make a batch of memories first with reset(batch_shape)"
+            )
         self._state = state if keep else map_state(torch.Tensor.detach, state)
 
     def query(self, keys: Tensor) -> Tensor:

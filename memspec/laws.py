@@ -23,10 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memspec.driven import Driven
 from memspec.errors import CannotMeasure, LawBroken, NotAsked
 from memspec.fixtures.pairs import pairs
 from memspec.fixtures.streams import seed_of
-from memspec.plug import Plug, device_of, tensors_in
+from memspec.plug import Plug, device_of
 from memspec.transcript import Transcript
 
 KEY_DIM, VALUE_DIM, CAPACITY = 6, 5, 16
@@ -206,11 +207,11 @@ class Case:
         with self.script.within(text), manager:
             yield
 
-    def run(self, text: str, call: Callable[[], Any], cause: str = "") -> Any:
-        """Say ``text``, do ``call``; an exception breaks the law."""
+    def run(self, text: str, call: Callable[..., Any], *arguments: Any, cause: str = "") -> Any:
+        """Say ``text``, do ``call(*arguments)``; an exception breaks the law."""
         self.script.say(text)
         try:
-            return call()
+            return call(*arguments)
         except (NotAsked, CannotMeasure, LawBroken):
             raise
         except Exception as error:
@@ -339,117 +340,6 @@ class Case:
             expected="all global generators as they were",
             cause=cause,
         )
-
-
-class Driven:
-    """A memory under a case: its calls are recorded, its answers checked for shape and given as detached copies."""
-
-    def __init__(self, case: Case, memory: Any, name: str) -> None:
-        self.case, self.memory, self.name = case, memory, name
-
-    def update(self, keys: Tensor, values: Tensor, times: int = 1) -> None:
-        """One call of ``update`` (or ``times`` of the same)."""
-        ref = self.case.script.ref
-        loop = f"for _ in range({times}): " if times > 1 else ""
-        text = f"{loop}{self.name}.update({ref(keys)}, {ref(values)})"
-
-        def call() -> None:
-            for _ in range(times):
-                self.memory.update(keys, values)
-
-        self.case.run(text, call)
-
-    def update_rows(self, keys: Tensor, values: Tensor) -> None:
-        """One call for each pair, in order."""
-        ref = self.case.script.ref
-        text = f"for k, v in zip({ref(keys)}.split(1), {ref(values)}.split(1)): {self.name}.update(k, v)"
-
-        def call() -> None:
-            for k, v in zip(keys.split(1), values.split(1)):
-                self.memory.update(k, v)
-
-        self.case.run(text, call)
-
-    def store(self, keys: Tensor, values: Tensor) -> None:
-        """``update`` as often as the spec says a batch must be shown."""
-        self.update(keys, values, self.case.spec.presentations)
-
-    def query(self, keys: Tensor) -> Tensor:
-        """``[Q, Dv]``: a detached copy of the answer."""
-        case = self.case
-        name = case.script.fresh("a")
-        answer = case.run(
-            f"{name} = {self.name}.query({case.script.ref(keys)}).detach().clone()",
-            lambda: self._checked(self.memory.query(keys), keys),
-        )
-        copy: Tensor = answer.detach().clone()
-        case.script.bind(copy, name)
-        return copy
-
-    def _checked(self, answer: Any, keys: Tensor) -> Tensor:
-        want = (*keys.shape[:-1], self.case.shape.value_dim)
-        if isinstance(answer, Tensor) and answer.shape == want:
-            return answer
-        came = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
-        ref = self.case.script.ref
-        self.case.script.say(f"assert {self.name}.query({ref(keys)}).shape == {want}")
-        raise self.case.broken(
-            got=f"query of {tuple(keys.shape)} answered {came}",
-            expected=f"a tensor of shape {want}",
-            cause="a squeeze, a missing batch axis, or keys and values confused (their widths differ here)",
-        )
-
-    def live(self, keys: Tensor) -> Tensor:
-        """The answer itself, with whatever it shares and whatever graph it has."""
-        name = self.case.script.fresh("a")
-        answer: Tensor = self.case.run(
-            f"{name} = {self.name}.query({self.case.script.ref(keys)})", lambda: self.memory.query(keys)
-        )
-        self.case.script.bind(answer, name)
-        return answer
-
-    def answers(self) -> Tensor:
-        """The answers to the case's probe: its keys and never-stored ones."""
-        return self.query(self.case.probe)
-
-    def reset(self) -> None:
-        self.case.run(f"{self.name}.reset()", self.memory.reset)
-
-    def call(self, method: str, *tensors: Tensor) -> Any:
-        """Another method of the memory; a tensor comes back as a detached copy."""
-        script = self.case.script
-        name = script.fresh("a")
-        listed = ", ".join(script.ref(t) for t in tensors)
-        result = self.case.run(
-            f"{name} = {self.name}.{method}({listed})", lambda: getattr(self.memory, method)(*tensors)
-        )
-        if isinstance(result, Tensor):
-            result = result.detach().clone()
-        script.bind(result, name)
-        return result
-
-    def refused(self, method: str, *tensors: Tensor) -> Exception | None:
-        """What a call raised, or None if it went through."""
-        script = self.case.script
-        listed = ", ".join(script.ref(t) for t in tensors)
-        with script.within("contextlib.suppress(Exception)", "import contextlib"):
-            script.say(f"{self.name}.{method}({listed})")
-        try:
-            getattr(self.memory, method)(*tensors)
-        except Exception as error:
-            return error
-        return None
-
-    def state(self) -> list[Tensor]:
-        """Copies of the tensors that can be reached from the memory's attributes."""
-        script = self.case.script
-        name = script.fresh("s")
-        script.say(
-            f"{name} = [t.detach().clone() for t in tensors_in({self.name})]", "from memspec.plug import tensors_in"
-        )
-        tensors = [t.detach().clone() for t in tensors_in(self.memory)]
-        script.bind(tensors, name)
-        return tensors
 
 
 # ---- small tools that snippets use too ------------------------------------------------------------------------

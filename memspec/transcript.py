@@ -60,6 +60,10 @@ class Transcript:
         self._imports.update(imports)
         self._lines.append(_Line(self._indent, text))
 
+    def needs(self, *imports: str) -> None:
+        """Import lines that later lines need."""
+        self._imports.update(imports)
+
     def holds(self, **tensors: Tensor) -> None:
         """The last line gave these names to these tensors."""
         for name, tensor in tensors.items():
