@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -153,10 +154,11 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
 
 
 def wilson_interval(successes: float, trials: int, confidence: float = 0.95) -> Interval:
-    """Wilson's score interval of a proportion."""
-    from scipy import stats
-
+    """Wilson's score interval of a proportion (Wilson 1927), without continuity correction."""
     if trials < 1:
         raise ValueError("no trials: a proportion needs at least one")
-    ci = stats.binomtest(round(successes), trials).proportion_ci(confidence, method="wilson")
-    return Interval(successes / trials, float(ci.low), float(ci.high))
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    p = successes / trials
+    centre = (p + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z / (1 + z**2 / trials) * math.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2))
+    return Interval(p, max(0.0, centre - half), min(1.0, centre + half))
