@@ -117,8 +117,8 @@ class LRUAMemory(RowMemory):
         keys = self._checked(keys, "keys", self.key_dim)
         with torch.no_grad():
             weights = self.weights(self.state, keys)
-            later = torch.arange(keys.shape[-2] - 1, -1, -1, device=keys.device)
-            added = (weights * (self.gamma**later).to(weights.dtype).unsqueeze(-1)).sum(-2)
+            later = torch.arange(keys.shape[-2] - 1, -1, -1, device=keys.device, dtype=weights.dtype)
+            added = (weights * (self.gamma**later).unsqueeze(-1)).sum(-2)
             self.state = self.state._replace(usage=self.gamma ** keys.shape[-2] * self.state.usage + added)
 
     # ---- driven by a controller -------------------------------------------------------------------------------

@@ -99,7 +99,12 @@ class SparseMemory(RowMemory):
         if self.k == 1:
             # One slot is read as it is, whatever beta: exact, but no longer a function of the query or of the keys.
             self.spec = dataclasses.replace(
-                self.spec, family="cache", key_domain="unit", overwrite="none", differentiable=frozenset({"values"})
+                self.spec,
+                family="cache",
+                key_domain="unit",
+                exact=True,
+                overwrite="none",
+                differentiable=frozenset({"values"}),
             )
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> SparseState:
