@@ -1,0 +1,64 @@
+"""Fixtures for tests that run pytest with memspec's plugin inside a folder of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@dataclass
+class Finished:
+    """One run: exit code and everything it printed."""
+
+    code: int
+    text: str
+
+
+@dataclass
+class Folder:
+    """A user's folder: write files into it, run pytest in it, read the card back."""
+
+    path: Path
+    _read: Callable[[], str]
+
+    def write(self, name: str, text: str) -> Path:
+        file = self.path / name
+        file.write_text(textwrap.dedent(text), encoding="utf-8")
+        return file
+
+    def pytest(self, *arguments: str, config: str = os.devnull) -> Finished:
+        """Run pytest in this process, in this folder, unaffected by the project's own settings."""
+        common = ["-p", "no:cacheprovider", "--import-mode=importlib", f"-c{config}", f"--rootdir={self.path}"]
+        self._read()
+        before = set(sys.modules)
+        try:
+            code = pytest.main([*common, *arguments])
+        finally:
+            for name in set(sys.modules) - before:  # a file written anew is imported anew
+                if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(self.path)):
+                    del sys.modules[name]
+        return Finished(int(code), self._read())
+
+    def card(self, name: str = "card.json") -> dict[str, Any]:
+        return json.loads((self.path / name).read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Folder:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+
+    def read() -> str:
+        out = capsys.readouterr()
+        return out.out + out.err
+
+    return Folder(tmp_path, read)
