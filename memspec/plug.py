@@ -34,7 +34,7 @@ from memspec.protocol import MemoryFactory, MemorySpec, capabilities_of, spec_of
 METHODS = ("reset", "update", "query")
 SYNONYMS = {
     "update": ("write", "store", "add", "insert", "put", "memorize", "learn", "fit", "partial_fit", "append"),
-    "query": ("read", "retrieve", "search", "recall", "lookup", "get", "forward", "predict", "__call__"),
+    "query": ("read", "retrieve", "search", "recall", "lookup", "get", "predict"),
     "reset": ("clear", "reset_parameters", "reset_memory", "reset_state", "init_state", "erase"),
 }
 SLOW_BUILD = 0.02
@@ -228,14 +228,12 @@ class Plug:
             if not name.startswith("_") and name not in dir(torch.nn.Module) and callable(getattr(memory, name, None))
         )
         wanted = {}
-        for name in missing:
-            like = [s for s in SYNONYMS[name] if s in has or (s == "__call__" and callable(memory))]
-            if (
-                isinstance(memory, torch.nn.Module)
-                and name == "query"
-                and type(memory).forward is not torch.nn.Module.forward
-            ):
-                like.append("forward")
+        for name in sorted(missing, key=("update", "query", "reset").index):
+            like = [s for s in SYNONYMS[name] if s in has]
+            if name == "query" and not like and callable(memory):
+                is_module = isinstance(memory, torch.nn.Module)
+                if not is_module or type(memory).forward is not torch.nn.Module.forward:
+                    like = ["forward" if is_module else "__call__"]
             if like:
                 wanted[name] = like[0]
         lines = [
