@@ -122,8 +122,10 @@ class Looped(Population):
         self.device = device_of(self.memories[0])
 
     def reset(self) -> None:
+        start = time.perf_counter()
         for memory in self.memories:
             memory.reset()
+        CLOCK["memory"] += time.perf_counter() - start
 
     def update(self, keys: Tensor, values: Tensor) -> None:
         keys, values = keys.to(self.device), values.to(self.device)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from memspec.functional import all_finite
+
 
 def nearest(answers: Tensor, candidates: Tensor, decoder: str = "cosine") -> Tensor:
     """Index of the nearest candidate, ``[T, Q]``; by ``cosine`` or ``euclidean`` distance.
@@ -17,15 +19,15 @@ def nearest(answers: Tensor, candidates: Tensor, decoder: str = "cosine") -> Ten
         answers: ``[T, Q, Dv]``; rows with NaN or infinity decode to -1, which is never right.
         candidates: ``[T, M, Dv]``.
     """
-    finite = torch.isfinite(answers).all(-1)
-    clean = torch.where(finite[..., None], answers, 0.0)
+    clean, finite = _finite(answers)
     if decoder == "cosine":
         scores = clean @ _unit(candidates).mT
     elif decoder == "euclidean":
         scores = clean @ candidates.mT - candidates.square().sum(-1)[..., None, :] / 2
     else:
         raise ValueError(f"no decoder {decoder!r}; it is cosine or euclidean")
-    return torch.where(finite, scores.argmax(-1), -1)
+    found = scores.argmax(-1)
+    return found if finite is None else torch.where(finite, found, -1)
 
 
 def recalled(answers: Tensor, candidates: Tensor, targets: Tensor, decoder: str = "cosine") -> Tensor:
@@ -38,16 +40,16 @@ def recalled(answers: Tensor, candidates: Tensor, targets: Tensor, decoder: str 
     """
     found = nearest(answers, candidates, decoder)
     targets = targets.expand(found.shape)
-    width = candidates.shape[-1]
-    got = torch.gather(candidates, 1, found.clamp_min(0)[..., None].expand(-1, -1, width))
-    want = torch.gather(candidates, 1, targets[..., None].expand(-1, -1, width))
-    return (got == want).all(-1) & (found >= 0)
+    right = found == targets
+    others = (~right & (found >= 0)).nonzero(as_tuple=True)
+    trial = others[0]
+    right[others] = (candidates[trial, found[others]] == candidates[trial, targets[others]]).all(-1)
+    return right
 
 
 def cosine(answers: Tensor, values: Tensor) -> Tensor:
     """Cosine of each answer with its value, ``[T, Q]``; 0 where an answer is zero or not finite."""
-    clean = torch.where(torch.isfinite(answers).all(-1, keepdim=True), answers, 0.0)
-    return (_unit(clean) * _unit(values)).sum(-1).clamp(-1, 1)
+    return (_unit(_finite(answers)[0]) * _unit(values)).sum(-1).clamp(-1, 1)
 
 
 def relative_error(answers: Tensor, values: Tensor) -> Tensor:
@@ -68,8 +70,20 @@ def bits(accuracy: Tensor, count: int) -> Tensor:
 
 def chance(values: Tensor) -> float:
     """Mean accuracy of a decoder that always names the same candidate: 1/N, more where labels repeat; ``values [T, N, Dv]``."""
-    same = (values[:, :, None] == values[:, None]).all(-1) if values.shape[1] <= 64 else None
-    return float(same.float().mean()) if same is not None else 1.0 / values.shape[1]
+    same = torch.ones(len(values), values.shape[1], values.shape[1], dtype=torch.bool)
+    for column in values.unbind(-1):
+        same &= column[:, :, None] == column[:, None]
+        if int(same.sum()) == len(values) * values.shape[1]:
+            break  # only the diagonal is left; real vectors differ in their first entry
+    return float(same.double().mean())
+
+
+def _finite(answers: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The answers with rows that are not finite set to zero, and which rows are finite; None where all are."""
+    if all_finite(answers):
+        return answers, None
+    finite = torch.isfinite(answers).all(-1)
+    return torch.where(finite[..., None], answers, 0.0), finite
 
 
 def _unit(rows: Tensor) -> Tensor:
