@@ -14,6 +14,14 @@ from typing import Any
 import pytest
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked slow wait for --full, as slow checks do."""
+    if not config.getoption("--full"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes; run with --full"))
+
+
 @dataclass
 class Finished:
     """One run: exit code and everything it printed."""
