@@ -14,25 +14,39 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+HIDDEN_DEVIATION = 0.5
+GELU_SQUARE = 0.0835
+"""E[gelu(z)^2] for z of deviation 1/2 (tested against quadrature)."""
+
 
 def initial_layers(widths: Sequence[int], bias: bool, deviation: float | None = None) -> list[Tensor]:
     """One matrix ``[in (+ 1), out]`` a layer; the bias row, if there is one, is zero.
 
     Args:
         deviation: standard deviation of every layer. None: a zero output layer (a fresh memory answers zeros, and
-            still has a gradient) over hidden layers scaled so that a unit input gives hidden vectors of length about 1.
+            still has a gradient) over hidden layers whose pre-activations have deviation 1/2 for unit inputs.
+
+    With hidden vectors this long, :func:`hidden_square`, the curvature of the loss stays near |h|^2: what the layers
+    below add, of order (|v| / |h|)^2 / 4, would otherwise dominate it once values of length 8 are stored, and steps
+    that were stable at first would diverge.
     """
     layers = []
+    length = 1.0
     for i, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
         if deviation is not None:
             weight = deviation * torch.randn(fan_in, fan_out)
         elif i == len(widths) - 2:
             weight = torch.zeros(fan_in, fan_out)
         else:
-            # GELU halves small inputs: pre-activations of variance 4 / fan_out give sum of squares 1.
-            weight = torch.randn(fan_in, fan_out) * math.sqrt(4 / fan_out)
+            weight = torch.randn(fan_in, fan_out) * HIDDEN_DEVIATION / length
+            length = math.sqrt(hidden_square(fan_out))
         layers.append(torch.cat((weight, torch.zeros(1, fan_out))) if bias else weight)
     return layers
+
+
+def hidden_square(width: int) -> float:
+    """Mean squared length of a hidden layer of this width, as :func:`initial_layers` scales it for unit inputs."""
+    return width * GELU_SQUARE
 
 
 def split_layers(flat: Tensor, like: Iterable[Tensor]) -> list[Tensor]:

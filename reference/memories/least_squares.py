@@ -62,8 +62,8 @@ class LeastSquaresMemory(FunctionalMemory):
 
     @property
     def like(self) -> dict[str, Any]:
-        """Moments are kept in float32 at least: sums of many rows mean nothing in half precision."""
-        return {**super().like, "dtype": torch.promote_types(super().like["dtype"], torch.float32)}
+        """Moments are kept in float64 whatever the module's dtype: solving amplifies their rounding by 1 / ridge."""
+        return {**super().like, "dtype": torch.float64}
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> MomentState:
         return MomentState(
@@ -72,8 +72,7 @@ class LeastSquaresMemory(FunctionalMemory):
         )
 
     def write(self, state: MomentState, keys: Tensor, values: Tensor) -> MomentState:
-        dtype = torch.promote_types(keys.dtype, torch.float32)
-        keys, values = unit_rows(keys.to(dtype)), values.to(dtype)
+        keys, values = unit_rows(keys.double()), values.double()
         n = keys.shape[-2]
         ages = torch.arange(n - 1, -1, -1, device=keys.device, dtype=keys.dtype)
         weighted = keys if self.decay == 1.0 else keys * (self.decay**ages)[:, None]
@@ -81,10 +80,10 @@ class LeastSquaresMemory(FunctionalMemory):
         return MomentState(kept * state.gram + weighted.mT @ keys, kept * state.cross + weighted.mT @ values)
 
     def read(self, state: MomentState, keys: Tensor) -> Tensor:
-        gram, cross = state.gram.double(), state.cross.double()
+        gram, cross = state.gram.double(), state.cross.double()  # a module cast to half has cast its state too
         eye = torch.eye(self.key_dim, dtype=gram.dtype, device=gram.device)
         # Rounding the moments to a precision moves their eigenvalues by at most eps |gram|_F: with that much more on
         # the diagonal the system stays positive definite.
         rounding = torch.finfo(self._device_dtype.dtype).eps * torch.linalg.matrix_norm(gram.detach(), keepdim=True)
         matrix = torch.cholesky_solve(cross, torch.linalg.cholesky(gram + (self.ridge + rounding) * eye))
-        return (unit_rows(keys).double() @ matrix).to(keys.dtype)
+        return (unit_rows(keys.double()) @ matrix).to(keys.dtype)

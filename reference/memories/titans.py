@@ -20,7 +20,7 @@ class TitansState(NamedTuple):
     now: Tensor
     start: Tensor
     momentum: Tensor
-    count: Tensor
+    place: Tensor
 
 
 class TitansMemory(FunctionalMemory):
@@ -34,8 +34,9 @@ class TitansMemory(FunctionalMemory):
     Args:
         depth: layers of the memory; 1 is linear (theta = 1/2, eta = alpha = 0, chunk 1 is then the delta rule).
         expansion: width of hidden layers, in key_dims.
-        theta: step of one row. The default keeps a chunk of equal keys stable: the summed step on a unit key is
-            ``2 theta chunk / (1 - eta)``, 1.28 of the 2 that plain gradient descent bears.
+        theta: step of one row. Default: ``(1 - eta) / (2 chunk |h|^2)`` with h the input of the output layer, so that a
+            whole chunk of equal keys, its momentum rung out, moves the answer by one error: the largest step that does
+            not overshoot.
         eta: momentum kept from row to row (past surprise), in [0, 1).
         alpha: weights forgotten at each row, in [0, 1].
         chunk: rows whose gradients are taken at the same weights.
@@ -67,12 +68,12 @@ class TitansMemory(FunctionalMemory):
         key_dim: int,
         value_dim: int,
         depth: int = 2,
-        expansion: int = 4,
-        theta: float = 0.02,
+        expansion: int = 2,
+        theta: float | None = None,
         eta: float = 0.5,
         alpha: float = 0.0,
         chunk: int = 16,
-        max_grad_norm: float | None = 64.0,
+        max_grad_norm: float | None = 1e3,
     ) -> None:
         super().__init__(key_dim, value_dim)
         for name, number in (("depth", depth), ("expansion", expansion), ("chunk", chunk)):
@@ -82,6 +83,9 @@ class TitansMemory(FunctionalMemory):
             raise ValueError(f"eta is {eta}; momentum needs 0 <= eta < 1")
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha is {alpha}; it is the share forgotten at each row, 0 to 1")
+        if theta is None:
+            last = inner.hidden_square(expansion * key_dim) if depth > 1 else 1.0
+            theta = (1 - eta) / (2 * chunk * last)
         if theta < 0:
             raise ValueError(f"theta is {theta}; the step must not be negative")
         if max_grad_norm is not None and not max_grad_norm > 0:
@@ -98,7 +102,7 @@ class TitansMemory(FunctionalMemory):
 
     def write(self, state: TitansState, keys: Tensor, values: Tensor) -> TitansState:
         keys = unit_rows(keys)
-        counts = state.count.unique()
+        counts = state.place.unique()
         if counts.numel() != 1:  # batched memories at different places of their chunks: row by row
             for k, v in zip(keys.split(1, -2), values.split(1, -2)):
                 state = self._advance(state, k, v)
@@ -122,8 +126,8 @@ class TitansMemory(FunctionalMemory):
         to_momentum = _weighted(pairs, scale * step.gradient_to_momentum)
         now = step.weights_kept * state.now + step.momentum_to_weights * state.momentum - self.theta * to_now
         momentum = step.momentum_kept * state.momentum - self.theta * to_momentum
-        count = (state.count + n) % self.chunk
-        return TitansState(now, torch.where((count == 0)[..., None], now, state.start), momentum, count)
+        count = (state.place + n) % self.chunk
+        return TitansState(now, begun(count, now, state.start), momentum, count)
 
     def _clipping(self, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Factor ``[..., N]`` that brings each row's gradient to at most ``max_grad_norm``."""
@@ -135,6 +139,14 @@ class TitansMemory(FunctionalMemory):
 
     def read(self, state: TitansState, keys: Tensor) -> Tensor:
         return inner.forward(inner.split_layers(state.now, self.initial), unit_rows(keys))[0]
+
+
+def begun(count: Tensor, now: Tensor, start: Tensor) -> Tensor:
+    """Weights that the current chunk began with: those of now where a chunk has just ended."""
+    fresh = count == 0
+    if bool(fresh.all()):
+        return now
+    return start if not bool(fresh.any()) else torch.where(fresh[..., None], now, start)
 
 
 class MomentumWeights(NamedTuple):

@@ -17,12 +17,12 @@ from memspec.reference.memories.addressing import unit_rows
 class TTTState(NamedTuple):
     """Weights now, weights when the current minibatch began, and the rows already in that minibatch.
 
-    The layers lie flattened side by side in ``now`` and ``start`` ``[..., P]``; ``count [...]`` is in 0..minibatch-1.
+    The layers lie flattened side by side in ``now`` and ``start`` ``[..., P]``; ``place [...]`` is in 0..minibatch-1.
     """
 
     now: Tensor
     start: Tensor
-    count: Tensor
+    place: Tensor
 
 
 class TTTMemory(FunctionalMemory):
@@ -35,8 +35,9 @@ class TTTMemory(FunctionalMemory):
     ``bare``: f(k) = k W + b with loss |f(k) - v|^2 / 2. ``full``: f(x) = x + LN(x W + b), trained towards v (the
     paper's reconstruction target v - k inside the residual); needs key_dim = value_dim.
 
-    The step of a row is ``lr / (minibatch |x|^2)``, with |x|^2 = 1 for a unit key and 2 with its bias input: the largest
-    curvature of a linear model on b such rows is b |x|^2, so lr < 2 contracts whatever the keys are (b equal ones too).
+    The step of a row is ``lr / (minibatch |x|^2)`` with x the input of the output layer (a unit key, or the hidden
+    vector), bias input included: the largest curvature of a linear model on b such rows is b |x|^2, so lr < 2 contracts
+    whatever the keys are (b equal ones too).
     ``minibatch=1, lr=1, bias=False`` is the delta rule.
 
     Args:
@@ -107,14 +108,15 @@ class TTTMemory(FunctionalMemory):
 
     @property
     def step(self) -> float:
-        """Step of one row: ``lr`` over the largest curvature that a minibatch of unit keys (and their bias) can have."""
-        return self.lr / (self.minibatch * (2 if self.bias else 1))
+        """Step of one row: ``lr`` over the largest curvature that a minibatch of equal unit keys has (at the start)."""
+        last = 1.0 if self.model == "linear" else inner.hidden_square(self.initial[-1].shape[0] - self.bias)
+        return self.lr / (self.minibatch * (last + self.bias))
 
     # ---- the three functions ----------------------------------------------------------------------------------
 
     def write(self, state: TTTState, keys: Tensor, values: Tensor) -> TTTState:
         keys = unit_rows(keys)
-        counts = state.count.unique()
+        counts = state.place.unique()
         if counts.numel() != 1:  # batched memories at different places of their minibatches: row by row
             for k, v in zip(keys.split(1, -2), values.split(1, -2)):
                 state = self._row(state, k, v)
@@ -129,11 +131,11 @@ class TTTMemory(FunctionalMemory):
             now = now - self.step * self._gradient(start, k, v)
             count = (count + k.shape[-2]) % self.minibatch
             start = now if count == 0 else start
-        return TTTState(now, start, torch.full_like(state.count, count))
+        return TTTState(now, start, torch.full_like(state.place, count))
 
     def _row(self, state: TTTState, key: Tensor, value: Tensor) -> TTTState:
         now = state.now - self.step * self._gradient(state.start, key, value)
-        count = (state.count + 1) % self.minibatch
+        count = (state.place + 1) % self.minibatch
         return TTTState(now, torch.where((count == 0)[..., None], now, state.start), count)
 
     def read(self, state: TTTState, keys: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from memspec.fixtures.pairs import unit
 from memspec.reference import DeltaMemory, MatrixAssociativeMemory, MbPAMemory, TitansMemory, TTTMemory
 from memspec.reference.memories import inner
 from memspec.reference.memories.titans import momentum_weights
+from memspec.reference.memories.ttt import ttt_mlp
 
 
 def pairs(n: int, dk: int = 6, dv: int = 5, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -100,7 +101,7 @@ def test_ttt_dual_form_equals_autograd_step_by_step(model: str, mode: str) -> No
     for t, (k, v) in enumerate(zip(keys, values)):
         begun = now if t % 4 == 0 else begun
         gradient = grad(loss)(begun, k, v)
-        now = tuple(w - memory.lr / (4 * 2) * d for w, d in zip(now, gradient))
+        now = tuple(w - memory.step * d for w, d in zip(now, gradient))
     memory.update(keys[:3], values[:3])  # splits inside a minibatch must change nothing
     memory.update(keys[3:], values[3:])
     close(memory.state.now, torch.cat([w.flatten() for w in now]), 1e-9)
@@ -197,7 +198,9 @@ def test_titans_that_forgets_all_is_zero() -> None:
 def test_titans_impulse_rings_out_geometrically() -> None:
     """One write, then steps of no gradient: M - M0 = S_1 (1 - eta^T) / (1 - eta)."""
     eta, steps = 0.7, 9
-    weights = momentum_weights(torch.zeros(steps, dtype=torch.float64), torch.full((steps,), np.log(eta), dtype=torch.float64))
+    weights = momentum_weights(
+        torch.zeros(steps, dtype=torch.float64), torch.full((steps,), np.log(eta), dtype=torch.float64)
+    )
     expected = (1 - eta**steps) / (1 - eta)
     assert weights.gradient_to_weights[0].item() == pytest.approx(expected, rel=1e-12)
     assert weights.momentum_kept.item() == pytest.approx(eta**steps, rel=1e-12)
@@ -215,6 +218,30 @@ def test_titans_default_is_stable_on_equal_rows() -> None:
     for _ in range(100):
         memory.update(keys.expand(16, -1), values.expand(16, -1))
     close(memory.query(keys), values, 1e-6)
+
+
+@pytest.mark.parametrize("memory", [TitansMemory, ttt_mlp], ids=["titans", "ttt-mlp"])
+def test_default_mlps_learn_values_of_length_eight(memory) -> None:  # type: ignore[no-untyped-def]
+    """N(0, 1) values of width 64: their pull on the lower layer must not make the steps diverge."""
+    keys, values = pairs(4, 64, 64)
+    torch.manual_seed(0)
+    one = memory(64, 64).double()
+    for _ in range(400):
+        one.update(keys, values)
+    close(one.query(keys), values, 1e-3)
+
+
+def test_hidden_square_is_the_expected_one() -> None:
+    z, w = np.polynomial.hermite_e.hermegauss(60)
+    x = torch.from_numpy(z * inner.HIDDEN_DEVIATION)
+    expected = float((torch.from_numpy(w) * F.gelu(x).square()).sum() / w.sum())
+    assert pytest.approx(expected, rel=1e-3) == inner.GELU_SQUARE
+
+
+def test_ttt_step_is_that_of_its_output_layer() -> None:
+    assert TTTMemory(6, 5, minibatch=1, lr=0.7, bias=False).step == pytest.approx(0.7)
+    assert TTTMemory(6, 5).step == pytest.approx(1 / 32)
+    assert TTTMemory(6, 5, model="mlp", hidden=100).step == pytest.approx(1 / (16 * (100 * inner.GELU_SQUARE + 1)))
 
 
 # ---- MbPA -----------------------------------------------------------------------------------------------------
