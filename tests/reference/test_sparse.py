@@ -124,8 +124,8 @@ def test_it_is_the_slot_accessed_longest_ago_that_goes():
 def test_a_read_below_delta_is_no_access():
     """delta is the weight from which a read counts."""
     counts = []
-    for delta in (0.0, 0.2, 0.9):
-        memory = filled(k=4, beta=2.0, delta=delta)
+    for delta in (0.0, 0.25, 0.9):
+        memory = filled(k=4, beta=4.0, delta=delta)
         memory.touch(drawn(1, 6, seed=2))
         counts.append(int(memory.state.accessed.eq(8).sum()))
     assert counts[0] == 4
