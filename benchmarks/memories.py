@@ -104,8 +104,12 @@ FAMILIES: dict[str, Bare] = {
 }
 """What each family cannot avoid."""
 
-CLASSES: dict[str, Bare] = {"NullMemory": nothing}
-"""Memories that are not what their family says."""
+CLASSES: dict[str, Bare] = {
+    "NullMemory": nothing,
+    "GatedDeltaMemory": delta,
+    "LinearAttentionMemory": hebbian,
+}
+"""Memories whose family is generic, or says too little, by name."""
 
 
 def alternately(operations: list[Operation], seconds: float, warm: int = 2) -> list[float]:

@@ -133,12 +133,12 @@ def run(which: str, profile: bool, arguments: Sequence[str]) -> dict[str, Any]:
         out = Path(folder) / "measured.json"
         command = [sys.executable, __file__, "--inner", which, "--out", str(out)]
         command += ["--profile"] * profile + ["--", *arguments]
-        start = time.perf_counter()
+        start, before = time.perf_counter(), sum(os.times()[2:4])
         done = subprocess.run(command, cwd=ROOT, text=True, capture_output=not profile, check=False)
-        wall = time.perf_counter() - start
+        wall, cpu = time.perf_counter() - start, sum(os.times()[2:4]) - before
         if not out.exists():
             raise SystemExit(f"the run on {which} did not finish:\n{(done.stdout or '')[-4000:]}{done.stderr or ''}")
-        return {"wall": wall, **json.loads(out.read_text())}
+        return {"wall": wall, "cpu": cpu, **json.loads(out.read_text())}
 
 
 def bare_import() -> float:
@@ -151,11 +151,13 @@ def bare_import() -> float:
 def show(results: dict[str, dict[str, Any]], started: float) -> None:
     """The table, then each suite."""
     print(f"python, torch and pytest imported, nothing else: {started:.2f} s\n")
-    print(f"{'memory':12}{'wall s':>8}{'tests s':>9}{'memory s':>10}{'tests/memory':>14}{'calls':>9}{'threads':>9}")
+    print(
+        f"{'memory':12}{'wall s':>8}{'cpu s':>8}{'tests s':>9}{'memory s':>10}{'tests/memory':>14}{'calls':>9}{'threads':>9}"
+    )
     for which, r in results.items():
         ratio = r["tests"] / r["memory"]
         print(
-            f"{which:12}{r['wall']:8.2f}{r['tests']:9.2f}{r['memory']:10.2f}{ratio:14.2f}{r['calls']:9}{r['threads']:9}"
+            f"{which:12}{r['wall']:8.2f}{r['cpu']:8.2f}{r['tests']:9.2f}{r['memory']:10.2f}{ratio:14.2f}{r['calls']:9}{r['threads']:9}"
         )
     for which, r in results.items():
         print(f"\n{which}: {'suite':16}{'tests':>6}{'total s':>9}{'memory s':>10}{'harness s':>11}")
