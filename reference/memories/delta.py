@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from memspec.functional import FunctionalMemory
-from memspec.protocol import MemorySpec
+from memspec.protocol import MemorySpec, Overwrite
 from memspec.reference.memories.addressing import unit_rows
 from memspec.reference.memories.matrix import MatrixState
 
@@ -70,7 +70,8 @@ class DeltaMemory(FunctionalMemory):
         self.beta, self.form, self.chunk, self.key_norm = beta, form, chunk, key_norm
         if beta != 1 or key_norm != "unit":
             # Recall of the delta family and exact overwriting are derived for beta |k|^2 = 1.
-            self.spec = dataclasses.replace(self.spec, family="generic", overwrite="none")
+            overwrite: Overwrite = "blend" if beta < 1 and key_norm == "unit" else "none"
+            self.spec = dataclasses.replace(self.spec, family="generic", overwrite=overwrite)
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> MatrixState:
         return MatrixState(torch.zeros(*batch_shape, self.key_dim, self.value_dim, **self.like))

@@ -56,7 +56,7 @@ class EpisodicMemory(FunctionalMemory):
             of the sum over entries (then the step does not shrink with the width), ``sum`` over both.
         presentations: how often a batch is shown before it counts as stored; declared in the spec.
 
-    A step that would make a memory's state infinite or NaN is not taken.
+    A step whose gradient overflows (its squared norm is not finite in float32) is not taken, so the state stays finite.
 
     Raises:
         ValueError: for an option outside its range.
@@ -103,14 +103,13 @@ class EpisodicMemory(FunctionalMemory):
 
     @classmethod
     def learning(cls, key_dim: int, value_dim: int, memory_size: int = 100) -> Self:
-        """A setting that learns: Adam with lr 0.1, five steps an update, five presentations.
+        """A setting that learns: the source's, with Adam at lr 0.3 and ten presentations.
 
         Adam's step does not shrink with the width of the values, which is what keeps the source's defaults from
-        learning. At Dk = Dv = 64, 64 pairs shown together come back with a squared error near 0.1 of the values'.
+        learning. At Dk = Dv = 64, 64 pairs shown together ten times are all recalled, with a fifth of the squared
+        error left.
         """
-        return cls(
-            key_dim, value_dim, memory_size=memory_size, lr=0.1, update_steps=5, optimiser="adam", presentations=5
-        )
+        return cls(key_dim, value_dim, memory_size=memory_size, lr=0.3, optimiser="adam", presentations=10)
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> EpisodicState:
         # Drawn on the CPU in float32, so that the same seed gives the same slots on every device and dtype.
@@ -121,12 +120,14 @@ class EpisodicMemory(FunctionalMemory):
             return EpisodicState(keys, values, None)
         zeros = [torch.zeros_like(part) for part in (keys, keys, values, values)]
         steps = torch.zeros(batch_shape, dtype=torch.int64, device=keys.device)
-        return EpisodicState(keys, values, AdamState(*zeros, steps))
+        return EpisodicState(keys, values, AdamState(*zeros, steps=steps))
 
     def write(self, state: EpisodicState, keys: Tensor, values: Tensor) -> EpisodicState:
         for _ in range(self.update_steps):
             grad_keys, grad_values = self._gradient(state, keys, values)
-            state = _where_finite(self._stepped(state, grad_keys, grad_values), state)
+            finite = torch.isfinite(_squared_norm(grad_keys) + _squared_norm(grad_values))
+            stepped = self._stepped(state, grad_keys, grad_values)
+            state = stepped if bool(finite.all()) else _chosen(finite, stepped, state)
         return state
 
     def _gradient(self, state: EpisodicState, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -142,12 +143,17 @@ class EpisodicMemory(FunctionalMemory):
     def _stepped(self, state: EpisodicState, grad_keys: Tensor, grad_values: Tensor) -> EpisodicState:
         if state.adam is None:
             return EpisodicState(state.keys - self.lr * grad_keys, state.values - self.lr * grad_values, None)
-        steps = state.adam.steps + 1
-        key_step, key_mean, key_square = _adam(grad_keys, state.adam.key_mean, state.adam.key_square, steps)
-        value_step, value_mean, value_square = _adam(grad_values, state.adam.value_mean, state.adam.value_square, steps)
+        old = state.adam
+        steps = old.steps + 1
+        age = steps[..., None, None].to(torch.promote_types(grad_keys.dtype, torch.float32))
+        # 1 - beta^age by expm1: the plain difference loses most of its digits in float32 while age is small.
+        first, second = (-torch.expm1(age * math.log(beta)).to(grad_keys.dtype) for beta in (BETA1, BETA2))
+        key_mean, value_mean = old.key_mean.lerp(grad_keys, 1 - BETA1), old.value_mean.lerp(grad_values, 1 - BETA1)
+        key_square = (BETA2 * old.key_square).addcmul(grad_keys, grad_keys, value=1 - BETA2)
+        value_square = (BETA2 * old.value_square).addcmul(grad_values, grad_values, value=1 - BETA2)
         return EpisodicState(
-            state.keys - self.lr * key_step,
-            state.values - self.lr * value_step,
+            state.keys - self.lr * key_mean / first / (_root(key_square / second) + EPS),
+            state.values - self.lr * value_mean / first / (_root(value_square / second) + EPS),
             AdamState(key_mean, key_square, value_mean, value_square, steps),
         )
 
@@ -225,16 +231,7 @@ class ProjectingEpisodicMemory(EpisodicMemory):
     @classmethod
     def learning(cls, key_dim: int, value_dim: int, memory_size: int = 100, memory_dim: int = 64) -> Self:
         """As :meth:`EpisodicMemory.learning`, with frozen orthonormal projections."""
-        return cls(
-            key_dim,
-            value_dim,
-            memory_dim=memory_dim,
-            memory_size=memory_size,
-            lr=0.1,
-            update_steps=5,
-            optimiser="adam",
-            presentations=5,
-        )
+        return cls(key_dim, value_dim, memory_dim, memory_size, lr=0.3, optimiser="adam", presentations=10)
 
     @property
     def decoder(self) -> Tensor:
@@ -267,29 +264,25 @@ class ProjectingEpisodicMemory(EpisodicMemory):
         return (recall.square() + coding.square()).sum(-1).mean()
 
 
-def _adam(grad: Tensor, mean: Tensor, square: Tensor, steps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """One step of Adam at learning rate 1, and the new moments; ``steps [...]`` counts this one."""
-    mean = BETA1 * mean + (1 - BETA1) * grad
-    square = BETA2 * square + (1 - BETA2) * grad.square()
-    age = steps[..., None, None].to(torch.promote_types(grad.dtype, torch.float32))
-    # 1 - beta^age by expm1: the plain difference loses most of its digits in float32 while age is small.
-    unbiased = square / -torch.expm1(age * math.log(BETA2)).to(square.dtype)
-    # The root has no derivative at 0; where the gradient was always 0 the step is 0 anyway.
-    moved = unbiased > 0
-    root = torch.where(moved, torch.where(moved, unbiased, 1.0).sqrt(), 0.0)
-    return mean / -torch.expm1(age * math.log(BETA1)).to(mean.dtype) / (root + EPS), mean, square
+def _squared_norm(grad: Tensor) -> Tensor:
+    """``[...]`` of ``[..., S, D]``, in at least float32."""
+    return grad.detach().to(torch.promote_types(grad.dtype, torch.float32)).square().sum((-2, -1))
 
 
-def _where_finite(new: EpisodicState, old: EpisodicState) -> EpisodicState:
-    """``new`` for the memories it leaves finite, ``old`` for the others."""
-    tensors = [t for t in state_tensors(new) if t.is_floating_point()]
-    finite = torch.stack([torch.isfinite(t).flatten(-2).all(-1) for t in tensors]).all(0)
-    if bool(finite.all()):
-        return new
+def _root(squares: Tensor) -> Tensor:
+    """The square root, with a derivative of 0 at 0: a gradient that was always 0 makes no step."""
+    if not squares.requires_grad:
+        return squares.sqrt()
+    positive = squares > 0
+    return torch.where(positive, torch.where(positive, squares, 1.0).sqrt(), 0.0)
+
+
+def _chosen(taken: Tensor, new: EpisodicState, old: EpisodicState) -> EpisodicState:
+    """``new`` for the memories ``taken [...]``, ``old`` for the others."""
     kept = iter(state_tensors(old))
 
     def choose(tensor: Tensor) -> Tensor:
-        mask = finite if tensor.ndim == finite.ndim else finite[..., None, None]
+        mask = taken if tensor.ndim == taken.ndim else taken[..., None, None]
         return torch.where(mask, tensor, next(kept))
 
     return map_state(choose, new)

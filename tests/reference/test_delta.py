@@ -113,9 +113,9 @@ def test_half_precision_is_solved_in_float32(dtype):
 def test_only_what_the_options_keep_is_claimed():
     assert DeltaMemory(4, 4).spec.overwrite == "replace"
     assert DeltaMemory(4, 4).spec.family == "delta"
-    for options in ({"beta": 0.5}, {"key_norm": "none"}):
+    for options, overwrite in (({"beta": 0.5}, "blend"), ({"beta": 1.5}, "none"), ({"key_norm": "none"}, "none")):
         spec = DeltaMemory(4, 4, **options).spec
-        assert (spec.family, spec.overwrite) == ("generic", "none")
+        assert (spec.family, spec.overwrite) == ("generic", overwrite)
 
 
 @pytest.mark.parametrize("options", [{"beta": 0.0}, {"beta": 2.0}, {"form": "scan"}, {"chunk": 0}, {"key_norm": "l1"}])

@@ -152,16 +152,16 @@ def test_published_defaults_hardly_learn():
 
 @pytest.mark.parametrize("kind", [EpisodicMemory, ProjectingEpisodicMemory])
 def test_the_learning_preset_learns(kind):
-    """32 pairs at d = 64 after the presentations it declares: all recalled, with a tenth of the error left at most."""
+    """What its docstring says: 64 pairs at d = 64, all recalled, and at most a fifth of the squared error left."""
     torch.manual_seed(0)
     memory = kind.learning(64, 64)
-    keys, values = torch.nn.functional.normalize(drawn(32, 64).float(), dim=-1), drawn(32, 64, seed=1).float()
+    keys, values = torch.nn.functional.normalize(drawn(64, 64).float(), dim=-1), drawn(64, 64, seed=1).float()
     for _ in range(memory.spec.presentations):
         memory.update(keys, values)
     answers = memory.query(keys)
     recalled = torch.nn.functional.cosine_similarity(answers[:, None], values, dim=-1).argmax(-1)
-    assert torch.equal(recalled, torch.arange(32))
-    assert (answers - values).square().mean() < 0.1 * values.square().mean()
+    assert torch.equal(recalled, torch.arange(64))
+    assert (answers - values).square().mean() < 0.2 * values.square().mean()
 
 
 def test_a_step_that_would_overflow_is_not_taken():
