@@ -116,7 +116,8 @@ class Looped(Population):
             # as Batched: one set of slow weights, a fresh state for each trial
             self.memories = [plug.build(shape, seed_of(seed, "slow weights"), **extra) for _ in seeds]
             for memory, s in zip(self.memories, seeds):
-                memory.state = initial_states(memory, [s], stack=False)
+                memory._init_seed = s  # so that its own reset comes back to this start
+                memory.reset()
         else:
             self.memories = [plug.build(shape, s, **extra) for s in seeds]
         self.device = device_of(self.memories[0])
@@ -183,14 +184,12 @@ def populate(
     return Looped(plug, shape, trials, seed, **extra)
 
 
-def initial_states(memory: Any, seeds: Sequence[int], stack: bool = True) -> Any:
+def initial_states(memory: Any, seeds: Sequence[int]) -> Any:
     """``init_state`` for every seed, stacked; drawn once and expanded where the memory draws no random numbers."""
     with seeded(seeds[0]), torch.no_grad():
         before = torch.get_rng_state()
         first = memory.init_state(())
         drew = not torch.equal(before, torch.get_rng_state())
-    if not stack:
-        return first
     if not drew:
         return memory.init_state((len(seeds),))
     states = [first]

@@ -1,0 +1,223 @@
+"""Comparing two records: refusals, regressions, what is missing, exit codes, and how often equal memories are accused."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from memspec.cli import main
+from memspec.scorecard import record as records
+from memspec.scorecard.compare import INCONCLUSIVE, NO_WORSE, NOT_COMPARABLE, WORSE, compare
+from memspec.scorecard.record import Record
+
+SPEC = {"key_domain": "real", "value_domain": "real", "association": "hetero", "presentations": 1, "family": "generic"}
+RECALL = {"description": "recall", "low": 0.0, "high": 1.0, "better": "up", "at": None}
+ERROR = {"description": "error", "low": 0.0, "high": "inf", "better": "down", "at": None}
+
+
+def made(checks: dict[str, str] | None = None, **metrics: Any) -> Record:
+    """A record with one experiment; ``recall=[...]`` and so on are its values."""
+    kinds = {"recall": RECALL, "error": ERROR, "update_seconds": ERROR, "count": {**ERROR, "better": "none"}}
+    blocks = [
+        {
+            "experiment": "axis.exp",
+            "setting": "default",
+            "fields": {},
+            "done": "",
+            "first_trial": 0,
+            "metrics": {name: {**kinds[name], "values": list(map(float, values))} for name, values in metrics.items()},
+        }
+    ]
+    return Record(
+        {"plug": "m:M", "spec": dict(SPEC), "shape": {"key_dim": 64}},
+        {"memspec": "0.1.0", "seed": 0, "torch": "2"},
+        {},
+        [{"id": i, "axis": "axis", "status": s, "message": ""} for i, s in (checks or {"axis/a": "pass"}).items()],
+        blocks=blocks if metrics else [],
+    )
+
+
+def test_a_record_is_no_worse_than_itself() -> None:
+    one = made(recall=np.random.default_rng(0).random(16), error=np.ones(16))
+    result = compare(one, one)
+    assert result.exit_status == NO_WORSE
+    assert {c.verdict for c in result.changes} == {"same"}
+
+
+def test_a_significant_loss_beyond_the_tolerance_is_worse() -> None:
+    old = np.random.default_rng(0).uniform(0.5, 1, 16)
+    result = compare(made(recall=old - 0.1), made(recall=old))
+    assert result.exit_status == WORSE
+    (change,) = result.changes
+    assert change.verdict == "worse"
+    assert change.effect == pytest.approx(-0.1)
+    assert change.interval[0] <= -0.1 <= change.interval[1]
+    assert compare(made(recall=old), made(recall=old - 0.1)).exit_status == NO_WORSE
+    assert compare(made(recall=old - 0.1), made(recall=old), tolerance=0.2).exit_status == NO_WORSE
+
+
+def test_down_is_worse_where_less_is_better() -> None:
+    old = np.linspace(1, 2, 16)
+    assert compare(made(error=2 * old), made(error=old)).exit_status == WORSE
+    assert compare(made(error=old / 2), made(error=old)).exit_status == NO_WORSE
+    infinite = np.where(np.arange(16) < 16, np.inf, old)
+    assert compare(made(error=infinite), made(error=old)).exit_status == WORSE
+    assert compare(made(error=infinite), made(error=infinite)).exit_status == NO_WORSE
+
+
+def test_a_few_trials_that_disagree_settle_nothing() -> None:
+    old = np.full(16, 0.9)
+    new = old.copy()
+    new[:3] -= 0.5
+    result = compare(made(recall=new), made(recall=old))
+    assert result.exit_status == INCONCLUSIVE
+    assert result.changes[0].verdict == "unclear"
+
+
+def test_becoming_not_a_number_is_worse() -> None:
+    assert compare(made(error=np.full(16, np.nan)), made(error=np.ones(16))).exit_status == WORSE
+
+
+def test_times_and_metrics_without_a_direction_are_never_judged() -> None:
+    old = np.linspace(1, 2, 16)
+    result = compare(made(update_seconds=100 * old, count=3 * old), made(update_seconds=old, count=old))
+    assert result.exit_status == NO_WORSE
+    assert {c.verdict for c in result.changes} == {"untested"}
+
+
+def test_trials_are_paired_as_far_as_both_go() -> None:
+    old = np.linspace(0.5, 1, 64)
+    (change,) = compare(made(recall=old[:16]), made(recall=old)).changes
+    assert change.trials == 16
+    assert change.effect == 0
+
+
+def test_curves_are_compared_by_their_mean_over_common_points() -> None:
+    def curve(values: np.ndarray, at: list[float]) -> Record:
+        one = made(recall=[0.0])
+        one.blocks[0]["metrics"]["recall"] |= {"at": at, "values": values.tolist()}
+        return one
+
+    old = curve(np.full((16, 3), 0.8), [1, 2, 3])
+    (change,) = compare(curve(np.full((16, 2), 0.6), [1, 3]), old).changes
+    assert change.verdict == "worse"
+    assert change.effect == pytest.approx(-0.2)
+
+
+def test_checks_that_break_are_worse_and_those_that_say_less_are_inconclusive() -> None:
+    old = made({"a/x": "pass", "a/y": "pass", "a/z": "fail"})
+    assert compare(made({"a/x": "fail", "a/y": "pass", "a/z": "fail"}), old).exit_status == WORSE
+    assert compare(made({"a/x": "inconclusive", "a/y": "pass", "a/z": "fail"}), old).exit_status == INCONCLUSIVE
+    assert compare(made({"a/x": "pass", "a/y": "pass", "a/z": "skip"}), old).exit_status == INCONCLUSIVE
+    assert compare(made({"a/x": "pass", "a/y": "pass", "a/z": "pass"}), old).exit_status == NO_WORSE
+
+
+def test_what_is_missing_from_a_side_is_reported() -> None:
+    old, new = (
+        made({"a/x": "pass", "a/y": "pass", "a/z": "pass"}, recall=np.ones(16)),
+        made({"a/x": "pass", "a/w": "pass"}),
+    )
+    new.not_asked = {"a/z": "it does not claim to be exact any more"}
+    result = compare(new, old)
+    assert result.checks_gone.keys() == {"a/y", "a/z"}
+    assert "does not claim" in result.checks_gone["a/z"]
+    assert result.checks_new.keys() == {"a/w"}
+    assert result.metrics_gone == ["axis.exp[default].recall"]
+    assert result.exit_status == INCONCLUSIVE
+    assert compare(old, new).metrics_new == ["axis.exp[default].recall"]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda r: r.signature.update(seed=1), "seed: 1 here, 0 there"),
+        (lambda r: r.signature.update(device="cuda"), "device: cuda here, None there"),
+        (lambda r: r.memory["spec"].update(key_domain="sign"), "spec.key_domain: sign here, real there"),
+        (lambda r: r.memory.update(shape={"key_dim": 32}), "different dimensions"),
+    ],
+    ids=["seed", "device", "domain", "shape"],
+)
+def test_records_made_otherwise_are_refused(change: Any, why: str) -> None:
+    old, new = made(recall=np.ones(16)), made(recall=np.ones(16))
+    change(new)
+    result = compare(new, old)
+    assert result.exit_status == NOT_COMPARABLE
+    assert why in result.refused
+
+
+def test_records_with_nothing_in_common_are_not_comparable() -> None:
+    assert compare(made({"a/x": "pass"}), made({"b/y": "pass"})).exit_status == NOT_COMPARABLE
+
+
+def test_equal_memories_are_seldom_accused() -> None:
+    """Twenty noisy metrics, both sides alike: any false regression in at most 5% of comparisons (200 of them)."""
+    rng = np.random.default_rng(0)
+    accused = 0
+    for _ in range(200):
+        sides = []
+        for _ in range(2):
+            one = made(recall=[0.0])
+            one.blocks[0]["metrics"] = {
+                f"recall{i}": {**RECALL, "values": (rng.binomial(4, 0.7, 16) / 4).tolist()} for i in range(20)
+            }
+            sides.append(one)
+        accused += compare(*sides).exit_status == WORSE
+    assert accused <= 10 + 3 * 3  # three standard deviations above the promised 5%
+
+
+def test_a_small_loss_is_found_given_enough_trials() -> None:
+    rng = np.random.default_rng(1)
+    old = rng.binomial(20, 0.9, 256) / 20
+    new = np.clip(old - rng.binomial(3, 0.4, 256) / 20, 0, 1)
+    assert compare(made(recall=new), made(recall=old)).exit_status == WORSE
+
+
+# ---- the command ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    old = np.linspace(0.5, 1, 16)
+    sides = {"old": made(recall=old), "worse": made(recall=old - 0.2), "seeded": made(recall=old)}
+    sides["unsure"] = made(recall=np.where(np.arange(16) < 3, old - 0.4, old))
+    sides["seeded"].signature["seed"] = 9
+    for name, one in sides.items():
+        records.save([one], tmp_path / f"{name}.json")
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "other.json").write_text(json.dumps({"schema": "something/9"}))
+    return {p.stem: str(p) for p in tmp_path.iterdir()} | {"none": str(tmp_path / "none.json")}
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("old", 0), ("worse", 1), ("broken", 2), ("other", 2), ("none", 2), ("unsure", 3), ("seeded", 4)],
+)
+def test_the_command_exits_with_what_it_found(files: dict[str, str], name: str, code: int) -> None:
+    assert main(["compare", files["old"], files[name]]) == code
+
+
+def test_the_command_prints_effect_sizes_first(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    main(["compare", files["old"], files["worse"]])
+    out = capsys.readouterr().out
+    assert "WORSE" in out
+    assert "-20.0% worse   axis.exp[default].recall: 0.75 -> 0.55" in out
+    assert "16 paired trials" in out
+
+
+def test_several_memories_are_matched_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = made(recall=np.ones(16))
+    two = copy.deepcopy(one)
+    two.memory["plug"] = "m:Two"
+    three = copy.deepcopy(one)
+    three.memory["plug"] = "m:Three"
+    records.save([one, two], tmp_path / "a.json")
+    records.save([one, three], tmp_path / "b.json")
+    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == INCONCLUSIVE
+    out = capsys.readouterr().out
+    assert "m:Three is not in" in out
+    assert "m:Two is not in" in out

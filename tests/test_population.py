@@ -1,0 +1,185 @@
+"""Populations: one batch of memories and a loop over memories give the same numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from memspec.errors import CannotMeasure
+from memspec.plug import CLOCK, Plug, Shape, load_plug
+from memspec.population import Batched, Looped, checked_answer, initial_states, populate, state_bytes
+from memspec.reference import DeltaMemory, ExactMemory
+
+SHAPE = Shape(16, 12, 16)
+REFERENCES = [
+    "DeltaMemory",
+    "MatrixAssociativeMemory",
+    "SoftmaxMemory",
+    "EpisodicMemory",
+    "CachedMemory",
+    "ExactMemory",
+    "NullMemory",
+]
+
+
+def pairs(trials: int = 3, n: int = 10) -> tuple[Tensor, Tensor]:
+    g = torch.Generator().manual_seed(0)
+    keys = torch.nn.functional.normalize(torch.randn(trials, n, 16, generator=g), dim=-1)
+    return keys, torch.randn(trials, n, 12, generator=g)
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_batched_equals_looped(name: str) -> None:
+    """Answers, across resets, and bytes, for trials that are not the first ones."""
+    plug = load_plug(f"memspec.reference:{name}")
+    shape = plug.shape(16, 12, 16)
+    keys, values = pairs()
+    values = values[..., : shape.value_dim]
+    both = [populate(plug, shape, [4, 9, 2], 5, looped=looped) for looped in (False, True)]
+    assert isinstance(both[0], Batched)
+    assert isinstance(both[1], Looped)
+    for act in (
+        lambda p: p.store(keys, values),
+        lambda p: p.reset(),
+        lambda p: p.store_rows(keys[:, :4], values[:, :4]),
+    ):
+        for population in both:
+            act(population)
+        torch.testing.assert_close(both[0].query(keys), both[1].query(keys), rtol=1e-4, atol=1e-5)
+    assert torch.equal(both[0].state_bytes(), both[1].state_bytes())
+
+
+def test_a_trial_is_the_same_whatever_it_is_run_with() -> None:
+    plug = load_plug("memspec.reference:EpisodicMemory")
+    keys, values = pairs()
+    together = populate(plug, SHAPE, [0, 1, 2], 0)
+    alone = populate(plug, SHAPE, [2], 0)
+    together.store(keys, values)
+    alone.store(keys[2:], values[2:])
+    torch.testing.assert_close(together.query(keys)[2:], alone.query(keys[2:]))
+
+
+def test_capabilities_are_called_for_every_memory() -> None:
+    plug = load_plug("memspec.reference:ExactMemory")
+    keys, values = pairs()
+    answers = []
+    for looped in (False, True):
+        population = populate(plug, SHAPE, [0, 1, 2], 0, looped=looped, needs=("confidence",))
+        population.store(keys, values)
+        answers.append(population.call("confidence", keys))
+    assert answers[0].shape == (3, 10)
+    torch.testing.assert_close(*answers)
+
+
+class Foreign:
+    """Someone else's functional memory: its optional methods know only a single state."""
+
+    def __init__(self, key_dim: int, value_dim: int) -> None:
+        self.dims = key_dim, value_dim
+        self.reset()
+
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> dict[str, Tensor]:
+        return {"matrix": torch.zeros(*batch_shape, *self.dims)}
+
+    def write(self, state: dict[str, Tensor], keys: Tensor, values: Tensor) -> dict[str, Tensor]:
+        return {"matrix": state["matrix"] + keys.mT @ values}
+
+    def read(self, state: dict[str, Tensor], keys: Tensor) -> Tensor:
+        return keys @ state["matrix"]
+
+    def reset(self) -> None:
+        self.state = self.init_state()
+
+    def update(self, keys: Tensor, values: Tensor) -> None:
+        self.state = self.write(self.state, keys, values)
+
+    def query(self, keys: Tensor) -> Tensor:
+        return self.read(self.state, keys)
+
+    def confidence(self, keys: Tensor) -> Tensor:
+        return torch.full((len(keys),), 0.5)
+
+
+def test_a_foreign_functional_memory_is_batched_unless_its_optional_methods_are_needed() -> None:
+    plug = Plug("foreign", Foreign)
+    keys, values = pairs()
+    batched, looped = populate(plug, SHAPE, [0, 1, 2], 0), populate(plug, SHAPE, [0, 1, 2], 0, needs=("confidence",))
+    assert isinstance(batched, Batched)
+    assert isinstance(looped, Looped)
+    for population in (batched, looped):
+        population.update(keys, values)
+        population.update(keys[:, :0], values[:, :0])
+    torch.testing.assert_close(batched.query(keys), looped.query(keys))
+    assert looped.call("confidence", keys).shape == (3, 10)
+    assert state_bytes(looped.memories[0]) == 4 * 16 * 12
+
+
+def test_presentations_are_the_specs_affair() -> None:
+    from memspec import MemorySpec
+
+    class Thrice(Foreign):
+        spec = MemorySpec(presentations=3)
+
+    keys, values = pairs()
+    once, thrice = populate(Plug("a", Foreign), SHAPE, [0, 1, 2], 0), populate(Plug("b", Thrice), SHAPE, [0, 1, 2], 0)
+    for population in (once, thrice):
+        population.store(keys, values)
+    torch.testing.assert_close(thrice.query(keys), 3 * once.query(keys))
+    thrice.reset()
+    thrice.store_rows(keys, values)
+    torch.testing.assert_close(thrice.query(keys), 3 * once.query(keys))
+
+
+def test_an_answer_of_the_wrong_shape_is_named() -> None:
+    class Flat(Foreign):
+        def read(self, state: Any, keys: Tensor) -> Tensor:
+            return super().read(state, keys)[..., 0]
+
+    population = populate(Plug("flat", Flat), SHAPE, [0], 0)
+    with pytest.raises(
+        ValueError, match=r"flat: query returned shape \(1, 10\); it must be a tensor of shape \(1, 10, 12\)"
+    ):
+        population.query(pairs(1)[0])
+    with pytest.raises(ValueError, match="returned a list"):
+        checked_answer([1.0], (1,), "m")
+
+
+def test_different_answers_to_equal_loads_cannot_be_stacked() -> None:
+    class Ragged(Foreign):
+        made = 0
+
+        def __init__(self, key_dim: int, value_dim: int) -> None:
+            super().__init__(key_dim, value_dim)
+            Ragged.made += 1
+            self.size = Ragged.made
+
+        def slot_usage(self) -> Tensor:
+            return torch.ones(self.size)
+
+    population = populate(Plug("ragged", Ragged), SHAPE, [0, 1], 0, looped=True)
+    with pytest.raises(CannotMeasure, match="different shapes"):
+        population.call("slot_usage")
+
+
+def test_random_starts_are_drawn_for_each_trial_and_fixed_ones_once() -> None:
+    class Random(DeltaMemory):
+        def init_state(self, batch_shape: tuple[int, ...] = ()) -> Any:
+            state = super().init_state(batch_shape)
+            return type(state)(torch.randn_like(state.matrix))
+
+    states = initial_states(Random(4, 3), [1, 2, 1]).matrix
+    assert torch.equal(states[0], states[2])
+    assert not torch.equal(states[0], states[1])
+    assert initial_states(ExactMemory(4, 3), [1, 2]).keys.shape == (2, 0, 4)
+
+
+def test_time_inside_the_memory_is_counted() -> None:
+    before = CLOCK["memory"]
+    keys, values = pairs()
+    population = populate(load_plug("memspec.reference:DeltaMemory"), SHAPE, [0, 1, 2], 0)
+    population.store(keys, values)
+    population.query(keys)
+    assert CLOCK["memory"] > before

@@ -1,0 +1,366 @@
+"""Scores, costs, records and their renderings, from raw rows with known answers."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from memspec.errors import RecordError
+from memspec.experiments.base import Scoring
+from memspec.scorecard import record as records
+from memspec.scorecard import render
+from memspec.scorecard.html import page
+from memspec.scorecard.plots import panels_of
+from memspec.scorecard.record import Record, merged
+from memspec.scorecard.score import rescore, score_of
+
+META = {"description": "a metric", "low": 0.0, "high": 1.0, "better": "up"}
+
+
+def block(
+    values: Any, *, experiment: str = "axis.exp", setting: str = "n8", at: Any = None, first: int = 0, **fields: Any
+) -> dict[str, Any]:
+    return {
+        "experiment": experiment,
+        "setting": setting,
+        "fields": fields,
+        "done": "stored 8 pairs",
+        "first_trial": first,
+        "metrics": {"recall": {**META, "at": at, "values": np.asarray(values, dtype=float).tolist()}},
+    }
+
+
+def check(name: str, status: str, message: str = "", **more: Any) -> dict[str, Any]:
+    empty = dict.fromkeys(("metric", "estimate", "interval", "alpha", "bound", "trials", "seconds"))
+    return {
+        "id": name,
+        "axis": name.split("/")[0],
+        "kind": "measurement",
+        "status": status,
+        "message": message,
+        **empty,
+        **more,
+    }
+
+
+def card(*blocks: dict[str, Any], checks: Any = (), **more: Any) -> Record:
+    memory = {
+        "plug": "m:M",
+        "parameters": 12,
+        "spec": {"family": "generic"},
+        "shape": {"key_dim": 4, "value_dim": 2, "capacity": 8},
+    }
+    signature = {
+        "memspec": "0.1.0",
+        "seed": 0,
+        "alpha": 1e-3,
+        "max_trials": 256,
+        "tier": "default",
+        "dtype": "float32",
+        "device": "cpu",
+        "torch": "2",
+    }
+    machine = {"processor": "x86", "cores": 2, "python": "3.11", "cuda": None}
+    return Record(memory, signature, machine, list(checks), blocks=list(blocks), **more)
+
+
+SCORING = Scoring("axis", "axis.exp", "recall", floor=0.2, ceiling=1.0, description="recall above chance")
+
+
+# ---- scores ---------------------------------------------------------------------------------------------------
+
+
+def test_a_score_is_the_raw_mean_between_its_anchors() -> None:
+    score = score_of([block([0.5, 0.7])], SCORING)
+    assert score is not None
+    assert score["raw"] == pytest.approx(0.6)
+    assert score["score"] == pytest.approx(0.5)
+    assert (score["floor"], score["ceiling"], score["trials"]) == (0.2, 1.0, 2)
+
+
+def test_settings_count_alike_however_many_trials_each_took() -> None:
+    score = score_of([block([1.0] * 64), block([0.0, 0.0], setting="n16")], SCORING)
+    assert score is not None
+    assert score["raw"] == pytest.approx(0.5)
+
+
+def test_scores_are_never_clipped() -> None:
+    above = score_of([block([1.5, 1.5])], SCORING)
+    below = score_of([block([0.0, 0.0])], SCORING)
+    assert above is not None
+    assert below is not None
+    assert above["score"] > 1
+    assert below["score"] == pytest.approx(-0.25)
+
+
+def test_anchors_may_run_downwards() -> None:
+    downwards = Scoring("axis", "axis.exp", "recall", floor=1.0, ceiling=0.0, description="error")
+    score = score_of([block([0.1, 0.3])], downwards)
+    assert score is not None
+    assert score["score"] == pytest.approx(0.8)
+    assert score["interval"][0] <= score["score"] <= score["interval"][1]
+
+
+def test_a_curve_counts_all_its_points_or_those_named() -> None:
+    curve = block([[0.0, 1.0], [0.0, 0.5]], at=[1, 2])
+    every, named = score_of([curve], SCORING), score_of([curve], Scoring(**{**vars(SCORING), "at": (2.0,)}))
+    assert every is not None
+    assert named is not None
+    assert every["raw"] == pytest.approx(0.375)
+    assert named["raw"] == pytest.approx(0.75)
+    assert score_of([curve], Scoring(**{**vars(SCORING), "at": (7.0,)})) is None
+
+
+def test_only_the_named_settings_count_and_nothing_measured_is_no_score() -> None:
+    named = Scoring(**{**vars(SCORING), "labels": ("n16",)})
+    assert score_of([block([0.5, 0.7])], named) is None
+    assert score_of([], SCORING) is None
+    found = score_of([block([0.5, 0.7]), block([1.0, 1.0], setting="n16")], named)
+    assert found is not None
+    assert found["raw"] == 1.0
+
+
+def test_the_interval_covers_the_truth_at_its_rate() -> None:
+    """Three settings of different spread and length; 95% over 400 repetitions, within three standard errors."""
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(400):
+        blocks = [
+            block(rng.normal(m, s, n), setting=f"n{n}") for m, s, n in ((0.5, 0.1, 16), (0.7, 0.3, 32), (0.2, 0.05, 64))
+        ]
+        score = score_of(blocks, Scoring("a", "axis.exp", "recall", 0.0, 1.0, ""))
+        assert score is not None
+        hits += score["interval"][0] <= (0.5 + 0.7 + 0.2) / 3 <= score["interval"][1]
+    assert abs(hits / 400 - 0.95) < 0.035
+
+
+def test_a_saved_record_gives_the_same_scores_again(tmp_path: Path) -> None:
+    one = rescore(card(block([0.5, 0.7, math.inf]), block([0.25], setting="n16")), [SCORING])
+    records.save([one], tmp_path / "card.json")
+    (again,) = records.load(tmp_path / "card.json")
+    before = json.dumps(one.to_json()["scores"])
+    assert json.dumps(rescore(again, [SCORING]).to_json()["scores"]) == before
+
+
+def test_costs_are_medians_and_null_where_nothing_measured_them() -> None:
+    cost = block([3.0, 1.0, 100.0], experiment="cost.state", setting="n64")
+    cost["metrics"]["state_bytes"] = cost["metrics"].pop("recall")
+    curve = block([[1.0, 2.0], [3.0, 6.0]], experiment="cost.time", at=[8, 16])
+    curve["metrics"]["update_seconds"] = curve["metrics"].pop("recall")
+    found = rescore(card(cost, curve), []).cost
+    assert found["state_bytes"]["settings"] == {"n64": 3.0}
+    assert found["update_seconds"]["settings"]["n8"] == {"at": [8, 16], "median": [2.0, 4.0]}
+    assert found["flops"] is None
+    assert found["parameters"] == 12
+
+
+# ---- records --------------------------------------------------------------------------------------------------
+
+
+def test_blocks_of_several_workers_become_one() -> None:
+    parts = [
+        block([1.0, 2.0]),
+        block([1.0, 2.0, 3.0, 4.0]),
+        block([3.0, 4.0], first=2),
+        block([5.0], first=4),
+        block([9.0], setting="n16"),
+    ]
+    for order in (parts, parts[::-1]):
+        whole = merged(order)
+        assert [b["setting"] for b in whole] == ["n16", "n8"]
+        assert whole[1]["metrics"]["recall"]["values"] == [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert parts[0]["metrics"]["recall"]["values"] == [1.0, 2.0]  # the parts are as they were
+
+
+def test_measurements_are_tidy_rows() -> None:
+    rows = card(block([0.5, 0.7]), block([[1.0, 2.0]], setting="curve", at=[1, 2])).measurements()
+    assert list(rows.columns) == ["experiment", "setting", "trial", "metric", "at", "value"]
+    assert rows[rows.setting == "n8"].value.tolist() == [0.5, 0.7]
+    assert rows[rows.setting == "curve"]["at"].tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "verdict"),
+    [
+        (["pass", "pass"], "pass"),
+        (["pass", "inconclusive"], "pass (1 inconclusive)"),
+        (["inconclusive"], "inconclusive"),
+        (["pass", "fail", "skip"], "fail"),
+        (["pass", "skip"], "partial"),
+        (["skip"], "error"),
+        ([], "error"),
+    ],
+)
+def test_the_verdict_of_a_card(statuses: list[str], verdict: str) -> None:
+    assert card(checks=[check(f"a/{i}", s) for i, s in enumerate(statuses)]).verdict == verdict
+
+
+def test_a_note_makes_a_card_partial() -> None:
+    assert card(checks=[check("a/b", "pass")], notes=["only a selection ran"]).verdict == "partial"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "not a readable JSON"),
+        ("[]", "holds a list"),
+        ('{"schema": "x"}', "schema is 'x'"),
+        ('{"schema": "memspec-scorecard/1"}', "has no 'memory'"),
+    ],
+    ids=["json", "list", "schema", "parts"],
+)
+def test_a_damaged_file_says_what_is_wrong(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "card.json"
+    path.write_text(text)
+    with pytest.raises(RecordError, match=said) as caught:
+        records.load(path)
+    assert "card.json" in str(caught.value)
+
+
+def test_numbers_that_json_lacks_survive(tmp_path: Path) -> None:
+    records.save([card(block([math.inf, math.nan, -math.inf]))], tmp_path / "c.json")
+    json.loads((tmp_path / "c.json").read_text(), parse_constant=lambda c: pytest.fail(f"not JSON: {c}"))
+    values = records.load(tmp_path / "c.json")[0].measurements().value
+    np.testing.assert_array_equal(values, [math.inf, math.nan, -math.inf])
+
+
+# ---- what people read -----------------------------------------------------------------------------------------
+
+
+JUDGED = {
+    "metric": "recall",
+    "estimate": 0.31,
+    "interval": [0.2, 0.4],
+    "trials": 16,
+    "bound": {"at_least": 0.9, "at_most": None, "source": "spec: exact"},
+}
+
+
+def full_card() -> Record:
+    checks = [
+        check("laws/purity", "pass"),
+        check("axis/recall/n8", "fail", "axis/recall/n8: fail\n  done: <stored> 8 pairs", **JUDGED),
+        check("axis/crash", "fail", "tests/x.py:3: in f\nE       RuntimeError: no index\n"),
+        check("axis/open", "inconclusive", "axis/open: inconclusive", **JUDGED),
+        check("axis/free", "skip", "m:M does not take key_dim, so it cannot be varied"),
+    ]
+    return rescore(card(block([0.5, 0.7]), checks=checks, not_asked={"laws/x": "m:M is not Confident"}), [SCORING])
+
+
+def test_the_summary_says_what_failed_what_is_open_what_was_skipped_and_not_asked() -> None:
+    text = "\n".join(line for line, _ in render.terminal([full_card()]))
+    for part in (
+        "m:M: FAIL (1 passed, 2 failed, 1 inconclusive, 1 skipped)",
+        "axis/recall/n8: recall 0.31, between 0.2 and 0.4 after 16 trials; required at least 0.9 (spec: exact)",
+        "axis/crash: RuntimeError: no index",
+        "inconclusive (neither passed nor failed):",
+        "m:M does not take key_dim, so it cannot be varied: axis/free",
+        "1 checks not asked: not Confident (1)",
+        "0.50  █████░░░░░",
+    ):
+        assert part in text
+
+
+def test_several_memories_stand_side_by_side() -> None:
+    one, two = full_card(), full_card()
+    two.memory["plug"] = "m:Other"
+    text = "\n".join(line for line, _ in render.terminal([one, two]))
+    assert "scores side by side" in text
+    assert render.short_names([one, two]) == ["M", "Other"]
+
+
+@pytest.mark.parametrize(
+    ("score", "bar"),
+    [(0.0, "░" * 10), (1.0, "█" * 10), (1.4, "█" * 9 + ">"), (-0.4, "<" + "░" * 9), (math.nan, "?" * 10)],
+)
+def test_a_bar_shows_what_leaves_the_scale(score: float, bar: str) -> None:
+    assert render.bar(score) == bar
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (0.0625, "0.0625"),
+        (1, "1"),
+        (16384, "16,384"),
+        (0.53417, "0.534"),
+        (math.inf, "inf"),
+        (1.5e9, "1.5e+09"),
+    ],
+)
+def test_numbers_are_for_people(value: Any, text: str) -> None:
+    assert render.number(value) == text
+
+
+def test_the_page_is_self_contained_and_escapes_what_it_shows() -> None:
+    text = page([full_card()])
+    assert "&lt;stored&gt; 8 pairs" in text
+    assert "<script" not in text
+    assert "src=" not in text.replace('src="data:image/png;base64,', "")
+    assert "FAIL (1 passed, 2 failed" in text
+
+
+def test_markdown_shows_the_same_card() -> None:
+    text = render.markdown([full_card()])
+    assert "# m:M: FAIL (1 passed, 2 failed, 1 inconclusive, 1 skipped)" in text
+    assert "| axis | 0.5 |" in text
+    assert "* `axis/crash`: RuntimeError: no index" in text
+
+
+def test_an_old_card_with_a_missing_part_still_renders() -> None:
+    bare = Record(
+        {"plug": "m:M"},
+        {
+            "memspec": "0",
+            "seed": 0,
+            "tier": "default",
+            "alpha": 0.001,
+            "max_trials": 4,
+            "dtype": "float32",
+            "device": None,
+            "torch": "2",
+        },
+        {"processor": "", "cores": 1, "cuda": None},
+    )
+    assert "ERROR (no checks)" in page([bare])
+    assert "nothing was measured" in "\n".join(line for line, _ in render.terminal([bare]))
+
+
+# ---- plots ----------------------------------------------------------------------------------------------------
+
+
+def test_curves_and_sweeps_become_panels_with_their_bands() -> None:
+    curve = block(np.random.default_rng(0).random((8, 3)), experiment="axis.curve", at=[1, 2, 3])
+    sweep = [block([n / 100, n / 50], setting=f"n{n}", n=n, d=64) for n in (8, 16, 32)]
+    theory = {"at_least": 0.1, "at_most": 0.3, "source": "theory: hebbian"}
+    checks = [
+        check(f"axis/recall/n{n}", "pass", metric="recall", experiment="axis.exp", setting=f"n{n}", bound=theory)
+        for n in (8, 16)
+    ]
+    panels = panels_of([card(curve, *sweep, checks=checks)])
+    assert panels.keys() == {"axis.curve", "axis.exp"}
+    (panel,) = panels["axis.exp"]
+    assert panel.x_label == "n"
+    assert panel.lines[0].x.tolist() == [8, 16, 32]
+    assert panel.lines[0].mean.tolist() == pytest.approx([0.12, 0.24, 0.48])
+    (band,) = panel.bands
+    assert band.theory
+    assert band.x.tolist() == [8, 16]
+    (drawn,) = panels["axis.curve"]
+    assert drawn.lines[0].x.tolist() == [1, 2, 3]
+
+
+def test_other_fields_that_vary_make_lines_of_their_own() -> None:
+    sweep = [block([0.5, 0.6], setting=f"n{n}{p}", n=n, presented=p) for n in (8, 16, 32) for p in ("batch", "rows")]
+    (panel,) = panels_of([card(*sweep)])["axis.exp"]
+    assert [line.label for line in panel.lines] == ["presented batch", "presented rows"]
+
+
+def test_a_single_setting_is_no_sweep() -> None:
+    assert panels_of([card(block([0.5, 0.6], n=8))]) == {}
