@@ -184,12 +184,14 @@ def populate(
     return Looped(plug, shape, trials, seed, **extra)
 
 
-def initial_states(memory: Any, seeds: Sequence[int]) -> Any:
-    """``init_state`` for every seed, stacked; drawn once and expanded where the memory draws no random numbers."""
+def initial_states(memory: Any, seeds: Sequence[int], stack: bool = True) -> Any:
+    """``init_state`` for every seed, stacked (or that of the first seed alone); drawn once and expanded where the memory draws no random numbers."""
     with seeded(seeds[0]), torch.no_grad():
         before = torch.get_rng_state()
         first = memory.init_state(())
         drew = not torch.equal(before, torch.get_rng_state())
+    if not stack:
+        return first
     if not drew:
         return memory.init_state((len(seeds),))
     states = [first]
