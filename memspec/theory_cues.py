@@ -63,6 +63,14 @@ def _thinned(values: Floats, chances: Floats) -> tuple[Floats, Floats]:
     return np.interp((np.arange(NODES) + 0.5) / NODES, cumulative, values[order]), np.full(NODES, 1 / NODES)
 
 
+_HERMITE = np.polynomial.hermite_e.hermegauss(5) / np.array([[1.0], [math.sqrt(2 * math.pi)]])
+
+
+def _around(mean: Floats, deviation: Floats) -> Floats:
+    """Values ``[..., 5]`` of a normal coefficient to average over with weights ``_HERMITE[1]``, negative ones as 0."""
+    return np.maximum(mean[..., None] + deviation[..., None] * _HERMITE[0], 0.0)
+
+
 # ---- recall from such a cue -----------------------------------------------------------------------------------
 
 
@@ -84,14 +92,16 @@ def least_squares_cue_recall(n: int, key_dim: int, value_dim: int, t: Floats, ch
     """Share recalled by cosine from the least-squares map with n well below d; None otherwise.
 
     Coefficients are those of the cue in the dual basis of the keys, whose vectors have mean squared length
-    ``d / (d - n - 1)`` (inverse Wishart).
+    ``d / (d - n - 1)`` (inverse Wishart) and are orthogonal to all keys but their own, along which they have length 1.
     """
     if n > 0.75 * key_dim:
         return None
-    noise = (1 - t**2) / (key_dim - n - 1)
-    total = t**2 + n * noise
-    found = theory.decoded(t / np.sqrt(total), (noise / total)[:, None], n, value_dim)
-    return float((found * chances).sum())
+    stray = (1 - t**2) / ((key_dim - 1) * (key_dim - n - 1))
+    own = _around(t, np.sqrt(stray * (n + 1)))
+    rest = (stray * key_dim)[:, None]
+    total = own**2 + (n - 1) * rest + 1e-300
+    found = theory.decoded(own / np.sqrt(total), (rest / total)[..., None], n, value_dim)
+    return float(((found * _HERMITE[1]).sum(-1) * chances).sum())
 
 
 def delta_cue_recall(n: int, key_dim: int, value_dim: int, beta: float, t: Floats, chances: Floats) -> float:
@@ -105,12 +115,10 @@ def delta_cue_recall(n: int, key_dim: int, value_dim: int, beta: float, t: Float
     own_gain = t[:, None] * gain
     own_spread = np.sqrt(np.maximum(t2 * (square - gain**2) + (1 - t2) * stray, 0))
     rest = t2 * noise + (1 - t2) * (stray.sum() - stray)
-    nodes, weights = np.polynomial.hermite_e.hermegauss(5)
-    own = np.maximum(own_gain[..., None] + own_spread[..., None] * nodes, 0.0)
+    own = _around(own_gain, own_spread)
     total = own**2 + rest[..., None] + 1e-300
     found = theory.decoded(own / np.sqrt(total), (rest[..., None] / (n - 1) / total)[..., None], n, value_dim)
-    by_cue = (found * weights).sum(-1).mean(-1) / weights.sum()
-    return float((by_cue * chances).sum())
+    return float(((found * _HERMITE[1]).sum(-1).mean(-1) * chances).sum())
 
 
 def correlated_hebbian_recall(n: int, key_dim: int, value_dim: int, rho: float) -> float:
