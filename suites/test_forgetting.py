@@ -8,7 +8,7 @@ from memspec import theory_forgetting as theory
 from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments.base import Experiment, Runner
 from memspec.experiments.continual import SEQUENCE, TaskSequence
-from memspec.experiments.forgetting import REWRITE, TWO_TASKS, Rewrite, TwoTasks
+from memspec.experiments.forgetting import OVERWRITE, TWO_TASKS, Overwrite, TwoTasks
 from memspec.experiments.retention import RETENTION, Writes, age_bins, age_of
 from memspec.judge import Bound
 from memspec.plug import Plug
@@ -85,14 +85,14 @@ def test_exact(
 
 
 @pytest.mark.claim
-def test_rewrite(plug: Plug, judge: Judge, runner: Runner) -> None:
+def test_overwrite(plug: Plug, judge: Judge, runner: Runner) -> None:
     """Where a second write is declared to replace the value, the old value is not answered."""
-    setting = Rewrite()
-    runner.values(REWRITE, setting, "newest", 16)
+    setting = Overwrite()
+    runner.values(OVERWRITE, setting, "newest", 16)
     if plug.spec.overwrite != "replace":
         raise NotAsked(f"{plug.name} declares overwrite={plug.spec.overwrite!r}; newest and stale rates measured only")
     bound = Bound(at_most=0.1, source="the memory's spec (overwrite='replace')")
-    judge(REWRITE, setting, "stale", bound, cause="the first value wins, or both are kept and mixed")
+    judge(OVERWRITE, setting, "stale", bound, cause="the first value wins, or both are kept and mixed")
 
 
 @pytest.mark.measurement

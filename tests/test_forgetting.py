@@ -14,7 +14,7 @@ from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments import continual
 from memspec.experiments.base import Curve, Measured
 from memspec.experiments.continual import SEQUENCE, TaskSequence
-from memspec.experiments.forgetting import REWRITE, TWO_TASKS, Rewrite, TwoTasks, near
+from memspec.experiments.forgetting import OVERWRITE, TWO_TASKS, Overwrite, TwoTasks, near
 from memspec.experiments.retention import LONGEST, RETENTION, Writes, age_bins, age_of, fit_decay
 from memspec.fixtures import pairs
 from memspec.plug import Plug, as_plug
@@ -207,7 +207,7 @@ def test_dictionary_generalises_forgets_nothing_and_answers_the_newest() -> None
     plug = as_plug(ExactMemory)
     two = means(TWO_TASKS.measure(plug, TwoTasks(n=8, kind="clusters"), range(16), 0))
     assert two["a2"] == two["b"] == two["a2_train"] == two["b_among_both_train"] == 1
-    assert means(REWRITE.measure(plug, Rewrite(), range(16), 0)) == {"newest": 1, "stale": 0}
+    assert means(OVERWRITE.measure(plug, Overwrite(), range(16), 0)) == {"newest": 1, "stale": 0}
     many = means(SEQUENCE.measure(plug, TaskSequence(), range(16), 0))
     assert many["acc"] == many["ideal"] == many["omega_base"] == many["omega_all"] == 1
     assert many["bwt"] == many["forgetting_max"] == 0
@@ -241,7 +241,7 @@ def test_nan_answers_are_wrong_answers_not_nan_scores() -> None:
     plug = as_plug(Diverged)
     for experiment, setting in (
         (TWO_TASKS, TwoTasks(n=8, kind="clusters")),
-        (REWRITE, Rewrite()),
+        (OVERWRITE, Overwrite()),
         (RETENTION, Writes()),
         (SEQUENCE, TaskSequence()),
     ):
@@ -260,7 +260,7 @@ def labels(domain: str, association: str = "hetero") -> Plug:
 def test_every_domain_is_measured_or_says_why_not(domain: str) -> None:
     plug = labels(domain)
     assert means(TWO_TASKS.measure(plug, TwoTasks(), range(2), 0))["b"] == 1
-    assert means(REWRITE.measure(plug, Rewrite(), range(2), 0))["stale"] == 1
+    assert means(OVERWRITE.measure(plug, Overwrite(), range(2), 0))["stale"] == 1
     assert means(SEQUENCE.measure(plug, TaskSequence(), range(2), 0))["acc"] == 1
     if domain == "onehot":
         with pytest.raises(CannotMeasure, match="one-hot keys have no neighbours"):
@@ -274,7 +274,7 @@ def test_every_domain_is_measured_or_says_why_not(domain: str) -> None:
 def test_autoassociative_memories_are_not_asked_what_makes_no_sense() -> None:
     plug = labels("sign", "auto")
     assert means(TWO_TASKS.measure(plug, TwoTasks(), range(2), 0))["b"] == 1
-    for experiment, setting in ((TWO_TASKS, TwoTasks(kind="clusters")), (REWRITE, Rewrite())):
+    for experiment, setting in ((TWO_TASKS, TwoTasks(kind="clusters")), (OVERWRITE, Overwrite())):
         with pytest.raises(NotAsked, match="recalls the key itself"):
             experiment.measure(plug, setting, range(2), 0)
 

@@ -197,7 +197,7 @@ TWO_TASKS = Experiment(
 
 
 @dataclass(frozen=True)
-class Rewrite(Setting):
+class Overwrite(Setting):
     """``n`` keys stored, then stored again with new values."""
 
     n: int = 8
@@ -206,13 +206,13 @@ class Rewrite(Setting):
     capacity: int = 128
 
 
-REWRITE_METRICS = {
+OVERWRITE_METRICS = {
     "newest": Metric("share of keys that answer their newest value (cosine, among all old and new values)"),
     "stale": Metric("share of keys that answer the value they had before", better="down"),
 }
 
 
-def measure_rewrite(plug: Plug, setting: Rewrite, trials: Sequence[int], seed: int) -> Measured:
+def measure_overwrite(plug: Plug, setting: Overwrite, trials: Sequence[int], seed: int) -> Measured:
     """Store n pairs, then the same keys with new values; decode among all 2n values."""
     spec, n = plug.spec, setting.n
     if spec.association == "auto":
@@ -227,7 +227,7 @@ def measure_rewrite(plug: Plug, setting: Rewrite, trials: Sequence[int], seed: i
             torch.randperm(2 * n, generator=g),
         )
 
-    keys, values, order = streams.stacked(draw, trials, seed, "forgetting.rewrite", setting.label)
+    keys, values, order = streams.stacked(draw, trials, seed, "forgetting.overwrite", setting.label)
     memories = populate(plug, shape, trials, seed)
     memories.store(keys, values[:, :n])
     memories.store(keys, values[:, n:])
@@ -239,12 +239,12 @@ def measure_rewrite(plug: Plug, setting: Rewrite, trials: Sequence[int], seed: i
     return {"newest": newest.double().mean(-1), "stale": stale.double().mean(-1)}
 
 
-REWRITE = Experiment(
-    "forgetting.rewrite",
-    measure_rewrite,
-    REWRITE_METRICS,
+OVERWRITE = Experiment(
+    "forgetting.overwrite",
+    measure_overwrite,
+    OVERWRITE_METRICS,
     "stored {n} pairs, stored the same keys again with new values, asked for all keys",
-    Rewrite,
+    Overwrite,
 )
 
 
