@@ -118,9 +118,10 @@ class EpisodicMemory(FunctionalMemory):
         keys, values = keys.to(**self.like), values.to(**self.like)
         if self.optimiser == "sgd":
             return EpisodicState(keys, values, None)
-        zeros = [torch.zeros_like(part) for part in (keys, keys, values, values)]
+        key_mean, key_square = torch.zeros_like(keys), torch.zeros_like(keys)
+        value_mean, value_square = torch.zeros_like(values), torch.zeros_like(values)
         steps = torch.zeros(batch_shape, dtype=torch.int64, device=keys.device)
-        return EpisodicState(keys, values, AdamState(*zeros, steps=steps))
+        return EpisodicState(keys, values, AdamState(key_mean, key_square, value_mean, value_square, steps))
 
     def write(self, state: EpisodicState, keys: Tensor, values: Tensor) -> EpisodicState:
         for _ in range(self.update_steps):
