@@ -204,7 +204,7 @@ class Plug:
 
     # ---- messages ---------------------------------------------------------------------------------------------
 
-    def _refused(self, arguments: dict[str, Any], error: Exception) -> str:
+    def _refused(self, arguments: dict[str, Any], error: BaseException) -> str:
         call = ", ".join(f"{k}={v!r}" for k, v in arguments.items())
         short = getattr(self.factory, "__name__", "Memory")
         return (

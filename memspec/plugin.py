@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
 CHECK: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
-COLLECTED: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
+COLLECTOR: pytest.StashKey[Collector] = pytest.StashKey()
 OUTCOME: pytest.StashKey[Any] = pytest.StashKey()
 BASELINE: pytest.StashKey[Any] = pytest.StashKey()
 KINDS = ("law", "claim", "measurement")
@@ -92,8 +92,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{kind}: this check states a {kind} (memspec)")
     config.addinivalue_line("markers", "slow: trains something or takes minutes; run with --full (memspec)")
     config.addinivalue_line("markers", "gpu: needs CUDA (memspec)")
-    config.stash[COLLECTED] = []
-    config.pluginmanager.register(Collector(config.stash[COLLECTED]), "memspec-collector")
+    config.stash[COLLECTOR] = Collector()
+    config.pluginmanager.register(config.stash[COLLECTOR], "memspec-collector")
     check_usage(config)
     if not memories(config):
         return
@@ -287,7 +287,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     except CannotMeasure as reason:
         pytest.skip(str(reason))
     except LawBroken as broken:
-        pytest.fail("\n".join([str(broken), *getattr(broken, "__notes__", [])]), pytrace=False)
+        message = "\n".join([str(broken), *getattr(broken, "__notes__", [])])
+    # Outside the handler, or pytest would print the exceptions that led here as well.
+    pytest.fail(message, pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -353,8 +355,8 @@ def new_check(item: pytest.Item) -> dict[str, Any]:
 class Collector:
     """Gathers what the tests of this process, or of its xdist workers, report."""
 
-    def __init__(self, collected: list[dict[str, Any]]) -> None:
-        self.collected = collected
+    def __init__(self) -> None:
+        self.collected: list[dict[str, Any]] = []
         self.no_memory = False
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -376,9 +378,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     ran_nothing = exitstatus in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR)
     if hasattr(config, "workerinput") or config.getoption("collectonly") or ran_nothing:
         return
-    if config.pluginmanager.get_plugin("memspec-collector").no_memory:
+    if config.stash[COLLECTOR].no_memory:
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
-    collected = config.stash[COLLECTED]
+    collected = config.stash[COLLECTOR].collected
     if not collected and not memories(config):
         return
     from memspec.scorecard.finish import finish
@@ -398,10 +400,13 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    if config.pluginmanager.get_plugin("memspec-collector").no_memory:
+    if config.stash[COLLECTOR].no_memory:
         terminalreporter.write_line(no_memory_message(), red=True)
     outcome = config.stash.get(OUTCOME, None)
     if outcome is not None:
+        if not any(argument.startswith("-r") for argument in config.invocation_params.args):
+            # The summary below gives every skip with its reason; pytest's list of them would say it twice.
+            terminalreporter.reportchars = terminalreporter.reportchars.replace("s", "")
         terminalreporter.section("memspec")
         for line, style in outcome.lines:
             terminalreporter.write_line(line, **dict.fromkeys(style.split(), True))

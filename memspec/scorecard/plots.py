@@ -74,7 +74,7 @@ class Panel:
 
 
 def figures(cards: Sequence[Record]) -> list[dict[str, str]]:
-    """A figure for each experiment that has something to draw: ``title``, ``caption``, ``png`` (base64)."""
+    """A figure for each experiment that has something to draw: ``title``, ``caption``, ``png`` (base64), ``width``."""
     out = []
     for experiment, panels in panels_of(cards).items():
         figure = draw(panels)
@@ -83,9 +83,10 @@ def figures(cards: Sequence[Record]) -> list[dict[str, str]]:
         left_out = max(p.left_out for p in panels)
         captions = [f"{p.metric}: {p.description}" for p in panels]
         if left_out:
-            captions.append(f"{left_out} further settings are in the record")
+            captions.append(f"{left_out} further settings or tasks are in the record")
         png = base64.b64encode(buffer.getvalue()).decode("ascii")
-        out.append({"title": experiment, "caption": "; ".join(captions), "png": png})
+        width = f"{100 * min(COLUMNS, len(panels)) / COLUMNS:.0f}%"  # so that a panel has one size everywhere
+        out.append({"title": experiment, "caption": "; ".join(captions), "png": png, "width": width})
     return out
 
 
@@ -99,7 +100,9 @@ def panels_of(cards: Sequence[Record]) -> dict[str, list[Panel]]:
             having = [(i, b) for i, b in mine if metric in b["metrics"]]
             meta = having[0][1]["metrics"][metric]
             panel: Panel | None
-            if any(len(b["metrics"][metric]["at"] or ()) > 1 for _, b in having):
+            if metric == "R":
+                panel = _matrix_panel(cards, having, metric, meta)
+            elif any(len(b["metrics"][metric]["at"] or ()) > 1 for _, b in having):
                 panel = _curve_panel(cards, having, metric, meta)
             else:
                 panel = _sweep_panel(cards, having, metric, meta)
@@ -136,6 +139,21 @@ def _curve_panel(cards: Sequence[Record], blocks: Blocks, metric: str, meta: Map
             block["experiment"],
             {(block["setting"], f"{metric}@{x:g}"): x for x in kept["at"]},
         )
+    return panel
+
+
+def _matrix_panel(cards: Sequence[Record], blocks: Blocks, metric: str, meta: Mapping[str, Any]) -> Panel:
+    """The matrix R of a task sequence (row i: after task i, flattened): a line for each task, over the tasks trained."""
+    panel = _panel(metric, meta, "tasks trained")
+    for memory, block in blocks:
+        values = values_of(block["metrics"][metric])
+        tasks = math.isqrt(values.shape[-1])
+        shown = _some(range(tasks))
+        panel.left_out = max(panel.left_out, tasks - len(shown))
+        for group, task in enumerate(shown):
+            after = values.reshape(len(values), tasks, tasks)[:, :, task]
+            label = _label(cards, memory, f"task {task + 1}")
+            panel.lines.append(_line(label, memory, group, np.arange(1.0, tasks + 1), after))
     return panel
 
 
@@ -275,17 +293,10 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
         several = len(memories) > 1
         colour = COLOURS[(line.memory if several else line.group) % len(COLOURS)]
         dash = DASHES[line.group % len(DASHES)] if several else "-"
-        axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
-        axes.plot(
-            line.x,
-            line.mean,
-            color=colour,
-            linestyle=dash,
-            linewidth=1.6,
-            marker="o" if line.x.size <= 12 else "",
-            markersize=3,
-            label=line.label,
-        )
+        x, mean, low, high = _parted(line.x, line.mean, line.low, line.high)
+        axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+        marker = "o" if line.x.size <= 12 else ""
+        axes.plot(x, mean, color=colour, linestyle=dash, linewidth=1.6, marker=marker, markersize=3, label=line.label)
     axes.set_title(panel.metric, fontsize=9, loc="left", fontweight="bold")
     axes.set_xlabel(panel.x_label, fontsize=8)
     axes.tick_params(labelsize=8)
@@ -297,32 +308,45 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
 
 
 def _draw_band(axes: Axes, band: Band) -> None:
-    colour = "#888888" if band.memory < 0 else "#444444"
-    if band.theory or band.memory < 0:
-        low, high = np.maximum(band.low, -1e9), np.minimum(band.high, 1e9)
-        if np.isfinite(band.low).all() and np.isfinite(band.high).all():
-            if band.x.size > 1:
-                axes.fill_between(
-                    band.x, low, high, facecolor=colour, alpha=0.16, hatch="///", edgecolor="white", label=band.label
-                )
-            else:
-                axes.vlines(band.x, low, high, color=colour, alpha=0.4, linewidth=6, label=band.label)
-            return
-    for edge in (band.low, band.high):
-        if np.isfinite(edge).all():
-            axes.plot(band.x, edge, color=colour, linestyle=":", linewidth=1, marker="_", label=band.label)
+    """A band where both sides are given; a dashed (theory) or dotted (other) line where one is."""
+    x, low, high = _parted(band.x, band.low, band.high)
+    if np.isfinite(band.low).all() and np.isfinite(band.high).all():
+        if band.x.size > 1:
+            look = {"facecolor": "#bbbbbb55", "edgecolor": "#99999999", "linewidth": 0}
+            axes.fill_between(x, low, high, hatch="////" if band.theory else None, label=band.label, **look)
+        else:
+            axes.vlines(band.x, band.low, band.high, color="#888888", linewidth=5, label=band.label)
+        return
+    for edge, side in ((low, "at least"), (high, "at most")):
+        if np.isfinite(edge[np.isfinite(x)]).all():
+            dash = "--" if band.theory else ":"
+            marker = "_" if band.x.size <= 12 else ""
+            axes.plot(
+                x, edge, color="#444444", linestyle=dash, linewidth=1, marker=marker, label=f"{band.label} {side}"
+            )
+
+
+def _parted(x: FloatArray, *columns: FloatArray) -> tuple[FloatArray, ...]:
+    """The columns with a gap at 0 where an axis runs from -1 to +1 without it: lags have no lag 0."""
+    place = int(np.searchsorted(x, 0.0))
+    if 0 < place < x.size and x[place] > 0 and x[place - 1] == -x[place]:
+        return tuple(np.insert(c, place, np.nan) for c in (x, *columns))
+    return x, *columns
 
 
 def _scales(axes: Axes, panel: Panel) -> None:
     x = np.concatenate([line.x for line in panel.lines])
     y = np.concatenate([line.mean for line in panel.lines])
     if x.min() > 0 and x.max() / x.min() >= 16:
-        axes.set_xscale("log", base=2 if np.log2(x).round(6).tolist() == np.log2(x).round().tolist() else 10)
-        if axes.xaxis.get_transform().base == 2:  # type: ignore[attr-defined]
+        powers = np.log2(x)
+        two = bool(np.allclose(powers, powers.round()))
+        axes.set_xscale("log", base=2 if two else 10)
+        if two:
             axes.xaxis.set_major_formatter("{x:g}")
     if math.isfinite(panel.low) and math.isfinite(panel.high):
-        span = panel.high - panel.low
-        axes.set_ylim(panel.low - 0.04 * span, panel.high + 0.04 * span)
+        low = panel.low if panel.low >= 0 or min(line.low.min() for line in panel.lines) < 0 else 0.0
+        margin = 0.04 * (panel.high - low)
+        axes.set_ylim(low - margin, panel.high + margin)
     elif y.min() > 0 and y.max() / y.min() > 100:
         axes.set_yscale("log")
     elif panel.low == 0:
