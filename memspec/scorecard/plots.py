@@ -312,8 +312,10 @@ def _draw_band(axes: Axes, band: Band) -> None:
     x, low, high = _parted(band.x, band.low, band.high)
     if np.isfinite(band.low).all() and np.isfinite(band.high).all():
         if band.x.size > 1:
-            look = {"facecolor": "#bbbbbb55", "edgecolor": "#99999999", "linewidth": 0}
-            axes.fill_between(x, low, high, hatch="////" if band.theory else None, label=band.label, **look)
+            hatch = "////" if band.theory else None
+            axes.fill_between(
+                x, low, high, facecolor="#bbbbbb55", edgecolor="#99999999", linewidth=0, hatch=hatch, label=band.label
+            )
         else:
             axes.vlines(band.x, band.low, band.high, color="#888888", linewidth=5, label=band.label)
         return
