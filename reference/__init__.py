@@ -10,6 +10,8 @@ from typing import Any
 
 _HOME = {
     "AdaptiveMemory": "adaptive",
+    "AssociativeMemory": "associative",
+    "BidirectionalMemory": "associative",
     "CachedMemory": "cached",
     "DNCMemory": "dnc",
     "DeltaMemory": "delta",
@@ -17,6 +19,8 @@ _HOME = {
     "ExactMemory": "anchors",
     "GatedDeltaMemory": "gated_delta",
     "GatedMemory": "gated",
+    "HolographicMemory": "superposition",
+    "HopfieldMemory": "associative",
     "LRUAMemory": "lrua",
     "LeastSquaresMemory": "least_squares",
     "LinearAttentionMemory": "linear_attention",
@@ -27,6 +31,7 @@ _HOME = {
     "NullMemory": "anchors",
     "ProjectingEpisodicMemory": "episodic",
     "SoftmaxMemory": "softmax",
+    "SparseDistributedMemory": "superposition",
     "SparseMemory": "sparse",
     "TTTMemory": "ttt",
     "TitansMemory": "titans",

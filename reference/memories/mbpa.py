@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
 from memspec.functional import FunctionalMemory
 from memspec.protocol import MemorySpec
+from memspec.reference.memories import ring
 from memspec.reference.memories.addressing import unit_rows
-
-
-class EpisodeState(NamedTuple):
-    """A ring of pairs: ``keys [..., S, Dk]`` (length 1), ``values [..., S, Dv]``, and how many were ever written ``[...]``."""
-
-    keys: Tensor
-    values: Tensor
-    written: Tensor
 
 
 class MbPAMemory(FunctionalMemory):
@@ -75,30 +66,17 @@ class MbPAMemory(FunctionalMemory):
             )
         if not eps > 0:
             raise ValueError(f"eps is {eps}; it must be above 0, or a stored key has infinite weight")
+        self.slots = capacity
         self.neighbours, self.lr, self.steps, self.beta, self.eps = neighbours, lr, steps, beta, eps
         self.theta = nn.Parameter(torch.zeros(key_dim, value_dim))
 
-    def init_state(self, batch_shape: tuple[int, ...] = ()) -> EpisodeState:
-        assert self.capacity is not None
-        return EpisodeState(
-            torch.zeros(*batch_shape, self.capacity, self.key_dim, **self.like),
-            torch.zeros(*batch_shape, self.capacity, self.value_dim, **self.like),
-            torch.zeros(batch_shape, dtype=torch.long, device=self.like["device"]),
-        )
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> ring.RingState:
+        return ring.empty_ring(batch_shape, self.slots, self.key_dim, self.value_dim, self.like)
 
-    def write(self, state: EpisodeState, keys: Tensor, values: Tensor) -> EpisodeState:
-        assert self.capacity is not None
-        n = keys.shape[-2]
-        kept = min(n, self.capacity)  # earlier rows of a longer batch would be overwritten within it
-        places = torch.arange(n - kept, n, device=keys.device) + state.written[..., None]
-        places = (places % self.capacity)[..., None]
-        return EpisodeState(
-            state.keys.scatter(-2, places.expand(*places.shape[:-1], self.key_dim), unit_rows(keys)[..., -kept:, :]),
-            state.values.scatter(-2, places.expand(*places.shape[:-1], self.value_dim), values[..., -kept:, :]),
-            state.written + n,
-        )
+    def write(self, state: ring.RingState, keys: Tensor, values: Tensor) -> ring.RingState:
+        return ring.append(state, unit_rows(keys), values)
 
-    def read(self, state: EpisodeState, keys: Tensor) -> Tensor:
+    def read(self, state: ring.RingState, keys: Tensor) -> Tensor:
         q = unit_rows(keys)
         near, v, weights = self._neighbours(state, q)  # [..., Q, k, Dk], [..., Q, k, Dv], [..., Q, k]
         base = near @ self.theta
@@ -109,23 +87,16 @@ class MbPAMemory(FunctionalMemory):
             change = change - self.lr * (weights[..., None] * error + self.beta * change)
         return q @ self.theta + ((near @ q[..., None]) * change).sum(-2)
 
-    def _neighbours(self, state: EpisodeState, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _neighbours(self, state: ring.RingState, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The nearest stored keys and values of each query, and their kernel weights (0 for empty slots)."""
-        slots = state.keys.shape[-2]
-        used = torch.arange(slots, device=q.device) < state.written[..., None]
+        used = ring.in_use(state)
         # Unit rows: |h - q|^2 = 2 - 2 h.q, clamped because rounding may take it below 0.
         squared = torch.where(used[..., None, :], (2 - 2 * q @ state.keys.mT).clamp_min(0), torch.inf)
         # Stable, so that ties go to the lower slot on every device.
         squared, index = squared.sort(dim=-1, stable=True)
         squared, index = squared[..., : self.neighbours], index[..., : self.neighbours]
-        near = _rows(state.keys, index)
+        near = ring.gather_rows(state.keys, index)
         # The distance again, from the rows themselves: exact for a stored key, and differentiable.
         exact = (near - q[..., None, :]).square().sum(-1)
         weights = torch.where(torch.isfinite(squared), 1 / (exact + self.eps), 0.0)
-        return near, _rows(state.values, index), weights / weights.sum(-1, keepdim=True).clamp_min(1e-30)
-
-
-def _rows(store: Tensor, index: Tensor) -> Tensor:
-    """``store [..., S, D]`` at ``index [..., Q, k]`` -> ``[..., Q, k, D]``."""
-    flat = index.flatten(-2)[..., None].expand(*index.shape[:-2], -1, store.shape[-1])
-    return torch.gather(store, -2, flat).unflatten(-2, index.shape[-2:])
+        return near, ring.gather_rows(state.values, index), weights / weights.sum(-1, keepdim=True).clamp_min(1e-30)

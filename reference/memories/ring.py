@@ -1,0 +1,57 @@
+"""A ring of pairs: what memories share that keep the newest ``capacity`` pairs and overwrite the oldest."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class RingState(NamedTuple):
+    """``keys [..., S, Dk]``, ``values [..., S, Dv]``, ``written [...]`` rows ever written (int64)."""
+
+    keys: Tensor
+    values: Tensor
+    written: Tensor
+
+
+def empty_ring(
+    batch_shape: tuple[int, ...], slots: int, key_dim: int, value_dim: int, like: dict[str, Any]
+) -> RingState:
+    """A ring with nothing in it; ``like`` = device and dtype."""
+    return RingState(
+        torch.zeros(*batch_shape, slots, key_dim, **like),
+        torch.zeros(*batch_shape, slots, value_dim, **like),
+        torch.zeros(batch_shape, dtype=torch.int64, device=like["device"]),
+    )
+
+
+def append(state: RingState, keys: Tensor, values: Tensor) -> RingState:
+    """The ring after ``keys [..., N, Dk]``, ``values [..., N, Dv]``; differentiable, one scatter for all rows."""
+    slots, n = state.keys.shape[-2], keys.shape[-2]
+    kept = min(n, slots)  # earlier rows would be overwritten by these
+    rows = torch.arange(n - kept, n, device=keys.device)
+    slot = ((state.written[..., None] + rows) % slots)[..., None]
+    return RingState(
+        state.keys.scatter(-2, slot.expand(*slot.shape[:-1], keys.shape[-1]), keys[..., n - kept :, :]),
+        state.values.scatter(-2, slot.expand(*slot.shape[:-1], values.shape[-1]), values[..., n - kept :, :]),
+        state.written + n,
+    )
+
+
+def in_use(state: RingState) -> Tensor:
+    """``[..., S]`` bool: which slots hold a pair."""
+    return torch.arange(state.keys.shape[-2], device=state.keys.device) < state.written[..., None]
+
+
+def times_written(state: RingState) -> Tensor:
+    """``[..., S]`` int64: how often each slot has been written."""
+    slots = state.keys.shape[-2]
+    return (state.written[..., None] + slots - 1 - torch.arange(slots, device=state.keys.device)) // slots
+
+
+def gather_rows(store: Tensor, index: Tensor) -> Tensor:
+    """``store [..., S, D]`` at ``index [..., Q, k]`` -> ``[..., Q, k, D]``."""
+    flat = index.flatten(-2)[..., None].expand(*index.shape[:-2], -1, store.shape[-1])
+    return torch.gather(store, -2, flat).unflatten(-2, index.shape[-2:])

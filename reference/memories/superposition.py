@@ -1,0 +1,178 @@
+"""Memories that lay everything over everything: holographic traces and sparse distributed memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal, NamedTuple
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from memspec.functional import FunctionalMemory
+from memspec.protocol import MemorySpec
+from memspec.reference.memories.addressing import unit_rows
+from memspec.reference.memories.associative import signs
+
+
+class TraceState(NamedTuple):
+    """``trace [..., 2, D]``: real and imaginary part of the sum of all bound pairs."""
+
+    trace: Tensor
+
+
+class HolographicMemory(FunctionalMemory):
+    """One trace, the sum of keys bound to values: ``T += phi(k) * E v``, read ``E^T Re(conj(phi(q)) * T)``.
+
+    Fourier holographic reduced representation: a key becomes D phases, ``phi(k) = exp(i s P k)`` with P standard
+    Gaussian, so binding is an elementwise product and unbinding by the conjugate is exact. Two keys' codes have
+    similarity ``exp(-s^2 |k - k'|^2 / 2)``; the crosstalk of N - 1 other pairs adds noise of variance about (N-1)/D
+    relative to the value. ``binding="map"`` uses signs of P k instead (multiply-add-permute).
+
+    Args:
+        dim: width D of the trace.
+        sharpness: s, how fast codes decorrelate with the distance of keys (``hrr``); 0 makes all keys one.
+        binding: ``hrr`` or ``map``.
+
+    Fixed random buffers: ``projection [Dk, D]`` and the value embedding ``embedding [D, Dv]`` with orthonormal columns.
+
+    Raises:
+        ValueError: for an option outside its range, and for ``dim`` below ``value_dim``.
+
+    Source: Plate 1995, "Holographic Reduced Representations", sections II and IV (frequency domain in its IX); MAP:
+    Gayler 1998; phases by random projection: Rahimi and Recht 2007.
+    """
+
+    spec = MemorySpec(
+        write="set",
+        overwrite="add",
+        empty_read="zeros",
+        constant_state=True,
+        deterministic=True,
+        differentiable=frozenset({"query", "keys", "values"}),
+        nonfinite="reject",
+        inference_mode=True,
+    )
+
+    def __init__(
+        self,
+        key_dim: int,
+        value_dim: int,
+        dim: int = 1024,
+        sharpness: float = 3.0,
+        binding: Literal["hrr", "map"] = "hrr",
+    ) -> None:
+        super().__init__(key_dim, value_dim)
+        if dim < value_dim:
+            raise ValueError(f"dim is {dim}; the trace must be at least value_dim {value_dim} wide")
+        if not sharpness > 0:
+            raise ValueError(f"sharpness is {sharpness}; it must be above 0")
+        if binding not in ("hrr", "map"):
+            raise ValueError(f"binding is {binding!r}; it is 'hrr' or 'map'")
+        self.dim, self.sharpness, self.binding = dim, sharpness, binding
+        self.projection: Tensor
+        self.embedding: Tensor
+        self.register_buffer("projection", torch.randn(key_dim, dim))
+        self.register_buffer("embedding", torch.linalg.qr(torch.randn(dim, value_dim)).Q)
+        if binding == "map":
+            self.spec = dataclasses.replace(self.spec, differentiable=frozenset({"values"}))
+
+    def codes(self, keys: Tensor) -> Tensor:
+        """``phi(keys)``: ``[..., 2, N, D]``, real and imaginary part, of modulus 1."""
+        projected = unit_rows(keys) @ self.projection
+        if self.binding == "map":
+            return torch.stack((signs(projected), torch.zeros_like(projected)), -3)
+        phases = self.sharpness * projected
+        return torch.stack((phases.cos(), phases.sin()), -3)
+
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> TraceState:
+        return TraceState(torch.zeros(*batch_shape, 2, self.dim, **self.like))
+
+    def write(self, state: TraceState, keys: Tensor, values: Tensor) -> TraceState:
+        embedded = values @ self.embedding.mT
+        return TraceState(state.trace + (self.codes(keys) * embedded[..., None, :, :]).sum(-2))
+
+    def read(self, state: TraceState, keys: Tensor) -> Tensor:
+        unbound = (self.codes(keys) * state.trace[..., :, None, :]).sum(-3)  # Re(conj(phi) T)
+        return unbound @ self.embedding
+
+
+class CounterState(NamedTuple):
+    """``counters [..., H, Dv]``: up for every 1, down for every -1 written to an active location."""
+
+    counters: Tensor
+
+
+class SparseDistributedMemory(FunctionalMemory):
+    """Kanerva's memory: H random hard locations; all within Hamming ``radius`` of an address are written and read.
+
+    Write: active counters ``+= v``; read: sign of the sum of active counters. A bit whose counters cancel, or an
+    address that activates nothing written, answers 0.
+
+    Args:
+        capacity: writes the default radius is tuned for.
+        locations: hard locations H.
+        radius: Hamming distance up to which a location is active. Default: the radius whose activation probability is
+            nearest to the optimum ``(2 H T)^(-1/3)`` for T = capacity writes.
+
+    Fixed random buffer: ``addresses [H, Dk]`` of +-1.
+
+    Raises:
+        ValueError: for an option outside its range.
+
+    Source: Kanerva 1988, "Sparse Distributed Memory"; Kanerva 1993, "Sparse distributed memory and related models",
+    for the optimum.
+    """
+
+    spec = MemorySpec(
+        family="sdm",
+        key_domain="sign",
+        value_domain="sign",
+        write="set",
+        empty_read="zeros",
+        constant_state=True,
+        deterministic=True,
+        nonfinite="reject",
+        inference_mode=True,
+    )
+
+    def __init__(
+        self, key_dim: int, value_dim: int, capacity: int = 128, locations: int = 2048, radius: int | None = None
+    ) -> None:
+        super().__init__(key_dim, value_dim, capacity)
+        if locations < 1:
+            raise ValueError(f"locations is {locations}; it must be at least 1")
+        if radius is None:
+            radius = best_radius(key_dim, locations, capacity)
+        if not 0 <= radius <= key_dim:
+            raise ValueError(f"radius is {radius}; it is a Hamming distance, 0 to key_dim = {key_dim}")
+        self.locations, self.radius = locations, radius
+        self.addresses: Tensor
+        self.register_buffer("addresses", signs(torch.randn(locations, key_dim)))
+
+    @property
+    def activation_probability(self) -> float:
+        """Probability that a random address activates a location: ``P(Binomial(Dk, 1/2) <= radius)``."""
+        return float(stats.binom.cdf(self.radius, self.key_dim, 0.5))
+
+    def active(self, keys: Tensor) -> Tensor:
+        """``[..., N, H]`` in {0, 1}: locations within the radius. Distance = (Dk - a . k) / 2 for +-1 vectors."""
+        distance = (self.key_dim - signs(keys) @ self.addresses.mT) / 2
+        return (distance <= self.radius).to(keys.dtype)
+
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> CounterState:
+        return CounterState(torch.zeros(*batch_shape, self.locations, self.value_dim, **self.like))
+
+    def write(self, state: CounterState, keys: Tensor, values: Tensor) -> CounterState:
+        return CounterState(state.counters + self.active(keys).mT @ signs(values))
+
+    def read(self, state: CounterState, keys: Tensor) -> Tensor:
+        return (self.active(keys) @ state.counters).sign()
+
+
+def best_radius(key_dim: int, locations: int, writes: int) -> int:
+    """The radius whose activation probability is nearest (as a ratio) to ``(2 H T)^(-1/3)``."""
+    target = (2 * locations * writes) ** (-1 / 3)
+    log_p = stats.binom.logcdf(range(key_dim + 1), key_dim, 0.5)
+    return int(abs(log_p - math.log(target)).argmin())
