@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import torch
@@ -249,9 +250,9 @@ class DNCMemory(RowMemory):
         weights = content_weights(gates.read_key, state.memory, gates.read_strength, gates.read_mask)
         if state.links is not None:
             before = state.read_weights.unsqueeze(-3)  # [..., 1, R, S] beside links [..., H, S, S]
-            backward, forward = (before @ state.links).unbind(-3), (before @ state.links.mT).unbind(-3)
-            ways = torch.stack((*backward, weights, *forward), -2)
-            weights = (gates.read_modes.unsqueeze(-1) * ways).sum(-2)
+            ways = ((before @ state.links).unbind(-3), (weights,), (before @ state.links.mT).unbind(-3))
+            modes = gates.read_modes.unsqueeze(-1).unbind(-2)
+            weights = sum_of_products(modes, (way for kind in ways for way in kind))
         return weights @ state.memory, state._replace(read_weights=weights)
 
     def step(self, gates: DNCGates, state: DNCState) -> tuple[Tensor, DNCState]:
@@ -300,16 +301,27 @@ class DNCMemory(RowMemory):
 
 def used_after_write(usage: Tensor, write_weights: Tensor) -> Tensor:
     """``u + w - u w`` with ``w = 1 - prod_h (1 - w_h)``: ``usage [..., S]``, ``write_weights [..., H, S]``."""
-    written = 1 - (1 - write_weights).prod(-2)
-    return usage + written - usage * written
+    for written in write_weights.unbind(-2):
+        usage = usage.addcmul(1 - usage, written)
+    return usage
 
 
 def linked(links: Tensor, precedence: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Links ``[..., H, S, S]`` and precedence ``[..., H, S]`` after a write with ``weights [..., H, S]``."""
     into, out = weights.unsqueeze(-1), weights.unsqueeze(-2)
-    fresh = (1 - into - out) * links + into * precedence.unsqueeze(-2)
-    off_diagonal = 1 - torch.eye(links.shape[-1], dtype=links.dtype, device=links.device)
-    return fresh * off_diagonal, (1 - weights.sum(-1, keepdim=True)) * precedence + weights
+    fresh = (((1 - into) - out) * links).addcmul(into, precedence.unsqueeze(-2))
+    fresh.diagonal(dim1=-2, dim2=-1).zero_()  # of a tensor made here, which no gradient formula looks at
+    return fresh, (1 - weights.sum(-1, keepdim=True)) * precedence + weights
+
+
+def sum_of_products(ones: Iterable[Tensor], others: Iterable[Tensor]) -> Tensor:
+    """``sum_i a_i b_i``."""
+    pairs = iter(zip(ones, others, strict=True))
+    first, other = next(pairs)
+    total = first * other
+    for one, other in pairs:
+        total = total.addcmul(one, other)
+    return total
 
 
 def same_state(state: DNCState, other: DNCState) -> bool:

@@ -6,13 +6,9 @@ width. A weighting is ``[..., H, S]``, nonnegative, with a sum of at most 1 a he
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from memspec.reference.memories.addressing import unit_rows
 
 
 def cosine(keys: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -23,10 +19,23 @@ def cosine(keys: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
             Schmidhuber 2019, "Improving Differentiable Neural Computers Through Memory Masking, De-allocation, and
             Link Distribution Sharpness Control", section 3.1).
     """
-    if mask is None:
-        return unit_rows(keys) @ unit_rows(memory).mT
-    rows = unit_rows(memory.unsqueeze(-3) * mask.unsqueeze(-2))
-    return (rows @ unit_rows(keys * mask).unsqueeze(-1)).squeeze(-1)
+    if mask is not None:
+        keys, memory = (keys * mask).unsqueeze(-2), memory.unsqueeze(-3) * mask.unsqueeze(-2)
+        return cosine(keys, memory).squeeze(-2)
+    keys, key_lengths = near_unit(keys)
+    memory, lengths = near_unit(memory)
+    return keys @ memory.mT / (key_lengths.unsqueeze(-1) * lengths.unsqueeze(-2))
+
+
+def near_unit(rows: Tensor, eps: float = 1e-12) -> tuple[Tensor, Tensor]:
+    """Rows divided by their largest entry, and what their lengths are then, at least 1.
+
+    So squares neither vanish nor overflow, a zero row has cosine 0 with everything, and gradients stay finite. Rows
+    below ``eps`` fade to zero.
+    """
+    # A cosine does not depend on the scale, so no gradient is owed to it.
+    rows = rows / torch.linalg.vector_norm(rows.detach(), torch.inf, -1, keepdim=True).clamp_min(eps)
+    return rows, torch.linalg.vector_norm(rows, dim=-1).clamp_min(1)
 
 
 def content_weights(keys: Tensor, memory: Tensor, strengths: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -36,27 +45,33 @@ def content_weights(keys: Tensor, memory: Tensor, strengths: Tensor, mask: Tenso
 
 def interpolate(content: Tensor, previous: Tensor, gates: Tensor) -> Tensor:
     """``g w_content + (1 - g) w_previous`` (NTM eq. 7); ``gates [..., H]`` in [0, 1]."""
-    gates = gates.unsqueeze(-1)
-    return gates * content + (1 - gates) * previous
+    return previous.lerp(content, gates.unsqueeze(-1))
 
 
 def shift(weights: Tensor, shifts: Tensor) -> Tensor:
-    """Circular convolution (NTM eq. 8): ``shifts [..., H, 2R + 1]`` are the shares moved by -R, ..., 0, ..., +R slots."""
+    """Circular convolution (NTM eq. 8): ``shifts [..., H, 2R + 1]`` are the shares moved by -R, ..., 0, ..., +R slots.
+
+    Raises:
+        ValueError: if ``shifts`` is not odd, or reaches further than there are slots.
+    """
     reach = shifts.shape[-1] // 2
-    if shifts.shape[-1] != 2 * reach + 1:
-        raise ValueError(f"shifts has {shifts.shape[-1]} entries; it must be odd: -R, ..., 0, ..., +R")
-    moved = [shifts[..., o + reach, None] * weights.roll(o, -1) for o in range(-reach, reach + 1)]
-    return functools.reduce(torch.add, moved)
+    if shifts.shape[-1] != 2 * reach + 1 or reach > weights.shape[-1]:
+        raise ValueError(
+            f"shifts has {shifts.shape[-1]} entries for {weights.shape[-1]} slots; it must be odd, -R, ..., 0, ..., "
+            "+R, with R at most the slots"
+        )
+    around = torch.cat((weights[..., weights.shape[-1] - reach :], weights, weights[..., :reach]), -1)
+    # Slot i sees weights i - R, ..., i + R in a row; what comes from i - o moved by +o, hence the flip.
+    return (around.unfold(-1, 2 * reach + 1, 1) @ shifts.flip(-1).unsqueeze(-1)).squeeze(-1)
 
 
 def sharpen(weights: Tensor, gamma: Tensor) -> Tensor:
     """``w^gamma / sum w^gamma`` (NTM eq. 9); ``gamma [..., H]`` >= 1. A weighting that is zero everywhere stays so."""
-    # Sharpening does not depend on the scale, so dividing by the largest weight first only prevents underflow.
-    top = weights.detach().amax(-1, keepdim=True)
-    scaled = weights / torch.where(top > 0, top, torch.ones_like(top))
-    powered = scaled ** gamma.unsqueeze(-1)
-    total = powered.sum(-1, keepdim=True)
-    return powered / torch.where(total > 0, total, torch.ones_like(total))
+    # Sharpening does not depend on the scale, so dividing by the largest weight first only prevents underflow; the
+    # sum is then at least 1.
+    top = weights.detach().amax(-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
+    powered = (weights / top) ** gamma.unsqueeze(-1)
+    return powered / powered.sum(-1, keepdim=True).clamp_min(1)
 
 
 def erase_add(memory: Tensor, weights: Tensor, erase: Tensor, add: Tensor) -> Tensor:
@@ -65,7 +80,9 @@ def erase_add(memory: Tensor, weights: Tensor, erase: Tensor, add: Tensor) -> Te
     ``weights [..., H, S]``, ``erase [..., H, W]`` in [0, 1], ``add [..., H, W]``.
     """
     for head in range(weights.shape[-2]):
-        memory = memory * (1 - weights[..., head, :, None] * erase[..., head, None, :])
+        memory = memory.addcmul(memory, weights[..., head, :, None] * erase[..., head, None, :], value=-1)
+    if weights.shape[-2] == 1:
+        return memory.addcmul(weights.mT, add)
     return memory + weights.mT @ add
 
 

@@ -102,6 +102,8 @@ class NTMMemory(RowMemory):
         for name, number in (("read_heads", read_heads), ("write_heads", write_heads), ("reach", reach)):
             if number < 1:
                 raise ValueError(f"{name} is {number}; it must be at least 1")
+        if reach > capacity:
+            raise ValueError(f"reach is {reach}; it must be at most capacity = {capacity}")
         self.read_heads, self.write_heads, self.reach = read_heads, write_heads, reach
         self.initial, self.read_first = initial, read_first
         if initial == 0:
