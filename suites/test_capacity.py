@@ -21,7 +21,7 @@ from memspec.judge import FIRST_TRIALS, Bound
 from memspec.plug import Plug
 from memspec.session import Judge
 
-LIGHT = 16
+LIGHT = 8
 """Loads up to which "worse than a blind guess" can be told from one within the default number of trials."""
 
 INTERFERENCE = "pairs interfere more (or less) than the declared family allows, or the write loses rows"
@@ -53,7 +53,7 @@ def test_error(plug: Plug, judge: Judge, n: int) -> None:
 
 
 @pytest.mark.claim
-@pytest.mark.parametrize("n", LOADS, ids="n{}".format)
+@pytest.mark.parametrize("n", LOADS[:-1], ids="n{}".format)
 def test_exact(plug: Plug, judge: Judge, n: int) -> None:
     """A memory that claims to be exact answers every stored pair exactly, up to its capacity."""
     setting = Load(n=n)
@@ -80,8 +80,8 @@ def test_presentation(plug: Plug, judge: Judge) -> None:
         PRESENTATION,
         Presentation(),
         "answers_apart" if sharp else "recall_apart",
-        Bound(at_most=1e-4 if sharp else 0.1, source=f"spec: write={plug.spec.write!r}", share=0.9),
-        cause="a batch is written at once where its rows should see each other's effect (or only its first rows are)",
+        Bound(at_most=1e-4 if sharp else 0.1, source=f"spec: write={plug.spec.write!r}"),
+        cause="rows of a batch do not see each other's effect (if that is meant, declare write='joint'), or some are dropped",
     )
 
 

@@ -21,20 +21,26 @@ TINY = 1e-12
 """Relative errors below this are the arithmetic's, not the memory's."""
 
 
+def relative(errors: Tensor) -> Tensor:
+    """``errors / errors[:, :1]``; infinite where either is not a finite number."""
+    ratio = errors.double() / errors[:, :1].double().clamp_min(TINY)
+    return torch.where(torch.isfinite(ratio) & torch.isfinite(errors[:, :1]), ratio, torch.inf)
+
+
 def steps_to(errors: Tensor, level: float) -> Tensor:
     """First step n from which on the error stays at or below ``level`` times ``errors[:, 0]``; K (= steps + 1) if none.
 
     Args:
         errors: ``[T, K]``, at steps 0..K-1.
     """
-    above = ~(errors <= level * errors[:, :1])
+    above = ~(relative(errors) <= level)
     steps = torch.arange(1, errors.shape[1] + 1)
     return torch.where(above, steps, 0).amax(-1).double()
 
 
 def half_life(errors: Tensor) -> Tensor:
     """Steps until the error is first at half of ``errors[:, 0]``, log-interpolated between steps; K if never."""
-    logs = errors.double().clamp(TINY, 1e300).log()
+    logs = _logs(errors)
     target = logs[:, :1] - math.log(2)
     count = errors.shape[1]
     reached = logs <= target
@@ -47,12 +53,12 @@ def half_life(errors: Tensor) -> Tensor:
 
 def area(errors: Tensor) -> Tensor:
     """Area under the learning curve: mean over steps 1..K-1 of ``min(1, error / errors[:, 0])``; 0 = learned at once."""
-    return (errors[:, 1:] / errors[:, :1].clamp_min(TINY)).clamp(max=1).double().mean(-1)
+    return relative(errors)[:, 1:].clamp(max=1).mean(-1)
 
 
 def rate(errors: Tensor, floor: float = 1e-6) -> Tensor:
     """Minus the least-squares slope of ``ln error`` over steps, up to and with the first error below ``floor``."""
-    logs = errors.double().clamp(TINY, 1e300).log()
+    logs = _logs(errors)
     count = errors.shape[1]
     steps = torch.arange(count, dtype=torch.float64)
     last = torch.where(errors < floor, torch.arange(count), count - 1).amin(-1, keepdim=True).clamp_min(1)
@@ -65,7 +71,7 @@ def rate(errors: Tensor, floor: float = 1e-6) -> Tensor:
 
 def elbow(errors: Tensor) -> Tensor:
     """Step at which ``ln error`` bends most: Kneedle (Satopaa et al. 2011) for a falling convex curve; K if it does not fall."""
-    logs = errors.double().clamp(TINY, 1e300).log()
+    logs = _logs(errors)
     count = errors.shape[1]
     low, high = logs.amin(-1, keepdim=True), logs.amax(-1, keepdim=True)
     fallen = (high - logs) / (high - low).clamp_min(TINY)
@@ -76,7 +82,7 @@ def elbow(errors: Tensor) -> Tensor:
 
 def overshoot(errors: Tensor) -> Tensor:
     """Largest error after step 0 over ``errors[:, 0]``; above 1, learning makes it worse at some step."""
-    return (errors[:, 1:].amax(-1) / errors[:, 0].clamp_min(TINY)).double()
+    return relative(errors)[:, 1:].amax(-1)
 
 
 def savings(learning: Tensor, relearning: Tensor) -> Tensor:
@@ -142,3 +148,7 @@ def n95(loads: Sequence[int], recalls: Sequence[NDArray[np.float64]], level: flo
             held[i] = held[i] and (share >= level or (i == 1 and interval.mean == 1.0))
             best[i] = n if held[i] else best[i]
     return N95(*best)
+
+
+def _logs(errors: Tensor) -> Tensor:
+    return torch.nan_to_num(errors.double(), nan=torch.inf).clamp(TINY, 1e300).log()

@@ -80,7 +80,7 @@ def measure_token(plug: Plug, setting: Token, trials: Sequence[int], seed: int) 
 class Internal(Setting):
     """``n`` pairs of token dimension ``key_dim`` in memories of every internal dimension."""
 
-    n: int = 20
+    n: int = 10
     key_dim: int = 128
     value_dim: int = 128
     capacity: int = 128
