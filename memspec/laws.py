@@ -100,12 +100,13 @@ class Case:
     Attributes:
         n: pairs in ``keys [n, Dk]``, ``values [n, Dv]``.
         others, spare: 5 further keys and values, not stored unless a law does so.
+        suspect: the likeliest cause of an exception, where a law knows one.
         shape: what memories are built with.
     """
 
     def __init__(self, law: Law, n: int, key_dim: int, value_dim: int, capacity: int) -> None:
         self.law, self.plug, self.spec, self.n = law, law.plug, law.spec, n
-        self.device = law.device
+        self.device, self.suspect = law.device, ""
         self.shape = self.plug.shape(key_dim, value_dim, capacity)
         self.script = Transcript()
         self._draws = 0
@@ -219,7 +220,7 @@ class Case:
             raise self.broken(
                 got=f"{text} raised {type(error).__name__}: {error} (at {frame.filename}:{frame.lineno})",
                 expected="no exception",
-                cause=cause or "the exception's own words; the program below raises it again",
+                cause=cause or self.suspect or "the exception's own words; the program below raises it again",
             ) from error
 
     # ---- judging ----------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from memspec.laws import Case, Law
 
 POOL = 6
 """Different keys (and values) that a run may use; fewer where the memory's capacity is smaller."""
-EXAMPLES, STEPS = 12, 10
+EXAMPLES, STEPS = 15, 20
 """Runs and steps by default; ``--examples N`` runs N longer ones, drawn anew each time."""
 LONG = 40
 
@@ -70,6 +70,8 @@ class Dictionary(Model):
                     held[row] = value
                 else:  # a blended answer, or one that nothing is promised about, stays unknown
                     held[row] = old + value if how == "add" and old is not None else None
+        if not writes and self.case.spec.empty_read == "zeros":
+            return dict(enumerate(torch.zeros(len(self.keys), self.case.shape.value_dim)))
         return {row: value for row, value in held.items() if value is not None}
 
 
@@ -152,6 +154,11 @@ class MemoryMachine(RuleBasedStateMachine):
         self.steps: list[str] = []
         self.turn = 0
 
+    @property
+    def last(self) -> str:
+        """The last step."""
+        return self.steps[-1] if self.steps else ""
+
     def _write(self, rows: list[int], shift: int, what: str) -> None:
         picked = [row % len(self.keys) for row in rows]
         keys = self.keys[picked]
@@ -160,13 +167,12 @@ class MemoryMachine(RuleBasedStateMachine):
         self.turn += 1
         self.case.seed(self.turn)
         self.memory.update(keys, values, self.times)
-        if picked:  # an empty update does nothing, so the model need not know of it
-            self.writes.append((self.turn, keys, values))
+        self.writes.append((self.turn, keys, values))
         self.steps.append(f"{what}({', '.join(map(str, picked))})")
 
-    @rule(rows=st.lists(st.integers(0, POOL - 1), max_size=4, unique=True), shift=st.integers(0, POOL - 1))
+    @rule(rows=st.lists(st.integers(0, POOL - 1), min_size=1, max_size=4, unique=True), shift=st.integers(0, POOL - 1))
     def update(self, rows: list[int], shift: int) -> None:
-        """Store a few keys of the pool (none, too)."""
+        """Store a few keys of the pool."""
         self._write(rows, shift, "update")
 
     @precondition(lambda self: self.writes)
@@ -176,6 +182,9 @@ class MemoryMachine(RuleBasedStateMachine):
         written = torch.cat([keys for _, keys, _ in self.writes])
         self._write([row_of(written[which % len(written)], self.keys)], shift, "overwrite")
 
+    # Doing one of these twice in a row says little, and few runs have to say much.
+
+    @precondition(lambda self: self.last != "query")
     @rule(rows=st.lists(st.integers(0, POOL - 1), max_size=3))
     def query(self, rows: list[int]) -> None:
         """Ask a few keys, and never-stored ones."""
@@ -183,12 +192,14 @@ class MemoryMachine(RuleBasedStateMachine):
         self.memory.query(torch.cat((self.keys[picked], self.case.others)))
         self.steps.append("query")
 
+    @precondition(lambda self: self.writes)
     @rule()
     def reset(self) -> None:
         self.memory.reset()
         self.writes = []
         self.steps.append("reset")
 
+    @precondition(lambda self: self.writes and self.last not in ("save", "restore"))
     @rule()
     def save(self) -> None:
         """Keep the state dict (a deep copy of the memory, where it has none)."""
@@ -206,7 +217,7 @@ class MemoryMachine(RuleBasedStateMachine):
         self.saved = kept, name, list(self.writes)
         self.steps.append("save")
 
-    @precondition(lambda self: self.saved is not None)
+    @precondition(lambda self: self.saved is not None and self.last != "restore")
     @rule()
     def restore(self) -> None:
         """Go on with what was saved, in an instance that was built anew."""

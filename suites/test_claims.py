@@ -347,13 +347,16 @@ def test_inference_mode(law: Law) -> None:
     try:
         for case in law.cases(1, 5):
             want = case.stored().answers()
+            case.suspect = (
+                "an inner gradient step: enable_grad does not work there; use inference_mode(False) and clones, "
+                "or a closed form"
+            )
             with case.within("torch.inference_mode()", torch.inference_mode()):
                 got = case.stored().answers().clone()
             case.close(
                 got,
                 want,
-                cause="an inner gradient step: enable_grad does not work there; use inference_mode(False) and clones, "
-                "or a closed form",
+                cause=case.suspect,
                 expected="the answers of a memory used outside inference_mode",
             )
     except LawBroken:

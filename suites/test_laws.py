@@ -72,20 +72,18 @@ def test_query_leaves_state(law: Law) -> None:
 def test_query_leaves_behaviour(law: Law) -> None:
     """A memory that was asked between writes behaves later as one that was not, past its capacity too."""
     for case in law.cases(1, 9):
-        quiet, asked = case.build(), case.build()
+        quiet, asked, written = case.build(), case.build(), []
         for turn in range(3):
             keys, values = case.pairs(case.n)
+            written.append(keys)
             for memory in (quiet, asked):
                 case.seed(turn)
                 memory.store(keys, values)
             asked.query(case.others)
             asked.query(keys[:3])
-        case.same(
-            asked.query(case.others),
-            quiet.query(case.others),
-            cause="query marks what it read, and later writes (eviction, usage, momentum) depend on the mark",
-        )
-        case.same(asked.query(keys), quiet.query(keys), cause="query marks what it read, and later writes depend on it")
+        cause = "query marks what it read, and later writes (eviction, usage, momentum) depend on the mark"
+        for keys in (case.others, *written):
+            case.same(asked.query(keys), quiet.query(keys), cause=cause)
 
 
 def test_inputs_unmodified(law: Law) -> None:
@@ -284,7 +282,7 @@ def test_overfilling(law: Law, form: str) -> None:
             raise CannotMeasure(f"its capacity is fixed at {case.shape.capacity}; let the factory take capacity")
         memory = case.build()
         keys, values = case.pairs(count)
-        cause = "an index past the end of the store, or a state that grows without bound"
+        cause = case.suspect = "an index past the end of the store, or a state that grows without bound"
         (memory.update if form == "one-call" else memory.update_rows)(keys, values)
         case.finite(memory.query(keys), cause=cause)
         memory.store(case.keys, case.values)
@@ -314,12 +312,13 @@ def test_no_grad(law: Law) -> None:
     """Inside torch.no_grad() the memory learns and answers as outside."""
     for case in law.cases(1, 5):
         want = case.stored().answers()
+        case.suspect = "the inner gradient step needs torch.enable_grad() around it (or a closed form)"
         with case.within("torch.no_grad()", torch.no_grad()):
             got = case.stored().answers()
         case.close(
             got,
             want,
-            cause="the inner gradient step needs torch.enable_grad() around it (or a closed form)",
+            cause=case.suspect,
             expected="the answers of a memory used outside no_grad",
         )
 
@@ -333,11 +332,12 @@ def test_inputs_requiring_grad(law: Law) -> None:
         case.script.say(f"{', '.join(names)} = (t.clone().requires_grad_() for t in (keys, values))")
         for leaf, name in zip(leaves, names):
             case.script.bind(leaf, name)
+        case.suspect = "an in-place operation meets a tensor that autograd needs; detach what is stored"
         live.store(leaves[0], leaves[1])
         case.close(
             live.answers(),
             plain.answers(),
-            cause="an in-place write meets a tensor that autograd needs; detach what is stored",
+            cause=case.suspect,
             expected="the answers of a memory that was given the same numbers",
         )
         few = graph_nodes([live.live(case.keys), *tensors_in(live.memory)])
