@@ -106,7 +106,7 @@ def test_a_good_store_uses_every_slot_once() -> None:
     assert float(found["slot_spread"].min()) > 0.9  # type: ignore[union-attr]
 
 
-def test_same_memory_batched_and_looped_as_theory_of_one_slot_an_item() -> None:
+def test_a_functional_store_gives_one_slot_an_item() -> None:
     found = axis.USE.measure(load_plug("memspec.reference:SoftmaxMemory"), axis.Items(), range(3), 0)
     assert found["write_information"].tolist() == pytest.approx([5.0] * 3)  # type: ignore[union-attr]
 
