@@ -228,11 +228,10 @@ class DNCMemory(RowMemory):
         content = content_weights(gates.write_key, state.memory, gates.write_strength, gates.write_mask)
         taken, weights = usage, []
         for head in range(self.write_heads):
-            free = allocation(taken)
-            opened = gates.write[..., head, None]
-            share = gates.allocate[..., head, None]
-            weights.append(opened * (share * free + (1 - share) * content[..., head, :]))
-            taken = taken + (1 - taken) * opened * share * free
+            free, opened, share = allocation(taken), gates.write[..., head, None], gates.allocate[..., head, None]
+            weights.append(opened * content[..., head, :].lerp(free, share))
+            if head + 1 < self.write_heads:
+                taken = taken + (1 - taken) * opened * share * free
         w = torch.stack(weights, -2)
         links, precedence = state.links, state.precedence
         if links is not None and precedence is not None:

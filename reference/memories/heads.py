@@ -34,7 +34,7 @@ def near_unit(rows: Tensor, eps: float = 1e-12) -> tuple[Tensor, Tensor]:
     below ``eps`` fade to zero.
     """
     # A cosine does not depend on the scale, so no gradient is owed to it.
-    rows = rows / torch.linalg.vector_norm(rows.detach(), torch.inf, -1, keepdim=True).clamp_min(eps)
+    rows = rows / rows.detach().abs().amax(-1, keepdim=True).clamp_min(eps)
     return rows, torch.linalg.vector_norm(rows, dim=-1).clamp_min(1)
 
 
