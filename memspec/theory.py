@@ -25,6 +25,7 @@ what the textbook signal-to-noise formula leaves out (the length of the value ca
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -33,7 +34,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from memspec.experiments.base import Setting
 from memspec.judge import Bound
-from memspec.plug import Plug, Shape
+from memspec.plug import Plug
 
 Floats = NDArray[np.float64]
 
@@ -330,9 +331,10 @@ def hopfield_capacity(dim: int, error_free: bool = False) -> float:
     return dim / (4 * math.log(dim)) if error_free else 0.138 * dim
 
 
-def n_at(recall: float, predicted: object, key_dim: int, value_dim: int, largest: int = 1 << 14) -> int:
+def n_at(
+    recall: float, predicted: Callable[[int, int, int], float], key_dim: int, value_dim: int, largest: int = 1 << 14
+) -> int:
     """Largest N up to which ``predicted(N, key_dim, value_dim) >= recall``; by bisection, the prediction falls with N."""
-    assert callable(predicted)
     low, high = 1, 2
     while high < largest and predicted(high, key_dim, value_dim) >= recall:
         low, high = high, 2 * high
@@ -419,7 +421,9 @@ def band(plug: Plug, experiment: str, setting: Setting, metric: str, at: float |
         at: the point of a curve.
     """
     spec, fields = plug.spec, vars(setting)
-    predict = _PREDICTIONS.get(experiment)
+    from memspec.theory_load import PREDICTIONS  # imports this module
+
+    predict = PREDICTIONS.get(experiment)
     if predict is None or spec.association != "hetero" or spec.presentations != 1 or spec.fidelity == "trained":
         return None
     if spec.key_domain not in ("real", "unit") or spec.value_domain == "onehot":
@@ -431,110 +435,3 @@ def band(plug: Plug, experiment: str, setting: Setting, metric: str, at: float |
     if min(shape.key_dim, shape.value_dim) < SMALLEST:
         return None
     return predict(plug, setting, shape, metric, at)
-
-
-def _of_load(plug: Plug, setting: Setting, shape: Shape, metric: str, at: float | None) -> Bound | None:
-    """Recall and error of n random pairs, shown once."""
-    n = vars(setting)["n"]
-    family, beta, d, dv = plug.spec.family, step_size(plug), shape.key_dim, shape.value_dim
-    if metric == "recall_cosine":
-        recall = _recall(plug, n, shape, beta)
-        return None if recall is None else around(recall, n, f"recall of {n} pairs by the {family} family")
-    if metric != "relative_mse":
-        return None
-    lengths = dv if plug.spec.value_domain == "real" else math.inf
-    source = f"relative error of {n} pairs by the {family} family"
-    if family == "hebbian":
-        return around_error(hebbian_relative_mse(n, d, lengths), n, dv, source)
-    if family == "delta" and beta is not None:
-        return around_error(delta_relative_mse(n, d, lengths, beta), n, dv, source)
-    if family == "delta" and n >= 1.25 * d:
-        floor = least_squares_floor(n, d)
-        return Bound(
-            at_least=floor * 0.97, source=f"theory: no linear map has a relative error below 1 - d/N = {floor:.3f}"
-        )
-    # Near n = d the least-squares map depends on its ridge.
-    if family == "least_squares" and not 0.8 * d < n < 1.25 * d:
-        return around_error(least_squares_relative_mse(n, d, lengths), n, dv, source)
-    if family == "cache" and n <= shape.capacity:
-        return around_error(0.0, n, dv, source)
-    return None
-
-
-def _recall(plug: Plug, n: int, shape: Shape, beta: float | None) -> float | None:
-    family, d, dv = plug.spec.family, shape.key_dim, shape.value_dim
-    if family == "hebbian":
-        return hebbian_recall(n, d, dv)
-    if family == "delta" and beta is not None:
-        return delta_recall(n, d, dv, beta)
-    if family == "least_squares" and not 0.8 * d < n < 1.25 * d:
-        return least_squares_recall(n, d, dv)
-    if family == "softmax" and beta is not None and n <= shape.capacity:
-        return softmax_recall(n, d, dv, beta)
-    if family == "cache":
-        held = cache_survival(plug.spec.eviction, n, shape.capacity)
-        return 1.0 if n <= shape.capacity else None if held is None else float(held.mean())
-    return None
-
-
-def _of_overfill(plug: Plug, setting: Setting, shape: Shape, metric: str, at: float | None) -> Bound | None:
-    """What is left of pairs of a certain age once a store has been overfilled."""
-    spec, c = plug.spec, shape.capacity
-    n = vars(setting)["factor"] * c
-    held = cache_survival(spec.eviction, n, c)
-    if held is None:
-        return None
-    beta = step_size(plug)
-    read = 1.0 if spec.exact or spec.family == "cache" else 0.0
-    if spec.family == "softmax" and beta is not None:
-        read = softmax_recall(c, shape.key_dim, shape.value_dim, beta)
-    if read < 0.99:  # what is read from a store that mixes depends on more than what it holds
-        return None
-    if metric == "recall" and at is not None:
-        width = max(1, c // 4)
-        share = float(held[int(at) : int(at) + width].mean())
-    elif metric in ("recall_all", "recall_newest", "recall_older"):
-        part = {"recall_all": held, "recall_newest": held[:c], "recall_older": held[c:]}[metric]
-        share = float(part.mean())
-    else:
-        return None
-    # The survival is exact, so the band need not allow for anything but what a few trials leave open.
-    return around(share, n, f"share of pairs held under {spec.eviction} eviction, {n} written, {c} kept", off=0.1)
-
-
-def _of_adaptation(plug: Plug, setting: Setting, shape: Shape, metric: str, at: float | None) -> Bound | None:
-    """The learning curve ``e_n / e_0`` of pairs shown again and again to an empty memory."""
-    if metric != "error" or not at:
-        return None
-    fields, family, beta = vars(setting), plug.spec.family, step_size(plug)
-    pairs, d, dv = fields["pairs"], shape.key_dim, shape.value_dim
-    source = f"e_n / e_0 after {at:g} updates by the {family} family"
-    if pairs > 1:
-        lengths = dv if plug.spec.value_domain == "real" else math.inf
-        if at != 1:
-            return None
-        if family == "hebbian":
-            return around_error(hebbian_relative_mse(pairs, d, lengths), pairs, dv, source)
-        if family == "delta" and beta is not None:
-            return around_error(delta_relative_mse(pairs, d, lengths, beta), pairs, dv, source)
-        return None
-    ratio: float | None = None
-    if family == "hebbian":
-        ratio = (at - 1) ** 2
-    elif family == "delta" and beta is not None:
-        ratio = float(delta_residual(at, beta)) ** 2
-    elif family in ("least_squares", "cache"):
-        ratio = 0.0
-    if ratio is None:
-        return None
-    named = f"theory: {source} = {ratio:.4g}"
-    return Bound(at_least=ratio * 0.97 - 1e-2 if ratio > 1e-2 else None, at_most=ratio * 1.03 + 1e-2, source=named)
-
-
-_PREDICTIONS = {
-    "capacity.load": _of_load,
-    "capacity.overfill": _of_overfill,
-    "dimensions.token": _of_load,
-    "adaptation.single": _of_adaptation,
-    "adaptation.several": _of_adaptation,
-}

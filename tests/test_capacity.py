@@ -156,3 +156,14 @@ def test_anchors_of_the_score():
             assert Load(n=n).label in score.labels
             found = LOAD.measure(plug, Load(n=n), range(2), 0)[score.metric]
             assert found.tolist() == pytest.approx([value] * 2, abs=1e-6)
+
+
+@pytest.mark.parametrize(("right", "items"), [(0, 5), (5, 5), (3, 10), (950, 1000)])
+def test_wilson_interval(right, items):
+    from scipy import stats
+
+    from memspec.statistics import wilson_interval
+
+    expected = stats.binomtest(right, items).proportion_ci(0.95, method="wilson")
+    found = wilson_interval(right, items)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
