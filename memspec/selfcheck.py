@@ -133,12 +133,12 @@ class Matrix:
         axes = sorted({check.split("/")[0] for check in self.checks})
         width = max(map(len, [*self.mutants, "mutant"])) + 2
         lines = [
-            ("".join([f"{'mutant':<{width}}", *(f"{a[:10]:>11}" for a in axes)]) + "   (checks that fail it)", "bold")
+            ("".join([f"{'mutant':<{width}}", *(f"{a[:12]:>14}" for a in axes)]) + "   (checks that fail it)", "bold")
         ]
         for name, mutant in sorted(self.mutants.items()):
             by_axis = [i.split("/")[0] for i in self.failed(mutant.plug)]
             cells = [by_axis.count(axis) for axis in axes]
-            lines.append((f"{name:<{width}}" + "".join(f"{n or '.':>11}" for n in cells), "" if any(cells) else "red"))
+            lines.append((f"{name:<{width}}" + "".join(f"{n or '.':>14}" for n in cells), "" if any(cells) else "red"))
         for plug in self.references:
             counts = self.cards[plug].counts
             text = f"{plug}: {counts['pass']} pass, {counts['fail']} fail, {counts['inconclusive']} inconclusive, {counts['skip']} skipped"

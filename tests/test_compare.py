@@ -22,7 +22,13 @@ ERROR = {"description": "error", "low": 0.0, "high": "inf", "better": "down", "a
 
 def made(checks: dict[str, str] | None = None, **metrics: Any) -> Record:
     """A record with one experiment; ``recall=[...]`` and so on are its values."""
-    kinds = {"recall": RECALL, "error": ERROR, "update_seconds": ERROR, "count": {**ERROR, "better": "none"}}
+    kinds = {
+        "recall": RECALL,
+        "error": ERROR,
+        "update_seconds": ERROR,
+        "update_growth": ERROR,
+        "count": {**ERROR, "better": "none"},
+    }
     blocks = [
         {
             "experiment": "axis.exp",
@@ -85,7 +91,8 @@ def test_becoming_not_a_number_is_worse() -> None:
 
 def test_times_and_metrics_without_a_direction_are_never_judged() -> None:
     old = np.linspace(1, 2, 16)
-    result = compare(made(update_seconds=100 * old, count=3 * old), made(update_seconds=old, count=old))
+    slow = made(update_seconds=100 * old, update_growth=3 * old, count=3 * old)
+    result = compare(slow, made(update_seconds=old, update_growth=old, count=old))
     assert result.exit_status == NO_WORSE
     assert {c.verdict for c in result.changes} == {"untested"}
 

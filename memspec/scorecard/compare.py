@@ -30,7 +30,8 @@ ALPHA = 0.05
 STREAM_FIELDS = ("key_domain", "value_domain", "association", "presentations")
 """Spec fields that change what a memory is shown: with different ones, trials are not pairs."""
 
-TIMING = re.compile(r"(^|_)(seconds|second|time|times|latency)(_|$)")
+TIMING = re.compile(r"(^|_)(seconds|second|time|times|latency)(_|$)|^(update|query)_growth$")
+"""Names of metrics made of times: what a call takes, and how that grows with what is stored."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ def environment() -> jinja2.Environment:
     )
     made.filters |= {
         "number": render.number,
+        "two_digits": render.two_digits,
         "gist": render.gist,
         "limits": render.limits,
         "about": render.about,

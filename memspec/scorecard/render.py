@@ -143,7 +143,12 @@ def _scored(one: Record, names: Sequence[str]) -> dict[str, Any]:
     score = one.scores[names[0]]
     named = names[0] if names[0] != score["experiment"].partition(".")[0] else ""
     what = ": ".join(p for p in (named, f"{score['metric']} {number(score['raw'])}, {score['description']}") if p)
-    return {"score": f"{score['score']:.2f}", "bar": bar(score["score"]), "what": what}
+    return {"score": two_digits(score["score"]), "bar": bar(score["score"]), "what": what}
+
+
+def two_digits(score: float) -> str:
+    """A score to two digits, without the sign of a negative zero."""
+    return f"{round(float(score), 2) + 0.0:.2f}"
 
 
 def bar(score: float) -> str:
@@ -167,7 +172,7 @@ def gist(check: dict[str, Any]) -> str:
             f"{check['metric']} {number(check['estimate'])}, {share}between {low} and {high} after {check['trials']} trials; "
             f"required {limits(bound)} ({bound['source']})"
         )
-    return first_line(check["message"])
+    return first_line(check["message"]).removeprefix(f"{check['id']}: ")
 
 
 def limits(bound: dict[str, Any]) -> str:
@@ -219,7 +224,7 @@ def side_by_side(cards: Sequence[Record]) -> list[Line]:
     lines = [("", ""), ("scores side by side", "bold")]
     lines.append((" " * (first + 2) + "".join(f"{h:>{w}}" for h, w in zip(heads, widths)), "bold"))
     for name in names:
-        cells = [f"{one.scores[name]['score']:.2f}" if name in one.scores else "-" for one in cards]
+        cells = [two_digits(one.scores[name]["score"]) if name in one.scores else "-" for one in cards]
         lines.append((f"  {name:<{first}}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths)), ""))
     return lines
 
@@ -309,7 +314,10 @@ def markdown(cards: Sequence[Record]) -> str:
 
 def context(cards: Sequence[Record]) -> dict[str, Any]:
     """What both page templates are given."""
+    tallies = [{row["axis"]: row["tally"] for row in axes(one) if row["tally"]} for one in cards]
     return {
+        "tallies": tallies,
+        "axis_names": sorted({axis for rows in tallies for axis in rows}, key=lambda a: (a != "laws", a)),
         "cards": cards,
         "heads": short_names(cards),
         "score_names": list(dict.fromkeys(axis for one in cards for axis in one.scores)),
