@@ -231,11 +231,11 @@ class Case:
         shape = self.shape
         text = "\n".join(
             (
-                f"{self.law.check}: broken by {self.plug.name}",
+                f"broken law: {got}",
+                f"  check:    {self.law.check}, by {self.plug.name}",
                 f"  rule:     {self.law.rule}",
                 f"  smallest: {self.n} pair{'s' * (self.n != 1)}, key_dim {shape.key_dim}, value_dim {shape.value_dim},"
                 f" capacity {shape.capacity}",
-                f"  got:      {got}",
                 f"  expected: {expected}",
                 f"  likely:   {cause}",
                 "  repeat:   paste this into Python",

@@ -7,6 +7,7 @@ were used are written as draws, slices of draws, or numbers, and the calls as th
 from __future__ import annotations
 
 import contextlib
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +15,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor
+
+SHORT = 40
+"""Characters up to which what a tensor is stands in the call itself instead of getting a line and a name."""
 
 
 @dataclass
@@ -83,11 +87,16 @@ class Transcript:
     def render(self) -> str:
         """The lines as a program."""
         known: list[tuple[str, Tensor]] = []
+        inline: dict[str, str] = {}
         body = []
         for line in self._lines:
-            text = line.text
+            text = re.sub(r"\bx\d+\b", lambda match: inline.get(match[0], match[0]), line.text)
             if line.define:
-                text = f"{text} = {expression(line.holds[0][1], known)}"
+                what = expression(line.holds[0][1], known)
+                if len(what) <= SHORT:
+                    inline[line.text] = what
+                    continue
+                text = f"{text} = {what}"
             known.extend(line.holds)
             body.append("    " * line.indent + text)
         return "\n".join([*sorted(self._imports, key=lambda s: (s.startswith("from"), s)), "", *body])
@@ -98,7 +107,7 @@ def expression(tensor: Tensor, known: list[tuple[str, Tensor]]) -> str:
     if tensor.numel() and bool((tensor == tensor.flatten()[0]).all()):
         return f"torch.full({tuple(tensor.shape)}, {_number(tensor.flatten()[0])})"
     if tensor.ndim == 2 and tensor.dtype == torch.float32:
-        for name, other in reversed(known):
+        for name, other in known:
             if other.shape == tensor.shape and torch.equal(other, tensor):
                 return f"{name}.clone()"
             rows = _rows_of(tensor, other)
