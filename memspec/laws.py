@@ -348,7 +348,9 @@ class Case:
 
 def seed_generators(number: int) -> None:
     """Seed torch's, numpy's and python's global generators."""
-    torch.manual_seed(number)
+    torch.random.default_generator.manual_seed(number)  # torch.manual_seed records a stack for every idle backend
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(number)
     np.random.seed(number)  # noqa: NPY002
     random.seed(number)
 

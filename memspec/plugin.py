@@ -105,6 +105,16 @@ def pytest_configure(config: pytest.Config) -> None:
             config.stash[BASELINE] = read_baseline(session_of(config), config.getoption("--baseline"))
     except MemspecError as error:
         raise pytest.UsageError(str(error)) from None
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    if workers > 1:
+        share_cores(workers)
+
+
+def share_cores(workers: int) -> None:
+    """Give this xdist worker its share of torch's threads: more threads than cores wait for each other."""
+    import torch
+
+    torch.set_num_threads(max(1, torch.get_num_threads() // workers))
 
 
 def memories(config: pytest.Config) -> list[str]:

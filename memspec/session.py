@@ -5,6 +5,7 @@ Between the pytest plugin (options, hooks) and the parts that know nothing of py
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import shlex
 import sys
@@ -130,6 +131,8 @@ class Session:
             "tier": "full" if self.options.full else "default",
             "dtype": str(torch.get_default_dtype()).removeprefix("torch."),
             "torch": torch.__version__,
+            # the prose that facts are hidden in is the manual of the running Python
+            "python": ".".join(map(str, sys.version_info[:2])),
         }
 
 
@@ -140,6 +143,10 @@ def package_of(factory: Any) -> tuple[str | None, str | None]:
     module = str(getattr(factory, "__module__", None) or "").partition(".")[0]
     if not module or module.startswith("memspec_plug_"):
         return None, None
+    with contextlib.suppress(
+        metadata.PackageNotFoundError
+    ):  # most packages are named as their module, and this is quick
+        return module, metadata.version(module)
     for package in metadata.packages_distributions().get(module, ()):
         return package, metadata.version(package)
     return module, getattr(sys.modules.get(module), "__version__", None)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memspec.errors import CannotMeasure
+from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments import curves, decode
 from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting
 from memspec.experiments.drawing import drawn
@@ -75,13 +75,16 @@ def measure(plug: Plug, setting: Single, trials: Sequence[int], seed: int) -> Me
     """Show the pairs ``steps`` times; after each showing ask for them.
 
     Raises:
-        CannotMeasure: if the fresh memory already answers the values (an autoassociative one that echoes the cue).
+        CannotMeasure: if the fresh memory already answers the values.
+        NotAsked: if it does so because it is autoassociative and echoes the cue.
     """
     shape = plug.shape(setting.key_dim, setting.value_dim, setting.capacity)
     keys, values = drawn(plug, setting.pairs, shape, trials, seed, "adaptation", setting.label)
     memories = populate(plug, shape, trials, seed)
     errors, cosines, recalls = _shown(memories, keys, values, setting.steps)
     if bool((errors[:, 0] < EXACT).any()):
+        if plug.spec.association == "auto":
+            raise NotAsked(f"{plug.name} recalls the key itself, and a fresh one may well answer its cue")
         raise CannotMeasure(f"{plug.name} answers the value before it was shown, so its learning cannot be seen")
     at = range(setting.steps + 1)
     curve = curves.relative(errors)
@@ -118,10 +121,10 @@ def measure_relearning(plug: Plug, setting: Relearning, trials: Sequence[int], s
     """Learn A, learn B under the same keys, learn A again.
 
     Raises:
-        CannotMeasure: for autoassociative memories, whose keys admit one value only.
+        NotAsked: for autoassociative memories, whose keys admit one value only.
     """
     if plug.spec.association == "auto":
-        raise CannotMeasure(f"{plug.name} is autoassociative: a key cannot be shown with another value")
+        raise NotAsked(f"{plug.name} is autoassociative: a key cannot be shown with another value")
     shape = plug.shape(setting.key_dim, setting.value_dim, setting.capacity)
     keys, first = drawn(plug, setting.pairs, shape, trials, seed, "relearning", setting.label)
     other = first.roll(1, 1)  # every key with another key's value: a derangement in any value domain

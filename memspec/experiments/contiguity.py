@@ -56,7 +56,7 @@ def same_space(plug: Plug, dim: int, capacity: int) -> tuple[Shape, str]:
         raise CannotMeasure(f"{plug.name}: items of {shape.key_dim} entries resemble each other; {SMALLEST} are needed")
     domain = joint_domain(spec.key_domain, spec.value_domain)
     if domain is None:
-        raise CannotMeasure(f"{plug.name}: no item is a {spec.key_domain} key and a {spec.value_domain} value as well")
+        raise NotAsked(f"{plug.name}: no item is a {spec.key_domain} key and a {spec.value_domain} value as well")
     return shape, domain
 
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memspec.errors import CannotMeasure
+from memspec.errors import NotAsked
 from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting
 from memspec.experiments.contiguity import same_space
 from memspec.fixtures import pairs, streams
@@ -179,7 +179,7 @@ def measure(plug: Plug, setting: FreeRecall, trials: Sequence[int], seed: int) -
     """Study every list and recall from it; all lists of all trials at once, one output position after the other."""
     shape, domain = same_space(plug, setting.dim, setting.capacity)
     if domain not in ("real", "unit"):
-        raise CannotMeasure(f"{plug.name}: contexts are mixtures of items, and no mixture is a {domain} vector")
+        raise NotAsked(f"{plug.name}: contexts are mixtures of items, and no mixture is a {domain} vector")
     if not 2 <= setting.recalls <= setting.length:
         raise ValueError(f"recalls is {setting.recalls}; it must be from 2 to the length of a list, {setting.length}")
     lists, length, d = setting.lists, setting.length, shape.key_dim
