@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from memspec.protocol import MemorySpec
 from memspec.reference.memories.heads import content_weights, erase_add, place
-from memspec.reference.memories.rows import RowMemory, as_rows, assign
+from memspec.reference.memories.rows import AddressedRowMemory, as_rows, assign
 
 
 class CellState(NamedTuple):
@@ -34,7 +34,7 @@ class CellGates(NamedTuple):
     read_strength: Tensor
 
 
-class MemoryCell(RowMemory):
+class MemoryCell(AddressedRowMemory):
     """``w_h = softmax(beta_h cos(k_h, M))``, ``M <- M prod_h (1 - w_h e_h^T) + sum_h w_h a_h^T``, then read by content.
 
     The initial memory is learned. Content alone cannot point at a free slot, so as a key-value memory the cell is

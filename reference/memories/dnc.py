@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from memspec.protocol import MemorySpec
 from memspec.reference.memories.heads import allocation, content_weights, erase_add, oneplus, place
-from memspec.reference.memories.rows import RowMemory, as_rows
+from memspec.reference.memories.rows import AddressedRowMemory, as_rows
 
 
 class DNCState(NamedTuple):
@@ -54,7 +54,7 @@ class DNCGates(NamedTuple):
     write_mask: Tensor | None = None
 
 
-class DNCMemory(RowMemory):
+class DNCMemory(AddressedRowMemory):
     """Writes to the least used slot or by content; reads by content, or along the links forwards or backwards.
 
     A step, in this order (w, r, u, L, p of the step before unless said)::

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from memspec.protocol import MemorySpec
 from memspec.reference.memories.heads import content_weights, place
-from memspec.reference.memories.rows import RowMemory, as_rows, assign
+from memspec.reference.memories.rows import AddressedRowMemory, as_rows, assign
 
 
 class GatedState(NamedTuple):
@@ -35,7 +35,7 @@ class SlotGates(NamedTuple):
     output: Tensor
 
 
-class GatedMemory(RowMemory):
+class GatedMemory(AddressedRowMemory):
     """``M_i <- (1 - w_i) M_i + w_i (f_i M_i + i_i c_i)``, ``r = sum_i w_i o_i M_i``, with w by content.
 
     As a key-value memory it is driven: forget 0, input and output 1, the candidate is the row ``[k; v]``, and w is
@@ -51,7 +51,7 @@ class GatedMemory(RowMemory):
 
     Attributes:
         initial: Parameter ``[S, W]``, the memory a state starts with (Xavier normal).
-        layer: with learned gates, Linear ``2 W -> 4 W``: forget (bias 1), input, output, candidate (tanh).
+        layer: with learned gates, Linear ``2 W -> 4 W``: forget (bias 1), input, candidate (tanh), output.
 
     Source: GatedMemory in mwasifanwar/neural_memory_architectures, with addressed writes; compare the recurrent
     entity network, Henaff et al. 2017, eq. 2-5.
@@ -90,6 +90,8 @@ class GatedMemory(RowMemory):
             self.layer = nn.Linear(2 * self.width, 4 * self.width)
             with torch.no_grad():
                 self.layer.bias[: self.width] = 1
+            # With an output gate for each query, answers are not weights times slots: it is not Addressable.
+            self.read_weights = self.slot_values = None  # type: ignore[assignment]
             self.spec = dataclasses.replace(
                 self.spec, family="generic", overwrite="none", eviction="none", fidelity="trained"
             )
@@ -117,11 +119,11 @@ class GatedMemory(RowMemory):
 
     def _write_learned(self, state: GatedState, rows: Tensor) -> GatedState:
         memory, written = state.memory, state.written
-        for n, row in enumerate(rows.unbind(-2)):
-            forget, entry, _, candidate = self.slot_gates(row, memory)
-            weights = self.weights(GatedState(memory, written, state.time), row[..., None, : self.key_dim])
-            memory = gated_write(memory, weights[..., 0, :], forget, entry, candidate)
-            most = weights.detach().argmax(-1)
+        for n, row in enumerate(rows.split(1, -2)):
+            forget, entry, candidate, _ = self.slot_gates(row, memory, output=False)
+            weights = self.weights(GatedState(memory, written, state.time), row[..., : self.key_dim]).squeeze(-2)
+            memory = gated_write(memory, weights, forget.squeeze(-3), entry.squeeze(-3), candidate.squeeze(-3))
+            most = weights.detach().argmax(-1, keepdim=True)
             written = written.scatter(-1, most, state.time + n)
         return GatedState(memory, written, state.time + rows.shape[-2])
 
@@ -129,19 +131,27 @@ class GatedMemory(RowMemory):
         if self.gates == "fixed":
             return super().read(state, keys)
         rows = as_rows(keys, keys.new_zeros(*keys.shape[:-1], self.value_dim))
-        _, _, output, _ = self.slot_gates(rows, state.memory.unsqueeze(-3))
+        output = self.slot_gates(rows, state.memory, writing=False)[3]
         given = (output * state.memory.unsqueeze(-3))[..., self.key_dim :]
         return (self.weights(state, keys).unsqueeze(-2) @ given).squeeze(-2)
 
     # ---- driven by a controller -------------------------------------------------------------------------------
 
-    def slot_gates(self, row: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Learned forget, input, output gates and candidate, each ``[..., S, W]``, for ``row [..., W]``."""
-        both = torch.cat(
-            (row.unsqueeze(-2).expand(*row.shape[:-1], self.slots, -1), memory.expand(*row.shape[:-1], -1, -1)), -1
-        )
-        forget, entry, output, candidate = self.layer(both).chunk(4, -1)
-        return forget.sigmoid(), entry.sigmoid(), output.sigmoid(), candidate.tanh()
+    def slot_gates(
+        self, rows: Tensor, memory: Tensor, writing: bool = True, output: bool = True
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Learned forget and input gates, candidate and output gate of every slot, for each of ``rows [..., N, W]``.
+
+        Each ``[..., N, S, W]``; without ``writing`` the first three, without ``output`` the last are of width 0.
+        """
+        wanted = slice(0 if writing else 3 * self.width, None if output else 3 * self.width)
+        weight, bias = self.layer.weight[wanted], self.layer.bias[wanted]
+        # The layer on [row; M_i], taken apart: its share of the row and that of the slot are worked out once each.
+        of_rows = rows @ weight[:, : self.width].mT + bias
+        raw = of_rows.unsqueeze(-2) + (memory @ weight[:, self.width :].mT).unsqueeze(-3)
+        sizes = [*([self.width] * 3 if writing else [0] * 3), self.width if output else 0]
+        forget, entry, candidate, given = raw.split(sizes, -1)
+        return forget.sigmoid(), entry.sigmoid(), candidate.tanh(), given.sigmoid()
 
     def content(self, keys: Tensor, state: GatedState) -> Tensor:
         """Weights ``[..., H, S]`` by content, for whole rows ``keys [..., H, W]``."""

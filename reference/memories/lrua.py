@@ -10,7 +10,7 @@ from torch import Tensor
 
 from memspec.protocol import MemorySpec
 from memspec.reference.memories.heads import content_weights, least_used, place
-from memspec.reference.memories.rows import RowMemory, as_rows
+from memspec.reference.memories.rows import AddressedRowMemory, as_rows
 
 
 class LRUAState(NamedTuple):
@@ -30,7 +30,7 @@ class LRUAGates(NamedTuple):
     mask: Tensor | None = None
 
 
-class LRUAMemory(RowMemory):
+class LRUAMemory(AddressedRowMemory):
     """Writes where it read last, or to the least used slot, which is cleared first; reads by content.
 
     A step: ``w = g r + (1 - g) l`` with the read weights r and the least used slot l of before; the slot l is

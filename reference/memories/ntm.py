@@ -19,7 +19,7 @@ from memspec.reference.memories.heads import (
     sharpen,
     shift,
 )
-from memspec.reference.memories.rows import RowMemory, as_rows
+from memspec.reference.memories.rows import AddressedRowMemory, as_rows
 
 
 class NTMState(NamedTuple):
@@ -54,7 +54,7 @@ class NTMGates(NamedTuple):
     add: Tensor
 
 
-class NTMMemory(RowMemory):
+class NTMMemory(AddressedRowMemory):
     """``M <- M (1 - w e^T) + w a^T``, ``r = w M``, with w from content, interpolation, shift and sharpening.
 
     As a key-value memory it is driven: the write head steps to the next slot (gate 0, shift +1), erases all of it

@@ -56,14 +56,6 @@ class RowMemory(FunctionalMemory):
     def read(self, state: Any, keys: Tensor) -> Tensor:
         return self.weights(state, keys) @ state.memory[..., self.key_dim :]
 
-    def read_weights(self, keys: Tensor) -> Tensor:
-        """``[Q, S]``, rows sum to 1."""
-        return self.weights(self.state, self._checked(keys, "keys", self.key_dim))
-
-    def slot_values(self) -> Tensor:
-        """``[S, Dv]``."""
-        return self.state.memory[..., self.key_dim :].clone()
-
     def slot_usage(self) -> Tensor:
         """``[S]`` in [0, 1]: how much of each slot has been written."""
         return self.occupied(self.state).clone()
@@ -73,6 +65,18 @@ class RowMemory(FunctionalMemory):
         keys = self._checked(keys, "keys", self.key_dim)
         near = cosine(keys, self.state.memory[..., : self.key_dim])
         return (near * self.occupied(self.state).unsqueeze(-2)).amax(-1).clamp(0, 1)
+
+
+class AddressedRowMemory(RowMemory):
+    """A :class:`RowMemory` whose answers are its read weights times what its slots hold, and so Addressable."""
+
+    def read_weights(self, keys: Tensor) -> Tensor:
+        """``[Q, S]``, rows sum to 1."""
+        return self.weights(self.state, self._checked(keys, "keys", self.key_dim))
+
+    def slot_values(self) -> Tensor:
+        """``[S, Dv]``."""
+        return self.state.memory[..., self.key_dim :].clone()
 
 
 def as_rows(keys: Tensor, values: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from memspec.protocol import MemorySpec
 from memspec.reference.memories.heads import cosine, place, top_k
-from memspec.reference.memories.rows import RowMemory, as_rows
+from memspec.reference.memories.rows import AddressedRowMemory, as_rows
 
 
 class SparseState(NamedTuple):
@@ -35,7 +35,7 @@ class SparseGates(NamedTuple):
     reuse: Tensor
 
 
-class SparseMemory(RowMemory):
+class SparseMemory(AddressedRowMemory):
     """Reads the K best matching slots by a softmax over them alone; writes where it read or to the slot accessed
     longest ago, which is erased first (SAM).
 

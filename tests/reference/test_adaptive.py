@@ -68,7 +68,7 @@ def test_unused_slots_have_no_weight_and_an_empty_memory_answers_zeros():
     memory = built(moved=True)
     assert torch.equal(memory.query(drawn(3, 6)), torch.zeros(3, 4, dtype=torch.float64))
     memory.update(drawn(5, 6), drawn(5, 4, seed=1))
-    assert memory.read_weights(drawn(3, 6, seed=2))[:, 5:].eq(0).all()
+    assert memory.weights(memory.state, drawn(3, 6, seed=2))[:, 5:].eq(0).all()
 
 
 def test_hidden_is_the_width_of_the_network():

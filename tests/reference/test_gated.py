@@ -94,9 +94,17 @@ def test_learned_gates_are_a_linear_layer_on_row_and_slot():
 
     for s in range(6):
         raw = weight @ np.concatenate((row.numpy(), rows[s])) + bias
-        forget, entry, candidate = sigmoid(raw[:5]), sigmoid(raw[5:10]), np.tanh(raw[15:])
+        forget, entry, candidate = sigmoid(raw[:5]), sigmoid(raw[5:10]), np.tanh(raw[10:15])
         rows[s] = (1 - weights[s]) * rows[s] + weights[s] * (forget * rows[s] + entry * candidate)
     np.testing.assert_allclose(after.memory.detach(), rows, atol=1e-12)
+    with torch.no_grad():
+        query = drawn(1, 3, seed=2)
+        asked, (answer,) = memory.weights(after, query)[0].numpy(), memory.read(after, query)
+    expected = 0
+    for s in range(6):
+        raw = weight @ np.concatenate((query[0].numpy(), np.zeros(2), rows[s])) + bias
+        expected = expected + asked[s] * sigmoid(raw[18:20]) * rows[s, 3:]
+    np.testing.assert_allclose(answer, expected, atol=1e-12)
     assert memory.spec.fidelity == "trained"
 
 

@@ -8,6 +8,7 @@ import warnings
 import pytest
 import torch
 
+from memspec.protocol import capabilities_of
 from memspec.reference import (
     AdaptiveMemory,
     DNCMemory,
@@ -97,7 +98,7 @@ def test_the_oldest_pairs_make_room(kind):
     assert memory.confidence(keys).gt(0.5).nonzero()[:, 0].tolist() == list(range(16, 24))
 
 
-@pytest.mark.parametrize("kind", DRIVEN)
+@pytest.mark.parametrize("kind", [kind for kind in DRIVEN if kind != "adaptive"])
 def test_a_query_is_its_weights_times_the_slots(kind):
     memory = built(kind, beta=3.0)
     memory.update(drawn(5, 6), drawn(5, 4, seed=1))
@@ -106,6 +107,12 @@ def test_a_query_is_its_weights_times_the_slots(kind):
     torch.testing.assert_close(memory.read_weights(asked).sum(-1), torch.ones(9, dtype=torch.float64), **EXACT)
     assert memory.slot_usage().gt(0).sum() == 5
     assert built(kind).confidence(asked).eq(0).all()
+
+
+@pytest.mark.parametrize("kind", ["adaptive", "gated-learned"])
+def test_what_is_modulated_for_each_query_is_not_addressable(kind):
+    assert "Addressable" not in capabilities_of(built(kind))
+    assert {"Confident", "Slotted"} <= capabilities_of(built(kind))
 
 
 @pytest.mark.parametrize("kind", KINDS)
