@@ -71,6 +71,17 @@ def test_values_do_not_disturb_the_address(kind):
     torch.testing.assert_close(memory.query(keys), values, rtol=0, atol=1e-10 * float(values.abs().max()))
 
 
+@pytest.mark.parametrize("kind", DRIVEN)
+def test_a_full_memory_has_no_preferred_direction(kind):
+    """Stored with rotated keys and asked with rotated keys, a full memory answers the same."""
+    keys, values, asked = drawn(8, 6), drawn(8, 4, seed=1), drawn(5, 6, seed=2)
+    rotation = torch.linalg.qr(drawn(6, 6, seed=3)).Q
+    plain, turned = built(kind, beta=3.0), built(kind, beta=3.0)
+    plain.update(keys, values)
+    turned.update(keys @ rotation, values)
+    torch.testing.assert_close(turned.query(asked @ rotation), plain.query(asked), **EXACT)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("cut", [0, 1, 5, 13, 20])
 def test_an_update_may_be_split(kind, cut):
