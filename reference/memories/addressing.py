@@ -6,6 +6,8 @@ huge and duplicate rows. ``Q`` queries, ``S`` slots, ``D`` width.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -52,11 +54,37 @@ def nearest_slot(queries: Tensor, keys: Tensor, used: Tensor) -> tuple[Tensor, T
         keys: ``[..., S, D]``.
         used: ``[..., S]`` bool.
     """
+    distances = torch.where(used[..., None, :], unit_distances(queries, keys), torch.inf)
+    least, index = distances.min(-1)
+    return index, torch.where(used.any(-1, keepdim=True), 1 - least.square() / 2, 0.0)
+
+
+def unit_distances(queries: Tensor, keys: Tensor) -> Tensor:
+    """``[..., Q, S]`` distances of the unit rows, sqrt(2 - 2 cos), pair by pair; a zero row has cosine 0 with everything.
+
+    No gradient flows; in at least float32. Cosines themselves cannot tell directions apart that are closer than the
+    square root of the precision.
+    """
     dtype = torch.promote_types(queries.dtype, torch.float32)  # cdist has no half or bfloat16
     queries, keys = unit_rows(queries.detach().to(dtype)), unit_rows(keys.detach().to(dtype))
     distances = torch.cdist(queries, keys, compute_mode="donot_use_mm_for_euclid_dist")
     pointed = (queries != 0).any(-1)[..., :, None] & (keys != 0).any(-1)[..., None, :]
-    distances = torch.where(pointed, distances, 2**0.5)  # a zero row has cosine 0 with everything
-    distances = torch.where(used[..., None, :], distances, torch.inf)
-    least, index = distances.min(-1)
-    return index, torch.where(used.any(-1, keepdim=True), 1 - least.square() / 2, 0.0)
+    return torch.where(pointed, distances, 2**0.5)
+
+
+def distance_at(cosine: float, dtype: torch.dtype) -> float:
+    """Largest of :func:`unit_distances` between rows whose cosine is at least ``cosine``, up to rounding."""
+    return math.sqrt(2 * (1 - cosine)) + 4 * torch.finfo(torch.promote_types(dtype, torch.float32)).eps
+
+
+def any_within(queries: Tensor, keys: Tensor, cosine: float, pairs: Tensor) -> bool:
+    """False only if no query has a cosine of ``cosine`` or more with a key: a quick look, by one matrix product.
+
+    Args:
+        queries: ``[..., Q, D]``.
+        keys: ``[..., S, D]``.
+        pairs: ``[..., Q, S]`` bool, which count.
+    """
+    dtype = torch.promote_types(queries.dtype, torch.float32)
+    similar = unit_rows(queries.detach().to(dtype)) @ unit_rows(keys.detach().to(dtype)).mT
+    return bool((pairs & (similar >= cosine - 1e-3)).any())
