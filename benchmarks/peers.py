@@ -10,46 +10,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from peer_faiss import faiss_peer
+from peer_titans import titans_peer
+from timing import Peer, Row, in_turn
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-
-@dataclass(frozen=True)
-class Row:
-    """One comparison: median seconds of both, and the largest absolute difference of their results (None: not equal)."""
-
-    peer: str
-    what: str
-    ours: float
-    theirs: float
-    difference: float | None
-
-
-Peer = Callable[[float], Iterator[Row]]
-"""Seconds to spend a row -> rows; raises ImportError where the peer is not installed."""
-
-
-def in_turn(ours: Callable[[], Any], theirs: Callable[[], Any], seconds: float) -> tuple[float, float]:
-    """Median seconds of both, timed in turn until ``seconds`` are spent (at least five times each)."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for operation in (ours, theirs):
-        operation()
-    stop = time.perf_counter() + seconds
-    while len(times[0]) < 5 or time.perf_counter() < stop:
-        for kept, operation in zip(times, (ours, theirs)):
-            start = time.perf_counter()
-            operation()
-            kept.append(time.perf_counter() - start)
-    return statistics.median(times[0]), statistics.median(times[1])
-
 
 # ---- dnc 1.1.0 ------------------------------------------------------------------------------------------------
 
@@ -165,6 +136,8 @@ def written_at_once(dnc: Any, batch: int, seconds: float, peer: Any) -> Iterator
 
 PEERS: dict[str, tuple[Peer, str]] = {
     "dnc": (dnc_peer, "pip install --no-deps dnc==1.1.0"),
+    "titans": (titans_peer, "pip install titans-pytorch==0.5.5"),
+    "faiss": (faiss_peer, "pip install faiss-cpu"),
 }
 """By name: the comparison, and how to install the peer."""
 
