@@ -215,8 +215,8 @@ def _from_cue(
 
 
 def _holds(plug: Plug, n: int) -> bool:
-    """A cache is held to what fits: the capacity it is built with, or declares."""
-    return plug.spec.capacity is None or n <= plug.spec.capacity
+    """A cache is held to what fits: the capacity it declares, or is given as a literal; another is large enough."""
+    return n <= plug.shape(capacity=n).capacity
 
 
 def _noise(plug: Plug, setting: Setting, key_dim: int, value_dim: int, at: float | None) -> Prediction | None:
