@@ -22,6 +22,12 @@ from memspec.reference.memories.addressing import (
 BLOCK = 512
 """Rows of one update whose similarities are held at once: bounds the memory a large update needs."""
 
+SELDOM = 0.9
+"""Cosine that random keys do not reach (in 16 dimensions 4 pairs in 10^7 do), so that each keeps a slot of its own.
+
+A memory that matches below it groups keys, which the predictions for stores do not cover.
+"""
+
 
 class DynamicState(NamedTuple):
     """``keys [..., S, Dk]``, ``values [..., S, Dv]``, ``writes [..., S]``, ``last [..., S]``, ``clock [...]``; S grows.
@@ -115,13 +121,13 @@ class DynamicMemory(FunctionalMemory):
         self.match, self.blend, self.read_by, self.beta = match, blend, read, beta
         self.spec = dataclasses.replace(
             self.spec,
+            family=("cache" if read == "nearest" else "softmax") if match >= SELDOM else "generic",
             overwrite="replace" if blend == 1 else "blend",
             constant_state=initial_slots >= capacity,
             exact=match == 1 and read == "nearest",
         )
         if read == "softmax":
-            every = frozenset({"query", "keys", "values"})
-            self.spec = dataclasses.replace(self.spec, family="softmax", differentiable=every)
+            self.spec = dataclasses.replace(self.spec, differentiable=frozenset({"query", "keys", "values"}))
 
     # ---- the three functions ----------------------------------------------------------------------------------
 
