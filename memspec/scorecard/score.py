@@ -82,7 +82,7 @@ def per_trial(metric: Mapping[str, Any], at: Sequence[float] | None = None) -> N
 
 def pooled_interval(samples: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
     """t interval of the mean of several independent samples' means (Welch-Satterthwaite degrees of freedom)."""
-    from scipy import stats
+    from scipy.special import stdtrit
 
     if any(x.size < 2 for x in samples):
         return -math.inf, math.inf
@@ -94,7 +94,7 @@ def pooled_interval(samples: Sequence[NDArray[np.float64]]) -> tuple[float, floa
     if not parts.sum() > 0:
         return mean, mean
     degrees = parts.sum() ** 2 / sum(p**2 / (x.size - 1) for p, x in zip(parts, samples))
-    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, degrees) * math.sqrt(parts.sum()))
+    half = float(stdtrit(degrees, 0.5 + CONFIDENCE / 2) * math.sqrt(parts.sum()))
     return mean - half, mean + half
 
 
