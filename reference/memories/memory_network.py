@@ -1,0 +1,278 @@
+"""Memory networks: a store that is attended to several times, what was read becoming part of the next question.
+
+Beside the two memories, the encodings of the end-to-end network as functions: words of a sentence to a vector
+(:func:`position_encoding`), and how long ago a slot was written (:func:`slot_ages`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from memspec.functional import FunctionalMemory
+from memspec.protocol import MemorySpec
+from memspec.reference.memories import ring
+from memspec.reference.memories.addressing import nearest_slot, softmax_weights, unit_rows
+
+
+class _HoppingMemory(FunctionalMemory):
+    """What both networks share: embedded pairs in a ring, and hops of ``o = softmax(beta u m^T) c``.
+
+    Args:
+        capacity: pairs kept; the oldest goes first.
+        hops: readings of the memory for one answer.
+        hop: what a reading is to the next hop: ``keep`` asks the same again, ``replace`` asks with what was read
+            (key_dim must equal value_dim).
+        beta: inverse temperature; trained embeddings of any length take its place.
+        key_norm: ``unit`` scales keys and queries to length 1 before they are embedded, ``none`` leaves them.
+        width: d, of the embeddings.
+    """
+
+    spec = MemorySpec(
+        family="softmax",
+        write="sequential",
+        overwrite="blend",
+        eviction="fifo",
+        empty_read="zeros",
+        constant_state=True,
+        deterministic=True,
+        differentiable=frozenset({"query", "keys", "values"}),
+        nonfinite="reject",
+        inference_mode=True,
+    )
+
+    def __init__(
+        self,
+        key_dim: int,
+        value_dim: int,
+        capacity: int,
+        hops: int,
+        hop: Literal["keep", "replace"],
+        beta: float,
+        key_norm: Literal["unit", "none"],
+        width: int,
+    ) -> None:
+        super().__init__(key_dim, value_dim, capacity)
+        if hops < 1:
+            raise ValueError(f"hops is {hops}; it must be at least 1")
+        if hop not in ("keep", "replace"):
+            raise ValueError(f"hop is {hop!r}; it is 'keep' or 'replace'")
+        if hop == "replace" and key_dim != value_dim:
+            raise ValueError(f"hop='replace' asks with values, so key_dim {key_dim} must equal value_dim {value_dim}")
+        if not 0 < beta < float("inf"):
+            raise ValueError(f"beta is {beta}; it must be above 0 and finite")
+        if key_norm not in ("unit", "none"):
+            raise ValueError(f"key_norm is {key_norm!r}; it is 'unit' or 'none'")
+        self.slots, self.hops, self.hop, self.width = capacity, hops, hop, width
+        self.beta, self.key_norm = beta, key_norm
+        if hop == "replace" and hops > 1:  # it answers what the value leads to, not the value
+            self.spec = dataclasses.replace(self.spec, family="generic", overwrite="none")
+
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> ring.RingState:
+        return ring.empty_ring(batch_shape, self.slots, self.width, self.width, self.like)
+
+    def read(self, state: ring.RingState, keys: Tensor) -> Tensor:
+        answers, weights = self._hopped(state, keys)
+        # A story of nothing has no answer, whatever the maps have been trained to.
+        return answers * weights[-1].sum(-1, keepdim=True)
+
+    def hop_weights(self, keys: Tensor) -> Tensor:
+        """``[..., hops, Q, S]``: what each hop attends to; rows sum to 1 (to 0 while the memory is empty)."""
+        return torch.stack(self._hopped(self.state, self._checked(keys, "keys", self.key_dim))[1], -3)
+
+    def slot_usage(self) -> Tensor:
+        """``[..., S]``: how often each slot has been written."""
+        return ring.times_written(self.state)
+
+    def confidence(self, keys: Tensor) -> Tensor:
+        """``[..., Q]``: cosine with the nearest embedded key, negative ones as 0; 0 while the memory is empty."""
+        question = self._question(self._normed(self._checked(keys, "keys", self.key_dim)))
+        _, cosine = nearest_slot(question, self.state.keys, ring.in_use(self.state))
+        return cosine.clamp(0, 1).to(question.dtype)
+
+    def _hopped(self, state: ring.RingState, keys: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Answers ``[..., Q, Dv]`` and each hop's weights ``[..., Q, S]``."""
+        question, weights = self._question(self._normed(keys)), []
+        addresses, contents = self._memories(state)
+        used = ring.in_use(state)
+        for j in range(self.hops):
+            weights.append(softmax_weights(question, addresses, self.beta, used))
+            question = self._next(j, question, weights[-1] @ contents)
+        return self._answer(question), weights
+
+    def _normed(self, keys: Tensor) -> Tensor:
+        return unit_rows(keys) if self.key_norm == "unit" else keys
+
+    # ---- what a network says ----------------------------------------------------------------------------------
+
+    def _question(self, keys: Tensor) -> Tensor:
+        """``u [..., Q, d]`` of (normalised) query keys."""
+        raise NotImplementedError
+
+    def _memories(self, state: ring.RingState) -> tuple[Tensor, Tensor]:
+        """Addresses m and contents c, both ``[..., S, d]``."""
+        return state.keys, state.values
+
+    def _next(self, j: int, question: Tensor, reading: Tensor) -> Tensor:
+        """``u`` after hop j."""
+        raise NotImplementedError
+
+    def _answer(self, question: Tensor) -> Tensor:
+        """``[..., Q, Dv]`` of the last ``u``."""
+        raise NotImplementedError
+
+
+class MemoryNetwork(_HoppingMemory):
+    """MemN2N: ``m_i = x_i A + T_A(i)``, ``c_i = x_i C + T_C(i)``, ``p = softmax(beta u m^T)``, ``u <- u H + p c``, answer ``u W``.
+
+    A pair is a sentence ``x = [k; v]``, a query the question ``u = q B``. Layer-wise tying: A, C and H are the same at
+    every hop. The temporal encodings T count from the newest sentence back, so they move as sentences come; they
+    start at zero. A starts by picking the key of a sentence and C its value, so an untrained network answers pairs.
+
+    Args:
+        capacity: sentences kept; the oldest goes first.
+        hops: readings of the memory for one answer. The published network has 3.
+        hop: what a reading is to the next hop. ``keep``: H starts by keeping the key's coordinates, so every hop asks
+            the same and pairs are recalled at any number of hops. ``replace``: H starts at zero and keys and values
+            share one space (key_dim must equal value_dim), so that with pairs A -> B and B -> C two hops answer A
+            with C.
+        beta: inverse temperature; the published network has 1 and leaves the scale to the trained embeddings.
+        key_norm: ``unit`` scales keys and queries to length 1 before they are embedded, ``none`` leaves them.
+
+    Slow weights (Parameter): ``address_map`` A and ``content_map`` C ``[Dk + Dv, d]``, ``question_map`` B
+    ``[Dk, d]``, ``hop_map`` H ``[d, d]``, ``answer_map`` W ``[d, Dv]``, ``address_times`` T_A and ``content_times``
+    T_C ``[capacity, d]``; d = Dk + Dv (``replace``: Dk).
+
+    Raises:
+        ValueError: for an option outside its range.
+
+    Source: Sukhbaatar et al. 2015, "End-To-End Memory Networks", eqs. 1-4 and section 4.1; one hop with the argmax for
+    the softmax is the lookup of Weston et al. 2014, "Memory Networks". The random time noise, the start without softmax
+    and the zeroed null word of its training are left to a trainer.
+    """
+
+    def __init__(
+        self,
+        key_dim: int,
+        value_dim: int,
+        capacity: int = 128,
+        hops: int = 1,
+        hop: Literal["keep", "replace"] = "keep",
+        beta: float = 16.0,
+        key_norm: Literal["unit", "none"] = "unit",
+    ) -> None:
+        width = key_dim if hop == "replace" else key_dim + value_dim
+        super().__init__(key_dim, value_dim, capacity, hops, hop, beta, key_norm, width)
+        keys, values = torch.eye(key_dim, width), torch.eye(width)[width - value_dim :]
+        self.address_map = nn.Parameter(torch.cat((keys, 0 * values)))
+        self.content_map = nn.Parameter(torch.cat((0 * keys, values)))
+        self.question_map = nn.Parameter(keys.clone())
+        self.hop_map = nn.Parameter(keys.mT @ keys if hop == "keep" else torch.zeros(width, width))
+        self.answer_map = nn.Parameter(values.mT.clone())
+        self.address_times = nn.Parameter(torch.zeros(capacity, width))
+        self.content_times = nn.Parameter(torch.zeros(capacity, width))
+
+    def write(self, state: ring.RingState, keys: Tensor, values: Tensor) -> ring.RingState:
+        sentences = torch.cat((self._normed(keys), values), -1)
+        return ring.append(state, sentences @ self.address_map, sentences @ self.content_map)
+
+    def _question(self, keys: Tensor) -> Tensor:
+        return keys @ self.question_map
+
+    def _memories(self, state: ring.RingState) -> tuple[Tensor, Tensor]:
+        ages = slot_ages(state.written, self.slots)
+        return state.keys + self.address_times[ages], state.values + self.content_times[ages]
+
+    def _next(self, j: int, question: Tensor, reading: Tensor) -> Tensor:
+        return question @ self.hop_map + reading
+
+    def _answer(self, question: Tensor) -> Tensor:
+        return question @ self.answer_map
+
+
+class KeyValueMemoryNetwork(_HoppingMemory):
+    """KV-MemNN: ``p = softmax(beta u (A Phi_K(k))^T)``, ``o = p A Phi_V(v)``, ``u <- (u + o) R_j``, answer ``u B``.
+
+    Keys and values are features of one vocabulary, ``Phi_X(q) = [q; 0]``, ``Phi_K(k) = [k; 0]``, ``Phi_V(v) = [0; v]``,
+    and share the embedding A. Every hop has an R_j of its own; the last starts as identity, and B by picking the
+    value's coordinates, so an untrained network answers pairs. Of the published steps, key hashing (candidates by
+    shared words) is left out: every stored pair is a candidate.
+
+    Args:
+        capacity: pairs kept; the oldest goes first.
+        hops: readings of the memory for one answer. The published network has 2 or 3.
+        hop: what a reading is to the next hop. ``keep``: R_j starts by keeping the key's coordinates, so every hop
+            asks the same and pairs are recalled at any number of hops. ``replace``: R_j starts by moving the value
+            that was read to the key's coordinates (key_dim must equal value_dim), so that with pairs A -> B and
+            B -> C two hops answer A with C.
+        beta: inverse temperature; the published network has 1 and leaves the scale to the trained embedding.
+        key_norm: ``unit`` scales keys and queries to length 1 before they are embedded, ``none`` leaves them.
+
+    Slow weights (Parameter): ``embedding`` A ``[d, d]``, ``hop_maps`` R ``[hops, d, d]``, ``answer_map`` B ``[d, Dv]``;
+    d = Dk + Dv.
+
+    Raises:
+        ValueError: for an option outside its range.
+
+    Source: Miller et al. 2016, "Key-Value Memory Networks for Directly Reading Documents", section 3.
+    """
+
+    def __init__(
+        self,
+        key_dim: int,
+        value_dim: int,
+        capacity: int = 128,
+        hops: int = 1,
+        hop: Literal["keep", "replace"] = "keep",
+        beta: float = 16.0,
+        key_norm: Literal["unit", "none"] = "unit",
+    ) -> None:
+        width = key_dim + value_dim
+        super().__init__(key_dim, value_dim, capacity, hops, hop, beta, key_norm, width)
+        keys, values = torch.eye(width).split([key_dim, value_dim])
+        between = keys.mT @ keys if hop == "keep" else values.mT @ keys
+        self.embedding = nn.Parameter(torch.eye(width))
+        self.hop_maps = nn.Parameter(torch.stack([*[between] * (hops - 1), torch.eye(width)]))
+        self.answer_map = nn.Parameter(values.mT.clone())
+
+    def write(self, state: ring.RingState, keys: Tensor, values: Tensor) -> ring.RingState:
+        # The zero features of a key or a value touch no row of the embedding.
+        return ring.append(state, self._question(self._normed(keys)), values @ self.embedding[self.key_dim :])
+
+    def _question(self, keys: Tensor) -> Tensor:
+        return keys @ self.embedding[: self.key_dim]
+
+    def _next(self, j: int, question: Tensor, reading: Tensor) -> Tensor:
+        return (question + reading) @ self.hop_maps[j]
+
+    def _answer(self, question: Tensor) -> Tensor:
+        return question @ self.answer_map
+
+
+def position_encoding(words: int, width: int) -> Tensor:
+    """``[J, d]``: ``l_jk = (1 - j/J) - (k/d)(1 - 2 j/J)``, j and k from 1, for J ``words`` and d = ``width``.
+
+    Weights with which the word vectors of a sentence are summed, so that their order shows (Sukhbaatar et al. 2015,
+    section 4.1; the authors' Matlab code has about twice these weights).
+    """
+    j = torch.arange(1, words + 1)[:, None] / words
+    return (1 - j) - torch.arange(1, width + 1) / width * (1 - 2 * j)
+
+
+def sentence_vectors(words: Tensor, encode_positions: bool = True) -> Tensor:
+    """``[..., d]`` of embedded words ``[..., J, d]``: their sum (bag of words), weighted by :func:`position_encoding`."""
+    if not encode_positions:
+        return words.sum(-2)
+    return (words * position_encoding(*words.shape[-2:]).to(words)).sum(-2)
+
+
+def slot_ages(written: Tensor, slots: int) -> Tensor:
+    """``[..., S]`` int64: writes since each slot of a ring was written, 0 for the newest; ``written [...]`` rows ever.
+
+    The index of the temporal encoding (Sukhbaatar et al. 2015, section 4.1: sentences in reverse order). Slots that
+    were never written have ages beyond those of all others.
+    """
+    return (written[..., None] - 1 - torch.arange(slots, device=written.device)) % slots
