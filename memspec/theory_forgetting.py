@@ -70,6 +70,8 @@ def band(plug: Plug, experiment: str, setting: TwoTasks | Writes, metric: str, a
     if isinstance(setting, TwoTasks):
         if (experiment, metric, setting.kind) != (TWO_TASKS.name, "a2_similarity", "random"):
             return None
+        if spec.family == "softmax" and setting.stored > shape.capacity:
+            return None  # what a store that overflows has left of A is a matter of its eviction
         cosine = first_task_cosine(plug, setting.n, shape.key_dim)
         return None if cosine is None else _around(cosine, f"cosine with A of {family} after {setting.stored} pairs")
     if experiment != RETENTION.name or at is None:
