@@ -76,7 +76,10 @@ class Law:
             yield Case(self, n, key_dim, value_dim, capacity)
 
     def distinct(self, n: int) -> dict[str, int]:
-        """Widths at which ``n`` keys and values of this spec's domains are all different.
+        """Widths at which ``n`` keys and values of this spec's domains are all different, and far from filling it.
+
+        6 and 5 for real vectors. Signs and one-hot rows need more: there an answer has few values to take, and in a
+        narrow memory that is full of crosstalk one pair more or less may change none of them.
 
         Raises:
             CannotMeasure: if the memory's widths are fixed and too small for that.

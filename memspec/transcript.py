@@ -26,6 +26,7 @@ class _Line:
     text: str
     holds: list[tuple[str, Tensor]] = field(default_factory=list)  # named tensors, as they were at this line
     define: bool = False  # text is a name; what it holds has to be written out
+    suffix: str = ""  # of what is written out
 
 
 class Transcript:
@@ -55,7 +56,8 @@ class Transcript:
             if not isinstance(thing, Tensor):
                 raise KeyError(f"the transcript has no name for a {type(thing).__name__}")
             name = self.fresh("x")
-            self._lines.append(_Line(self._indent, name, [(name, thing.detach().cpu().clone())], define=True))
+            moved = "" if thing.device.type == "cpu" else f".to({str(thing.device)!r})"
+            self._lines.append(_Line(self._indent, name, [(name, thing.detach().cpu().clone())], True, moved))
             self.bind(thing, name)
         return self._names[id(thing)]
 
@@ -92,7 +94,7 @@ class Transcript:
         for line in self._lines:
             text = re.sub(r"\bx\d+\b", lambda match: inline.get(match[0], match[0]), line.text)
             if line.define:
-                what = expression(line.holds[0][1], known)
+                what = expression(line.holds[0][1], known) + line.suffix
                 if len(what) <= SHORT:
                     inline[line.text] = what
                     continue

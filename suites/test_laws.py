@@ -293,6 +293,7 @@ def test_overfilling(law: Law, form: str) -> None:
 def test_no_graph_kept(law: Law) -> None:
     """The autograd graph behind the state does not grow from update to update."""
     for case in law.cases(1):
+        case.script.needs("from memspec.laws import graph_nodes")
         memory = case.build()
         counts = []
         for _ in range(2):

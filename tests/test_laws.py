@@ -1,0 +1,315 @@
+"""The machinery of laws: counterexamples are small, and their programs repeat them; good plain memories are spared."""
+
+from __future__ import annotations
+
+import inspect
+import random
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import memspec
+from memspec import stateful
+from memspec.driven import Driven
+from memspec.errors import CannotMeasure, LawBroken, NotAsked
+from memspec.fixtures.plain import PlainStore, PlainSums
+from memspec.laws import Law, MemspecAdvice, advise, generator_states, graph_nodes, seed_generators
+from memspec.plug import Plug, load_plug
+from memspec.suites import (
+    test_capabilities,
+    test_claims,
+    test_inputs,
+    test_laws,
+    test_liveness,
+    test_persistence,
+)
+from memspec.transcript import Transcript, expression
+
+SUITES = (test_laws, test_claims, test_inputs, test_persistence, test_capabilities, test_liveness)
+for suite in SUITES:
+    suite.__test__ = False  # type: ignore[attr-defined]
+
+
+def plug_of(factory: Callable[..., Any]) -> Plug:
+    return Plug(f"{factory.__module__}:{getattr(factory, '__qualname__', 'made')}", factory)
+
+
+def law_of(plug: Plug | str | Callable[..., Any], rule: str = "a rule") -> Law:
+    if isinstance(plug, str):
+        plug = load_plug(plug)
+    return Law(plug if isinstance(plug, Plug) else plug_of(plug), rule)
+
+
+def every_law() -> list[Any]:
+    """Every law of the suites, with each of its parameters."""
+    out = []
+    for suite in SUITES:
+        for name, function in inspect.getmembers(suite, inspect.isfunction):
+            if not name.startswith("test_"):
+                continue
+            marks = [m for m in getattr(function, "pytestmark", []) if m.name == "parametrize"]
+            cases: list[dict[str, Any]] = [{}]
+            for mark in marks:
+                cases = [case | {mark.args[0]: value} for case in cases for value in mark.args[1]]
+            for case in cases:
+                out.append(pytest.param(function, case, id="-".join([name, *map(str, case.values())])))
+    return out
+
+
+# ---- snippets -------------------------------------------------------------------------------------------------
+
+BROKEN = [
+    ("laws:SqueezesSingleQuery", test_laws.test_shape, {}),
+    ("laws:LearnsOnQuery", test_laws.test_query_repeats, {}),
+    ("laws:CountsQueries", test_laws.test_query_leaves_state, {}),
+    ("laws:DrawsOnQuery", test_laws.test_query_leaves_generators, {}),
+    ("laws:KeepsCallersTensors", test_laws.test_caller_reuses_tensors, {}),
+    ("laws:AnswersWithItsBuffer", test_laws.test_caller_changes_answers, {}),
+    ("laws:SharesItsState", test_laws.test_instances_independent, {}),
+    ("laws:DividesByTheNorm", test_laws.test_finite, {"kind": "zero-keys"}),
+    ("laws:RunsPastTheEnd", test_laws.test_overfilling, {"form": "rows"}),
+    ("laws:KeepsTheGraph", test_laws.test_no_graph_kept, {}),
+    ("laws:NeedsTheCallersGrad", test_laws.test_no_grad, {}),
+    ("laws:BroadcastsWrites", test_liveness.test_distinct_writes, {}),
+    ("laws:HasADeadLayer", test_liveness.test_parameters, {}),
+    ("laws:AlwaysUnsure", test_liveness.test_statistic_moves, {"statistic": "confidence"}),
+    ("laws_claims:CorrectsSimultaneously", test_claims.test_split, {}),
+    ("laws_claims:KeepsTheFirstValue", test_claims.test_overwrite, {}),
+    ("laws_claims:DropsTheNewest", test_claims.test_eviction, {}),
+    ("laws_claims:GrowsWithEveryBatch", test_claims.test_constant_state, {}),
+    ("laws_claims:HasNoGradientAtZero", test_claims.test_differentiable, {"what": "query"}),
+    ("laws_claims:StepsInInferenceMode", test_claims.test_inference_mode, {}),
+    ("laws_claims:ZipsRows", test_inputs.test_update_refuses, {"kind": "one-key"}),
+    ("laws_claims:RefusesTooLate", test_inputs.test_nonfinite_update, {"kind": "nan", "what": "keys"}),
+    ("laws_claims:SavesPrivateTensors", test_persistence.test_saved_file, {}),
+    ("laws_claims:PicklesEmpty", test_persistence.test_copies, {"way": "pickle"}),
+    ("laws_claims:MasksAfterTheLog", test_capabilities.test_auxiliary_loss, {}),
+    ("laws_claims:WritesInPlace", test_capabilities.test_functional_is_pure, {}),
+    ("laws_claims:SumsOverTheBatch", test_capabilities.test_batch_is_isolated, {}),
+    ("laws:SecondResetKeeps", stateful.run, {}),
+]
+
+
+@pytest.mark.parametrize(("name", "check", "arguments"), BROKEN, ids=[b[0].partition(":")[2] for b in BROKEN])
+def test_snippets_repeat_the_failure(name: str, check: Callable[..., None], arguments: dict[str, Any]) -> None:
+    """The program in a message, run by itself, ends in an exception."""
+    law = law_of("memspec.fixtures.mutants." + name)
+    with pytest.raises(LawBroken) as broken:
+        check(law, **arguments)
+    assert "memspec._" not in broken.value.snippet
+    with pytest.raises(Exception) as repeated:
+        exec(broken.value.snippet, {})
+    assert not isinstance(repeated.value, (NameError, SyntaxError, ImportError))
+
+
+def test_message_says_everything() -> None:
+    """Rule, smallest case, what came, what should have, the likeliest cause, and the program."""
+    law = law_of("memspec.fixtures.mutants.laws:LearnsOnQuery", "Asking changes   nothing.")
+    with pytest.raises(LawBroken) as broken:
+        test_laws.test_query_repeats(law)
+    text = str(broken.value)
+    for part in ("broken law: largest difference", "rule:     Asking changes nothing.", "smallest: 1 pair, key_dim 6"):
+        assert part in text
+    for part in ("expected: the same answers", "likely:   query writes", "memspec.load_plug('memspec.fixtures"):
+        assert part in text
+
+
+def test_smallest_case_comes_first() -> None:
+    """Sizes are tried in ascending order, so a law that is broken at 3 and at 7 shows 3."""
+    assert [case.n for case in law_of(PlainSums).cases(7, 1, 3)] == [1, 3, 7]
+
+
+def test_data_depends_on_check_and_seed_alone() -> None:
+    """Two memories see the same data; another suite seed gives other data."""
+    plugs = plug_of(PlainSums), plug_of(PlainStore)
+    first, second = (next(Law(plug, "r", "laws/x", 3).cases(4)) for plug in plugs)
+    other = next(Law(plugs[0], "r", "laws/x", 4).cases(4))
+    assert torch.equal(first.keys, second.keys)
+    assert not torch.equal(first.keys, other.keys)
+
+
+def test_exceptions_of_the_memory_break_the_law() -> None:
+    """A crash inside a memory's method is a counterexample with a program, not a crash of the suite."""
+
+    class Crashes(PlainSums):
+        def learn(self, keys: Tensor, values: Tensor) -> None:
+            raise ZeroDivisionError("oh")
+
+    case = next(law_of(Crashes).cases(1))
+    with pytest.raises(LawBroken, match=r"update.* raised ZeroDivisionError: oh"):
+        case.stored()
+
+
+# ---- spared ---------------------------------------------------------------------------------------------------
+
+
+class Minimal:
+    """Three methods, no base class, no declarations, state in a dict of lists; refuses what does not fit."""
+
+    def __init__(self, key_dim: int, value_dim: int) -> None:
+        self.key_dim, self.value_dim = key_dim, value_dim
+        self.reset()
+
+    def reset(self) -> None:
+        self.held: dict[str, list[Any]] = {"keys": [], "values": []}
+
+    def update(self, keys: Tensor, values: Tensor) -> None:
+        if keys.shape != (len(values), self.key_dim) or values.shape != (len(keys), self.value_dim):
+            raise ValueError("shapes")
+        self.held["keys"].extend(keys.detach().numpy().copy())
+        self.held["values"].extend(values.detach().numpy().copy())
+
+    def query(self, keys: Tensor) -> Tensor:
+        if keys.ndim != 2 or keys.shape[1] != self.key_dim:
+            raise ValueError("shapes")
+        if not self.held["keys"]:
+            return torch.zeros(len(keys), self.value_dim)
+        gaps = np.abs(keys.detach().numpy()[:, None] - np.stack(self.held["keys"])[None]).sum(-1)
+        return torch.from_numpy(np.stack(self.held["values"])[gaps.argmin(-1)])
+
+
+class Uncopyable(Minimal):
+    """Holds something that neither deepcopy nor pickle takes."""
+
+    def __init__(self, key_dim: int, value_dim: int) -> None:
+        super().__init__(key_dim, value_dim)
+        self.stream = (number for number in range(3))
+
+
+class Writer:
+    """Other names, and no reset."""
+
+    def __init__(self, key_dim: int, value_dim: int) -> None:
+        self.inner = Minimal(key_dim, value_dim)
+
+    def add(self, keys: Tensor, values: Tensor) -> None:
+        self.inner.update(keys, values)
+
+    def search(self, keys: Tensor) -> tuple[Tensor, float]:
+        return self.inner.query(keys), 1.0
+
+
+ADAPTED = memspec.adapt(Writer, update="add", query="search")
+SPARED = {"minimal": Minimal, "uncopyable": Uncopyable, "adapted": ADAPTED}
+
+
+@pytest.mark.parametrize("factory", SPARED.values(), ids=SPARED)
+@pytest.mark.parametrize(("check", "arguments"), every_law())
+@pytest.mark.filterwarnings("ignore::memspec.laws.MemspecAdvice")
+def test_plain_objects_are_spared(
+    check: Callable[..., None], arguments: dict[str, Any], factory: Callable[..., Any]
+) -> None:
+    """A good object with nothing but the three methods, or an adapted one, breaks no law."""
+    try:
+        check(law_of(factory), **arguments)
+    except (NotAsked, CannotMeasure):
+        pass
+
+
+@pytest.mark.parametrize("factory", SPARED.values(), ids=SPARED)
+def test_plain_objects_are_spared_any_sequence(factory: Callable[..., Any]) -> None:
+    """Nor any sequence of calls."""
+    stateful.run(law_of(factory))
+
+
+@pytest.mark.parametrize("way", ["deepcopy", "pickle"])
+def test_uncopyable_objects_get_advice(way: str) -> None:
+    """Copying is not part of the protocol: an object that cannot be copied is told so, and passes."""
+    with pytest.warns(MemspecAdvice, match=f"cannot be copied by {way}"):
+        test_persistence.test_copies(law_of(Uncopyable), way)
+
+
+def test_advice_is_never_an_error() -> None:
+    """Even where a run turns warnings into errors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with warnings.catch_warnings(record=True) as seen:
+            advise(plug_of(PlainSums), "do this")
+    assert [str(w.message) for w in seen] == [f"{PlainSums.__module__}:PlainSums: do this"]
+
+
+def test_loose_examples_still_pass() -> None:
+    """More, longer and new runs find nothing in a good memory."""
+    stateful.run(law_of("memspec.reference:DeltaMemory"), examples=20)
+
+
+# ---- parts ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tensor", "said"),
+    [
+        (torch.zeros(2, 3), "torch.full((2, 3), 0.0)"),
+        (torch.tensor([[4.0, 5.0]]), "k[1:2]"),
+        (torch.tensor([[4.0, 5.0], [0.5, 1.5]]), "k[[1, 0]]"),
+        (torch.tensor([[0.5, 1.5], [4.0, 5.0]]), "k.clone()"),
+        (torch.tensor([[0.1, float("nan")]]), 'torch.tensor([[0.1, float("nan")]])'),
+        (torch.zeros(0, 3), "torch.zeros((0, 3))"),
+    ],
+)
+def test_expression(tensor: Tensor, said: str) -> None:
+    """A tensor is written as what it is in terms of a known one, or as numbers that give its very bits."""
+    known = [("k", torch.tensor([[0.5, 1.5], [4.0, 5.0]]))]
+    assert expression(tensor, known) == said
+    again = eval(said, {"torch": torch, "k": known[0][1]})
+    assert torch.equal(again.nan_to_num(7), tensor.nan_to_num(7))
+
+
+def test_long_numbers_survive() -> None:
+    """Random float32 numbers, written out, are the same bits again."""
+    numbers = torch.randn(5, 5, generator=torch.Generator().manual_seed(0)) * 1e-3
+    assert torch.equal(eval(expression(numbers, []), {"torch": torch}), numbers)
+
+
+def test_transcript_defines_what_was_there_at_the_time() -> None:
+    """A tensor that the caller changes later is written as it was when it was used."""
+    script = Transcript()
+    tensor = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]])
+    script.say(f"used = {script.ref(tensor)}.clone()")
+    tensor.fill_(0.0)
+    scope: dict[str, Any] = {}
+    exec(script.render(), scope)
+    assert scope["used"].tolist() == [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]]
+
+
+def test_graph_nodes() -> None:
+    """Counts every node of the graph once."""
+    leaf = torch.ones(2, requires_grad=True)
+    total = leaf * 2
+    few = graph_nodes([total])
+    for _ in range(5):
+        total = total + 1
+    assert (few, graph_nodes([total, total])) == (2, 7)
+    assert graph_nodes([leaf.detach()]) == 0
+
+
+def test_generator_states() -> None:
+    """Seeding puts all three generators where they were; a draw from any shows."""
+    seed_generators(1)
+    before = generator_states()
+    for draw in (lambda: torch.rand(()), np.random.rand, random.random):
+        draw()
+        assert generator_states() != before
+        seed_generators(1)
+        assert generator_states() == before
+
+
+def test_answers_are_copies() -> None:
+    """A memory that answers with the same tensor each time cannot make two answers look equal."""
+
+    class Reuses(PlainSums):
+        out = torch.zeros(1, 5)
+
+        def recall(self, keys: Tensor) -> Tensor:
+            self.out += 1
+            return self.out
+
+    case = next(law_of(Reuses).cases(1))
+    memory: Driven = case.build()
+    first, second = memory.query(case.keys), memory.query(case.keys)
+    assert not torch.equal(first, second)
