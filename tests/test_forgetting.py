@@ -17,7 +17,7 @@ from memspec.experiments.continual import SEQUENCE, TaskSequence
 from memspec.experiments.forgetting import OVERWRITE, TWO_TASKS, Overwrite, TwoTasks, near
 from memspec.experiments.retention import LONGEST, RETENTION, Writes, age_bins, age_of, fit_decay
 from memspec.fixtures import pairs
-from memspec.plug import Plug, as_plug
+from memspec.plug import Plug, as_plug, load_plug
 from memspec.protocol import MemorySpec
 from memspec.reference import DeltaMemory, ExactMemory, MatrixAssociativeMemory, NullMemory
 
@@ -285,3 +285,10 @@ def test_members_of_a_cluster_have_the_stated_cosine_with_its_centre(domain: str
     centres = pairs.keys(domain, 400, 256, g)
     cosines = torch.cosine_similarity(centres, near(domain, centres, 0.5, g))
     assert float(cosines.mean()) == pytest.approx(1 / 1.25**0.5, abs=0.01)
+
+
+def test_a_softmax_store_is_held_to_its_first_task_only_if_both_fit() -> None:
+    setting = TwoTasks()
+    for capacity, held in ((setting.stored - 1, False), (setting.stored, True)):
+        plug = load_plug(f"memspec.reference:SoftmaxMemory(capacity={capacity})")
+        assert (predictions.band(plug, TWO_TASKS.name, setting, "a2_similarity") is not None) is held

@@ -261,3 +261,6 @@ def test_bands_are_silent_where_the_formulas_do_not_hold() -> None:
     assert theory_cues.band(exact, axis.NOISE.name, axis.Cues(key_dim=8, value_dim=8), "recall", 0.5) is None
     assert theory_cues.band(exact, axis.NOISE.name, axis.Cues(), "discrimination", 0.5) is None
     assert theory_cues.band(capped, axis.NOISE.name, axis.Cues(), "recall", 0.5) is None
+    for capacity, held in ((16, False), (32, True)):  # of 32 pairs
+        plug = load_plug(f"memspec.reference:CachedMemory(capacity={capacity})")
+        assert (theory_cues.band(plug, axis.NOISE.name, axis.Cues(), "recall", 0.5) is not None) is held
