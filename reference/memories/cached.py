@@ -91,7 +91,7 @@ class CachedMemory(FunctionalMemory):
     def write(self, state: CachedState, keys: Tensor, values: Tensor) -> CachedState:
         for k, v in zip(keys.split(BLOCK, -2), values.split(BLOCK, -2)):
             held, writes = self._placed(state, k.detach(), v.detach())
-            state = CachedState(_picked(state.keys, k, held), _picked(state.values, v, held), writes)
+            state = CachedState(picked(state.keys, k, held), picked(state.values, v, held), writes)
         return state
 
     def _placed(self, state: CachedState, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -178,20 +178,38 @@ class CachedMemory(FunctionalMemory):
             values: ``[..., N, Dv]``; the class of a row is the index of its largest entry.
         """
         keys, values = self._checked(keys, "keys", self.key_dim), self._checked(values, "values", self.value_dim)
-        used = (self.state.writes > 0)[..., None, :]
-        logits = unit_rows(keys) @ unit_rows(self.state.keys).mT / self.temperature
-        positive = used & (values.argmax(-1)[..., None] == self.state.values.argmax(-1)[..., None, :])
-        has_positive = positive.any(-1, keepdim=True)
-        # Rows without a positive are taken out before the logarithm: masked after it, their gradient would be NaN.
-        every = torch.where(used, logits, -torch.inf)
-        same = torch.where(positive, logits, -torch.inf)
-        every, same = (torch.where(has_positive, part, 0.0).logsumexp(-1) for part in (every, same))
-        return (every - same).sum() / has_positive.sum().clamp_min(1)
+        cosines = unit_rows(keys) @ unit_rows(self.state.keys).mT
+        same = values.argmax(-1)[..., None] == self.state.values.argmax(-1)[..., None, :]
+        return contrastive_loss(cosines, same.to(cosines.dtype), self.state.writes > 0, self.temperature)
 
     def _nearest(self, state: CachedState, keys: Tensor) -> tuple[Tensor, Tensor]:
         return nearest_slot(keys, state.keys, state.writes > 0)
 
 
-def _picked(old: Tensor, new: Tensor, held: Tensor) -> Tensor:
+def contrastive_loss(cosines: Tensor, share: Tensor, used: Tensor, temperature: float) -> Tensor:
+    """Multi-positive contrastive loss: the mean of ``logsumexp_all(s / T) - log sum_i share_i exp(s_i / T)``.
+
+    Over the rows that have a share in some slot in use; 0 where there is none. With shares of 0 and 1 the second term is
+    the logsumexp over the positives; in general the loss is minus the logarithm of what a softmax read gives the row's
+    own class.
+
+    Args:
+        cosines: ``[..., N, S]`` s, of features with slots.
+        share: ``[..., N, S]`` in [0, 1], how far each slot belongs to the row's class.
+        used: ``[..., S]`` bool.
+        temperature: T.
+    """
+    used = used[..., None, :]
+    logits = cosines / temperature
+    positive = used & (share > torch.finfo(share.dtype).tiny)  # the derivative of the logarithm is finite
+    has_positive = positive.any(-1, keepdim=True)
+    # Rows without a positive are taken out before the logarithm: masked after it, their gradient would be NaN.
+    every = torch.where(used, logits, -torch.inf)
+    same = torch.where(positive, logits + torch.where(positive, share, 1.0).log(), -torch.inf)
+    every, same = (torch.where(has_positive, part, 0.0).logsumexp(-1) for part in (every, same))
+    return (every - same).sum() / has_positive.sum().clamp_min(1)
+
+
+def picked(old: Tensor, new: Tensor, held: Tensor) -> Tensor:
     """Rows ``held [..., M]`` of ``old [..., M, D]`` followed by ``new [..., N, D]``."""
     return torch.cat((old, new), -2).gather(-2, held[..., None].expand(*held.shape, old.shape[-1]))

@@ -1,0 +1,205 @@
+"""Stores of every pair ever written, read through the nearest neighbours of the query."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from memspec.functional import FunctionalMemory
+from memspec.protocol import MemorySpec
+from memspec.reference.memories.addressing import unit_rows
+from memspec.reference.memories.ring import gather_rows
+from memspec.reference.memories.search import nearest
+
+Read = Literal["mean", "softmax", "inverse"]
+Metric = Literal["l2", "cosine"]
+
+
+class PairsState(NamedTuple):
+    """``keys [..., n, Dk]`` (unit rows where they are compared by cosine), ``values [..., n, Dv]``, oldest first."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class NeighbourStore(FunctionalMemory):
+    """Base of the stores: reads a weighted mean of the values of the neighbours that a subclass finds.
+
+    Weights, of the neighbours at distances d, sum 1: ``mean`` equal, ``softmax`` as ``exp(-beta d^2)``, ``inverse`` as
+    ``1 / (eps + d^2)``. With ``metric="cosine"`` keys and queries are scaled to length 1, where ``d^2 = 2 - 2 cos``.
+
+    Args:
+        neighbours: k. With 1, the newest pair under a key answers, exactly; with more, pairs blend.
+        read: the weights.
+        metric: ``l2`` or ``cosine``.
+        beta: of ``softmax``.
+        eps: of ``inverse``.
+
+    Raises:
+        ValueError: for an option outside its range.
+    """
+
+    spec = MemorySpec(
+        write="sequential",
+        empty_read="zeros",
+        deterministic=True,
+        differentiable=frozenset({"values"}),
+        nonfinite="reject",
+        inference_mode=True,
+    )
+
+    def __init__(
+        self,
+        key_dim: int,
+        value_dim: int,
+        neighbours: int = 1,
+        read: Read = "mean",
+        metric: Metric = "l2",
+        beta: float = 10.0,
+        eps: float = 1e-3,
+    ) -> None:
+        super().__init__(key_dim, value_dim)
+        if neighbours < 1:
+            raise ValueError(f"neighbours is {neighbours}; it must be at least 1")
+        if read not in ("mean", "softmax", "inverse"):
+            raise ValueError(f"read is {read!r}; it is 'mean', 'softmax' or 'inverse'")
+        if metric not in ("l2", "cosine"):
+            raise ValueError(f"metric is {metric!r}; it is 'l2' or 'cosine'")
+        if not 0 < beta < float("inf"):
+            raise ValueError(f"beta is {beta}; it must be above 0 and finite")
+        if not eps > 0:
+            raise ValueError(f"eps is {eps}; it must be above 0, or a stored key has infinite weight")
+        self.neighbours, self.reading, self.metric, self.beta, self.eps = neighbours, read, metric, beta, eps
+        if neighbours == 1:
+            # By cosine a key and its double are one key, so not every stored pair can be recalled.
+            self.spec = dataclasses.replace(self.spec, overwrite="replace", exact=metric == "l2")
+        else:
+            both = frozenset({"query", "keys"}) if read != "mean" else frozenset()
+            self.spec = dataclasses.replace(
+                self.spec, overwrite="blend", differentiable=self.spec.differentiable | both
+            )
+
+    def found(self, state: Any, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Indices ``[..., Q, k]`` and distances of the neighbours of ``queries``, nearest first; distance inf: none."""
+        raise NotImplementedError
+
+    def _empty(self, batch_shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        return (
+            torch.zeros(*batch_shape, 0, self.key_dim, **self.like),
+            torch.zeros(*batch_shape, 0, self.value_dim, **self.like),
+        )
+
+    def _scaled(self, keys: Tensor) -> Tensor:
+        return unit_rows(keys) if self.metric == "cosine" else keys
+
+    def read(self, state: Any, keys: Tensor) -> Tensor:
+        index, weights = self._weights(state, self._scaled(keys))
+        return (weights[..., None] * gather_rows(state.values, index)).sum(-2)
+
+    def _weights(self, state: Any, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Neighbours ``[..., Q, k]`` and their weights, which sum to 1, or are all 0 where there is none."""
+        index, distance = self.found(state, queries)
+        there = torch.isfinite(distance)
+        if self.reading == "mean" or self.neighbours == 1:
+            weights = there.to(queries.dtype)
+        else:
+            # The distances again, now with their gradient.
+            squared = (gather_rows(state.keys, index) - queries[..., None, :]).square().sum(-1)
+            squared = torch.where(there, squared, 0.0).clamp(max=torch.finfo(squared.dtype).max / 4)
+            if self.reading == "softmax":
+                # The nearest is subtracted, so that its own term is 1; it carries no gradient that would not cancel.
+                scores = -self.beta * (squared - squared.detach()[..., :1])
+                weights = torch.where(there, scores.exp(), 0.0)
+            else:
+                weights = torch.where(there, 1 / (self.eps + squared), 0.0)
+        total = weights.sum(-1, keepdim=True)
+        return index, weights / torch.where(total > 0, total, 1.0)
+
+    def confidence(self, keys: Tensor) -> Tensor:
+        """``[..., Q]``: ``1 / (1 + distance to the nearest pair found)``; 0 where none is."""
+        keys = self._checked(keys, "keys", self.key_dim)
+        _, distance = self.found(self.state, self._scaled(keys))
+        none = keys.new_full((*keys.shape[:-1], 1), torch.inf)
+        return (1 / (1 + torch.cat((distance, none), -1).amin(-1))).to(keys.dtype)
+
+    def read_weights(self, keys: Tensor) -> Tensor:
+        """``[..., Q, n]``: the weights of the pairs, in the order of writing; 0 for all but the neighbours."""
+        keys = self._checked(keys, "keys", self.key_dim)
+        index, weights = self._weights(self.state, self._scaled(keys))
+        return keys.new_zeros(*keys.shape[:-1], self.state.keys.shape[-2]).scatter_add(-1, index, weights)
+
+    def slot_values(self) -> Tensor:
+        """``[..., n, Dv]``, in the order of writing."""
+        values: Tensor = self.state.values
+        return values
+
+    def check_state(self, tensors: dict[str, Tensor]) -> str | None:
+        if tensors["keys"].shape[-1] != self.key_dim or tensors["values"].shape[-1] != self.value_dim:
+            return f"the saved pairs are not [n, {self.key_dim}] and [n, {self.value_dim}]"
+        return None
+
+
+class NearestNeighbourMemory(NeighbourStore):
+    """Keeps every pair; answers with the values of the k nearest keys, by exact search.
+
+    With ``neighbours=1`` it is a dictionary that answers unknown keys as the nearest known one. The search goes through
+    the store in blocks, so that it needs memory for a block of scores only, however many pairs there are.
+
+    Args:
+        neighbours: k. With 1, the newest pair under a key answers, exactly; with more, pairs blend.
+        read: how the k values are weighted: ``mean``; ``softmax``, by ``exp(-beta d^2)``; or ``inverse``, by
+            ``1 / (eps + d^2)``.
+        metric: ``l2``, or ``cosine``: keys and queries are scaled to length 1, where ``d^2 = 2 - 2 cos``.
+        beta, eps: see ``read``.
+        index: ``exact``: matrix products in torch; ``faiss``: the same neighbours, proposed by a flat faiss index on the
+            CPU (``pip install 'memspec[faiss]'``) and ranked here, so that both give the same answers. The index is built from the
+            state when it is first asked, and follows it.
+
+    Raises:
+        ValueError: for an option outside its range.
+        ImportError: for ``index="faiss"`` without faiss.
+
+    Source: Cover and Hart 1967, "Nearest neighbor pattern classification"; as a memory of a network, kNN-LM (Khandelwal
+    et al. 2020, eq. 2: ``softmax`` with beta 1), and the kernel of Neural Episodic Control (Pritzel et al. 2017, eq. 5:
+    ``inverse``).
+    """
+
+    def __init__(
+        self,
+        key_dim: int,
+        value_dim: int,
+        neighbours: int = 1,
+        read: Read = "mean",
+        metric: Metric = "l2",
+        beta: float = 10.0,
+        eps: float = 1e-3,
+        index: Literal["exact", "faiss"] = "exact",
+    ) -> None:
+        super().__init__(key_dim, value_dim, neighbours, read, metric, beta, eps)
+        if index not in ("exact", "faiss"):
+            raise ValueError(f"index is {index!r}; it is 'exact' or 'faiss'")
+        if index == "faiss":
+            from memspec.reference.memories.faiss_index import FlatIndex
+
+            self._flat: FlatIndex | None = FlatIndex()
+        else:
+            self._flat = None
+        if neighbours == 1:
+            self.spec = dataclasses.replace(self.spec, family="cache")
+
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> PairsState:
+        return PairsState(*self._empty(batch_shape))
+
+    def write(self, state: PairsState, keys: Tensor, values: Tensor) -> PairsState:
+        keys = self._scaled(keys)
+        after = PairsState(torch.cat((state.keys, keys), -2), torch.cat((state.values, values), -2))
+        if self._flat is not None:
+            self._flat.follow(state.keys, after.keys)
+        return after
+
+    def found(self, state: PairsState, queries: Tensor) -> tuple[Tensor, Tensor]:
+        propose = None if self._flat is None else self._flat.of(state.keys)
+        return nearest(queries, state.keys, self.neighbours, candidates=propose)

@@ -1,0 +1,179 @@
+"""Finding rows in a store: the nearest ones, exactly and in bounded memory, and those that are equal.
+
+Everything works for any leading batch dimensions; nothing here carries a gradient. ``Q`` queries, ``S`` stored rows,
+``D`` width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from memspec.reference.memories import draws
+from memspec.reference.memories.ring import gather_rows
+
+SCORES = 2**22
+"""Scores held at once in a search: 16 MB in float32."""
+
+QUERIES = 512
+"""Queries searched for at once."""
+
+MARGIN = 4
+"""Candidates beyond those asked for; rounding, and keys stored several times, change the order of near ties."""
+
+Candidates = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+"""``(queries [..., Q, D], count) -> (scores [..., Q, count], indices)``: the rows of highest ``-|q - k|^2 + c_q``, best
+first, to the rounding of float32 or better."""
+
+
+def nearest(
+    queries: Tensor, keys: Tensor, k: int, used: Tensor | None = None, candidates: Candidates | None = None
+) -> tuple[Tensor, Tensor]:
+    """Indices and Euclidean distances ``[..., Q, min(k, S)]`` of the nearest rows; equal distances: the highest index.
+
+    Candidates come from a matrix product, block by block, and are ranked by the distances themselves, computed from
+    differences, which are exactly 0 for an equal row and exact to rounding for near ones. Where rounding could have
+    kept a near row from the candidates (more near ties than the margin has room for), every distance is computed so.
+
+    Args:
+        queries: ``[..., Q, D]``.
+        keys: ``[..., S, D]``.
+        k: rows wanted.
+        used: ``[..., S]`` bool; the others are at distance inf. None: all are used.
+        candidates: another search that proposes rows, such as an index.
+    """
+    dtype = torch.promote_types(queries.dtype, torch.float32)
+    queries, keys = queries.detach().to(dtype), keys.detach().to(dtype)
+    k = min(k, keys.shape[-2])
+    if k == 0 or queries.numel() == 0:
+        empty = queries.new_zeros(*queries.shape[:-1], k)
+        return empty.long(), empty
+    if candidates is None:
+        size = keys.abs().amax((-2, -1), keepdim=True)
+        if bool(((size < 1e-12) & (size > 0) | (size > 1e12)).any()):  # squares would vanish or overflow
+            size = torch.where((size < 1e-12) & (size > 0) | (size > 1e12), size, torch.ones_like(size))
+            index, distance = nearest(queries / size, keys / size, k, used)
+            return index, distance * size
+    squares = keys.square().sum(-1)
+    found = [_nearest(q, keys, squares, k, used, candidates) for q in queries.split(QUERIES, -2)]
+    return torch.cat([i for i, _ in found], -2), torch.cat([d for _, d in found], -2)
+
+
+def _nearest(
+    queries: Tensor, keys: Tensor, squares: Tensor, k: int, used: Tensor | None, candidates: Candidates | None
+) -> tuple[Tensor, Tensor]:
+    count = min(k + MARGIN, keys.shape[-2])
+    if candidates is None:
+        scores, index = _by_product(queries, keys, squares, count, used)
+    else:
+        scores, index = candidates(queries, count)
+    if count < keys.shape[-2] and not bool(_certain(scores, queries, squares, k).all()):
+        index = _by_difference(queries, keys, count, used)
+    # Highest index first, so that a stable sort by distance leaves it first among equals.
+    index = index.sort(-1, descending=True).values
+    distance = distances(queries, keys, index).to(keys.dtype)
+    if used is not None:
+        distance = torch.where(_pick(used, index), distance, torch.inf)
+    distance, order = distance.sort(dim=-1, stable=True)
+    return index.gather(-1, order)[..., :k], distance[..., :k]
+
+
+def distances(queries: Tensor, keys: Tensor, index: Tensor) -> Tensor:
+    """``[..., Q, n]`` Euclidean distances of ``queries`` to rows ``index [..., Q, n]`` of ``keys``, from differences.
+
+    In float64, so that the squares of tiny and huge differences of float32 rows neither vanish nor overflow.
+    """
+    return torch.linalg.vector_norm(gather_rows(keys, index) - queries.double()[..., None, :], dim=-1)
+
+
+def _by_product(
+    queries: Tensor, keys: Tensor, squares: Tensor, count: int, used: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Candidates by ``2 q.k - |k|^2``, a block of the store at a time."""
+    best = None
+    rows = queries[..., 0].numel()
+    width = max(SCORES // rows, 2 * count)
+    for start in range(0, keys.shape[-2], width):
+        block = slice(start, start + width)
+        parts = -squares[..., None, block], queries, keys[..., block, :].mT
+        scores = torch.baddbmm(*map(one_batch, parts), alpha=2).view(*queries.shape[:-1], -1)
+        if used is not None:
+            scores = torch.where(used[..., None, block], scores, -torch.inf)
+        top, index = scores.topk(min(count, scores.shape[-1]))
+        index = index + start
+        if best is not None:
+            top, index = torch.cat((best[0], top), -1), torch.cat((best[1], index), -1)
+            top, order = top.topk(count)
+            index = index.gather(-1, order)
+        best = top, index
+    assert best is not None
+    return best
+
+
+def _certain(scores: Tensor, queries: Tensor, squares: Tensor, k: int) -> Tensor:
+    """``[..., Q]``: whether no row outside the candidates can be among the k nearest, whatever the rounding.
+
+    A product of D terms is off by less than ``D eps`` times the lengths (Higham 2002, section 3.1).
+    """
+    full = torch.get_float32_matmul_precision() == "highest" or scores.dtype == torch.float64
+    eps = torch.finfo(scores.dtype).eps if full else 2.0**-7  # else products may be taken in bfloat16
+    longest = queries.square().sum(-1).sqrt() + squares.amax(-1, keepdim=True).sqrt()
+    off = (queries.shape[-1] + 4) * eps * longest.square()
+    # Where the last candidate is an unused row, every used one is a candidate.
+    return (scores[..., k - 1] - off > scores[..., -1] + off) | (scores[..., -1] == -torch.inf)
+
+
+def _by_difference(queries: Tensor, keys: Tensor, count: int, used: Tensor | None) -> Tensor:
+    """The ``count`` nearest rows, every distance computed from differences; among equals the highest index."""
+    width = max(SCORES // queries[..., 0].numel(), 2 * count)
+    nearest = index = None
+    for start in range(0, keys.shape[-2], width):
+        block = keys[..., start : start + width, :]
+        apart = torch.cdist(queries, block, compute_mode="donot_use_mm_for_euclid_dist")
+        if used is not None:
+            apart = torch.where(used[..., None, start : start + width], apart, torch.inf)
+        number = torch.arange(start, start + block.shape[-2], device=keys.device).expand(apart.shape)
+        apart, number = apart.flip(-1), number.flip(-1)
+        if nearest is not None and index is not None:
+            apart, number = torch.cat((apart, nearest), -1), torch.cat((number, index), -1)
+        nearest, order = apart.sort(dim=-1, stable=True)
+        nearest, index = nearest[..., :count], number.gather(-1, order)[..., :count]
+    assert index is not None
+    return index
+
+
+def _pick(marks: Tensor, index: Tensor) -> Tensor:
+    """``marks [..., S]`` at ``index [..., Q, k]``."""
+    return marks[..., None, :].expand(*index.shape[:-1], marks.shape[-1]).gather(-1, index)
+
+
+def equal_rows(stored: Tensor, rows: Tensor) -> Tensor:
+    """``[..., N, S + N]`` bool: which stored rows, and which earlier ones of ``rows [..., N, D]``, each row equals.
+
+    Equal as numbers (0 and -0 are). Whole numbers made from the bits of a row are compared first, the rows
+    themselves only where those are equal.
+    """
+    every = torch.cat((stored, rows), -2).detach()
+    s = stored.shape[-2]
+    prints = _fingerprints(every)
+    equal = (prints[..., s:, None] == prints[..., None, :]).tril(s - 1)
+    candidates, flat = one_batch(equal), one_batch(every)
+    batch, row, column = candidates.nonzero(as_tuple=True)
+    sure = torch.zeros_like(candidates)
+    sure[batch, row, column] = (flat[batch, s + row] == flat[batch, column]).all(-1)
+    return sure.view(equal.shape)
+
+
+def one_batch(rows: Tensor) -> Tensor:
+    """``[..., N, D]`` with one leading dimension, ``[B, N, D]``."""
+    return rows.flatten(0, -3) if rows.ndim > 2 else rows[None]
+
+
+def _fingerprints(rows: Tensor) -> Tensor:
+    """``[..., N]`` int64, the same for equal rows; seldom the same for others."""
+    kind = {2: torch.int16, 4: torch.int32, 8: torch.int64}[rows.element_size()]
+    bits = (rows + 0.0).view(kind).long()  # -0 becomes 0
+    width = torch.arange(rows.shape[-1], device=rows.device)
+    return (bits * (draws.splitmix(torch.zeros((), dtype=torch.int64, device=rows.device), width) | 1)).sum(-1)
