@@ -28,17 +28,17 @@ _HOMES = {
     "Recurrent": "memspec.protocol",
     "FunctionalMemory": "memspec.functional",
     "Plug": "memspec.plug",
-    "adapt": "memspec.plug",
-    "load_plug": "memspec.plug",
+    "adapt": "memspec.adapting",
+    "load_plug": "memspec.loading",
 }
 
 __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
+    from memspec.adapting import adapt as adapt
     from memspec.functional import FunctionalMemory as FunctionalMemory
+    from memspec.loading import load_plug as load_plug
     from memspec.plug import Plug as Plug
-    from memspec.plug import adapt as adapt
-    from memspec.plug import load_plug as load_plug
     from memspec.protocol import Addressable as Addressable
     from memspec.protocol import Auxiliary as Auxiliary
     from memspec.protocol import Confident as Confident

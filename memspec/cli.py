@@ -211,7 +211,7 @@ def _table(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _list(options: argparse.Namespace, rest: list[str]) -> int:
-    from memspec.plug import load_plug
+    from memspec.loading import load_plug
 
     for name in reference_names():
         plug = load_plug(f"memspec.reference:{name}")
@@ -226,7 +226,7 @@ def _list(options: argparse.Namespace, rest: list[str]) -> int:
 def _trial(options: argparse.Namespace, rest: list[str]) -> int:
     from memspec.experiments import catalog
     from memspec.experiments.base import arrays
-    from memspec.plug import load_plug
+    from memspec.loading import load_plug
     from memspec.scorecard.render import number
 
     known = catalog.experiments()

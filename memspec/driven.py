@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from memspec.functional import FunctionalMemory
-from memspec.plug import tensors_in
+from memspec.reachable import tensors_in
 
 if TYPE_CHECKING:
     from memspec.laws import Case
@@ -141,7 +141,8 @@ class Driven:
         script = self.case.script
         name = script.fresh("s")
         script.say(
-            f"{name} = [t.detach().clone() for t in tensors_in({self.name})]", "from memspec.plug import tensors_in"
+            f"{name} = [t.detach().clone() for t in tensors_in({self.name})]",
+            "from memspec.reachable import tensors_in",
         )
         tensors = [t.detach().clone() for t in tensors_in(self.memory)]
         script.bind(tensors, name)

@@ -27,7 +27,8 @@ from memspec.driven import Driven
 from memspec.errors import CannotMeasure, LawBroken, NotAsked
 from memspec.fixtures.pairs import pairs
 from memspec.fixtures.streams import seed_of
-from memspec.plug import Plug, device_of
+from memspec.plug import Plug
+from memspec.reachable import device_of
 from memspec.transcript import Transcript
 
 KEY_DIM, VALUE_DIM, CAPACITY = 6, 5, 16

@@ -16,7 +16,8 @@ from torch import Tensor
 from memspec.errors import CannotMeasure
 from memspec.fixtures.streams import seed_of, seeded
 from memspec.functional import FunctionalMemory, map_state, state_tensors
-from memspec.plug import CLOCK, Plug, Shape, device_of, tensors_in
+from memspec.plug import CLOCK, Plug, Shape
+from memspec.reachable import device_of, tensors_in
 
 
 class Population:

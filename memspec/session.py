@@ -20,8 +20,10 @@ from memspec.errors import BoundsError
 from memspec.experiments.base import Experiment, Runner, Setting
 from memspec.judge import Bound, Metric, Verdict, first_bound
 from memspec.judge import judge as judge_metric
-from memspec.plug import Plug, as_plug, device_of, load_plug
+from memspec.loading import as_plug, load_plug
+from memspec.plug import Plug
 from memspec.population import state_bytes
+from memspec.reachable import device_of
 
 
 @dataclass(frozen=True)

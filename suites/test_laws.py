@@ -7,7 +7,7 @@ import torch
 
 from memspec.errors import CannotMeasure, NotAsked
 from memspec.laws import LONGEST, Case, Law, advise, graph_nodes
-from memspec.plug import tensors_in
+from memspec.reachable import tensors_in
 
 pytestmark = pytest.mark.law
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from memspec.adapting import Adapted
 from memspec.laws import Case, Driven, Law, advise
-from memspec.plug import Adapted
 
 pytestmark = pytest.mark.law
 

@@ -11,7 +11,8 @@ import torch
 from memspec.errors import CannotMeasure
 from memspec.experiments import curves
 from memspec.experiments.adaptation import RELEARNING, SEVERAL, SINGLE, Relearning, Several, Single
-from memspec.plug import Plug, load_plug
+from memspec.loading import load_plug
+from memspec.plug import Plug
 from memspec.protocol import MemorySpec
 
 

@@ -13,7 +13,8 @@ from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments.capacity import LOAD, LOADS, OVERFILL, PRESENTATION, SCORES, Load, Overfill, Presentation
 from memspec.experiments.curves import n95
 from memspec.fixtures.mutants.capacity import Ring
-from memspec.plug import Plug, load_plug
+from memspec.loading import load_plug
+from memspec.plug import Plug
 from memspec.protocol import MemorySpec
 
 

@@ -15,7 +15,7 @@ from memspec.experiments import catalog
 from memspec.experiments.base import Experiment, Runner, Setting
 from memspec.experiments.capacity import LOAD, Load
 from memspec.judge import Metric
-from memspec.plug import load_plug
+from memspec.loading import load_plug
 from memspec.selfcheck import Matrix, matrix
 
 

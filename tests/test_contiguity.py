@@ -27,7 +27,8 @@ from memspec.experiments.free_recall import (
     temporal_factor,
 )
 from memspec.fixtures import pairs
-from memspec.plug import Plug, as_plug
+from memspec.loading import as_plug
+from memspec.plug import Plug
 from memspec.protocol import MemorySpec
 from memspec.reference import DeltaMemory, ExactMemory, MatrixAssociativeMemory, NullMemory
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from memspec.fixtures import digits, features, streams
-from memspec.reference import ExactMemory, MatrixAssociativeMemory
 
 from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments.digits import DIGITS, Digits, measure
-from memspec.plug import Plug, load_plug
+from memspec.fixtures import digits, features, streams
+from memspec.loading import load_plug
+from memspec.plug import Plug
 from memspec.protocol import MemorySpec
+from memspec.reference import ExactMemory, MatrixAssociativeMemory
 
 SMALL = Digits(stored=(50, 200), held_out=100)
 

@@ -8,7 +8,8 @@ import torch
 from memspec import theory
 from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments.dimensions import INTERNAL, SCORES, TOKEN, TOKEN_DIMS, Internal, Token
-from memspec.plug import Plug, load_plug
+from memspec.loading import load_plug
+from memspec.plug import Plug
 from memspec.reference import DeltaMemory
 
 

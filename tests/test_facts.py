@@ -5,16 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from memspec.fixtures import facts, text
-from memspec.reference import ExactMemory
 from pandas import DataFrame
 from scipy.stats import rankdata
 
 from memspec.errors import NotAsked
 from memspec.experiments import facts as axis
 from memspec.experiments.facts import FACTS, Hidden, measure
-from memspec.plug import Plug, load_plug
+from memspec.fixtures import facts, text
+from memspec.loading import load_plug
+from memspec.plug import Plug
 from memspec.protocol import MemorySpec
+from memspec.reference import ExactMemory
 
 METRICS = tuple(f"{name}{condition}" for condition in axis.CONDITIONS for name in ("accuracy", "two_choice", "rank"))
 

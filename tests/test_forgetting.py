@@ -17,7 +17,8 @@ from memspec.experiments.continual import SEQUENCE, TaskSequence
 from memspec.experiments.forgetting import OVERWRITE, TWO_TASKS, Overwrite, TwoTasks, near
 from memspec.experiments.retention import LONGEST, RETENTION, Writes, age_bins, age_of, fit_decay
 from memspec.fixtures import pairs
-from memspec.plug import Plug, as_plug, load_plug
+from memspec.loading import as_plug, load_plug
+from memspec.plug import Plug
 from memspec.protocol import MemorySpec
 from memspec.reference import DeltaMemory, ExactMemory, MatrixAssociativeMemory, NullMemory
 

@@ -19,7 +19,8 @@ from memspec.driven import Driven
 from memspec.errors import CannotMeasure, LawBroken, NotAsked
 from memspec.fixtures.plain import PlainStore, PlainSums
 from memspec.laws import Law, MemspecAdvice, advise, generator_states, graph_nodes, seed_generators
-from memspec.plug import Plug, load_plug
+from memspec.loading import load_plug
+from memspec.plug import Plug
 from memspec.suites import (
     test_capabilities,
     test_claims,

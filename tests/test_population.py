@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from memspec.errors import CannotMeasure
-from memspec.plug import CLOCK, Plug, Shape, load_plug
+from memspec.loading import load_plug
+from memspec.plug import CLOCK, Plug, Shape
 from memspec.population import Batched, Looped, checked_answer, initial_states, populate, state_bytes
 from memspec.reference import DeltaMemory, ExactMemory
 

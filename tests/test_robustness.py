@@ -13,7 +13,7 @@ from memspec import MemorySpec, theory, theory_cues
 from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments import robustness as axis
 from memspec.fixtures import pairs
-from memspec.plug import as_plug, load_plug
+from memspec.loading import as_plug, load_plug
 
 Rows = NDArray[np.float64]
 

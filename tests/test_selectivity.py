@@ -13,7 +13,8 @@ from torch import Tensor
 from memspec import theory_cues
 from memspec.errors import CannotMeasure, MemspecError, NotAsked
 from memspec.experiments import selectivity as axis
-from memspec.plug import Plug, load_plug
+from memspec.loading import load_plug
+from memspec.plug import Plug
 from memspec.reference import ExactMemory
 
 # ---- statistics -----------------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from memspec.errors import CannotMeasure, MemspecError, NotAsked
 from memspec.experiments import slots as axis
-from memspec.plug import Plug, load_plug
+from memspec.loading import load_plug
+from memspec.plug import Plug
 
 
 def test_even_and_single_use() -> None:

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from memspec.fixtures import text
 
 

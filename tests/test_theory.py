@@ -10,7 +10,8 @@ import pytest
 from memspec import theory
 from memspec.experiments.adaptation import SINGLE, Single
 from memspec.experiments.capacity import LOAD, OVERFILL, Load, Overfill
-from memspec.plug import Plug, load_plug
+from memspec.loading import load_plug
+from memspec.plug import Plug
 from memspec.protocol import MemorySpec
 
 RNG = np.random.default_rng

@@ -22,7 +22,8 @@ from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setti
 from memspec.fixtures import pairs, streams
 from memspec.fixtures.streams import seed_of
 from memspec.judge import Metric
-from memspec.plug import CLOCK, Plug, device_of, tensors_in
+from memspec.plug import CLOCK, Plug
+from memspec.reachable import device_of, tensors_in
 
 LEVELS = (32, 128, 256)
 """Pairs stored when times are taken."""

@@ -74,7 +74,7 @@ def backward(
     Args:
         error: ``[..., N, out]``, gradient of each row's loss by the model's output.
     """
-    pairs = []
+    pairs: list[tuple[Tensor, Tensor]] = []
     for i in reversed(range(len(layers))):
         pairs.insert(0, (trace[i][0], error))
         if i:

@@ -1,0 +1,170 @@
+"""From "mypkg:MyMemory(lr=0.5)" to a plug, with one clear message for every wrong use."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import difflib
+import importlib
+import importlib.util
+import io
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from memspec.errors import PlugError
+from memspec.fixtures.streams import seed_of
+from memspec.plug import METHODS, Plug
+from memspec.reachable import device_of
+
+
+def load_plug(text: str) -> Plug:
+    """The plug that ``--memory=text`` names.
+
+    Args:
+        text: ``module:attribute`` or ``path/to/file.py:attribute``, either with literal keyword arguments behind it.
+
+    Raises:
+        PlugError: if it cannot be parsed, imported, found, called, or lacks a method.
+    """
+    module_name, attribute, kwargs = _parse(text)
+    module = _import(module_name, text)
+    factory: Any = module
+    for part in attribute.split("."):
+        owner = factory
+        try:
+            factory = getattr(owner, part)
+        except AttributeError:
+            public = [n for n in dir(owner) if not n.startswith("_")]
+            near = difflib.get_close_matches(part, public, n=3, cutoff=0.5)
+            listing = ", ".join(near) if near else ", ".join(public[:20]) or "nothing public"
+            raise PlugError(
+                f"--memory={text}: module {module_name} has no attribute {part!r}.\n"
+                f"  {'Close matches' if near else 'It has'}: {listing}"
+            ) from None
+    if not callable(factory):
+        raise PlugError(
+            f"--memory={text}: {attribute} is a {type(factory).__name__}, not something that builds memories.\n"
+            "  Name a class, or a function that returns a memory:\n\n"
+            "      def make(key_dim, value_dim, capacity):\n          return MyMemory(key_dim, value_dim)\n"
+        )
+    return checked(Plug(text, factory, kwargs))
+
+
+def as_plug(memory: Any) -> Plug:
+    """A plug from whatever a user's own ``memory`` fixture returns: a plug, a ``module:name`` string, a class or factory.
+
+    Raises:
+        PlugError: for anything else; an instance is refused, because fresh memories have to be built.
+    """
+    if isinstance(memory, Plug):
+        return memory
+    if isinstance(memory, str):
+        return load_plug(memory)
+    if callable(memory) and not all(hasattr(memory, m) and not isinstance(memory, type) for m in METHODS):
+        module = getattr(memory, "__module__", "")
+        return checked(Plug(f"{module}:{getattr(memory, '__qualname__', type(memory).__name__)}", memory))
+    raise PlugError(
+        f"the memory fixture returned a {type(memory).__name__}. Return the class, a function that builds one, or a "
+        "'module:name' string: memspec builds many fresh memories from it"
+    )
+
+
+def checked(plug: Plug) -> Plug:
+    """``plug``, after building one memory from it; where its widths cannot be told, one pair is tried.
+
+    Raises:
+        PlugError: at the first thing that does not work.
+    """
+    shape, probe = plug.shape(), plug._probe
+    unknown = {"key_dim", "value_dim"} - plug.accepts - plug._fixed.keys()
+    if unknown:
+        device = device_of(probe)
+        keys = torch.nn.functional.normalize(torch.ones(1, shape.key_dim), dim=-1).to(device)
+        try:
+            probe.update(keys, torch.ones(1, shape.value_dim, device=device))
+            probe.query(keys)
+            probe.reset()
+        except Exception as error:
+            raise PlugError(
+                f"{plug.name}: the factory takes no {' and no '.join(sorted(unknown))}, and the memory it built does "
+                f"not work at width {shape.key_dim}: {type(error).__name__}: {error}\n"
+                "  Let the factory take key_dim and value_dim, or give the memory key_dim and value_dim attributes "
+                "that say its fixed widths"
+            ) from error
+    return plug
+
+
+PLUG_TEXT = re.compile(r"(?P<module>.+?):(?P<attribute>[A-Za-z_][\w.]*)\s*(?P<call>\(.*)?", re.DOTALL)
+
+
+def _parse(text: str) -> tuple[str, str, dict[str, Any]]:
+    """Module (or file), attribute, and literal keyword arguments."""
+    match = PLUG_TEXT.fullmatch(text.strip())
+    if match is None:
+        module, _, attribute = text.partition("(")[0].rpartition(".")
+        near = f"{module}:{attribute}" if module and ":" not in text else "memspec.reference:DeltaMemory"
+        raise PlugError(
+            f"--memory={text}: write module:attribute or path/to/file.py:attribute, for example --memory={near}"
+        )
+    head = f"{match['module']}:{match['attribute']}"
+    if not match["call"]:
+        return match["module"], match["attribute"], {}
+    try:
+        call = ast.parse(f"f{match['call']}", mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            raise ValueError("that is not one call")
+        if call.args or any(k.arg is None for k in call.keywords):
+            raise PlugError(f"--memory={text}: give arguments by name, for example {head}(lr=0.5)")
+        kwargs = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+    except (SyntaxError, ValueError) as error:
+        raise PlugError(
+            f"--memory={text}: cannot read the arguments ({error}); write literals by name, "
+            f"for example {head}(lr=0.5, steps=3)"
+        ) from error
+    return match["module"], match["attribute"], kwargs
+
+
+def _import(name: str, text: str) -> Any:
+    cwd = str(Path.cwd())
+    if cwd not in sys.path and "" not in sys.path:
+        sys.path.insert(0, cwd)
+    with contextlib.redirect_stdout(io.StringIO()):
+        if name.endswith(".py"):
+            return _import_file(Path(name), text)
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name and (name == error.name or name.startswith(error.name + ".")):
+                raise PlugError(
+                    f"--memory={text}: there is no module {error.name!r}. Looked in {cwd} and on sys.path.\n"
+                    "  Is the package installed in this environment, or did you mean path/to/file.py:attribute?"
+                ) from error
+            raise PlugError(f"--memory={text}: importing {name} failed: {type(error).__name__}: {error}") from error
+        except (Exception, SystemExit) as error:
+            raise PlugError(f"--memory={text}: importing {name} failed: {type(error).__name__}: {error}") from error
+
+
+def _import_file(path: Path, text: str) -> Any:
+    if not path.is_file():
+        raise PlugError(f"--memory={text}: there is no file {path} (looked from {Path.cwd()})")
+    path = path.resolve()
+    name = f"memspec_plug_{path.stem}_{seed_of(path):x}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # so that classes defined there can be pickled
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # a factory there may import its neighbours, now or when it is called
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise PlugError(f"--memory={text}: running {path} failed: {type(error).__name__}: {error}") from error
+    return module

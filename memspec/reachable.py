@@ -1,0 +1,50 @@
+"""What can be reached from a memory: its tensors, and where they lie."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def tensors_in(thing: object, depth: int = 6) -> Iterator[Tensor]:
+    """Every tensor (and numpy array, as a tensor) reachable from an object's attributes, each once."""
+    seen: set[int] = set()
+
+    def walk(part: Any, level: int) -> Iterator[Tensor]:
+        if id(part) in seen or level > depth:
+            return
+        seen.add(id(part))
+        if isinstance(part, Tensor):
+            yield part
+        elif type(part).__module__ == "numpy" and hasattr(part, "dtype") and part.dtype.kind in "fiub":
+            yield torch.as_tensor(part)
+        elif isinstance(part, dict):
+            for value in part.values():
+                yield from walk(value, level + 1)
+        elif isinstance(part, (list, tuple, set, frozenset)) or type(part).__name__ == "deque":
+            for value in part:
+                yield from walk(value, level + 1)
+        elif hasattr(part, "__dict__") and not isinstance(part, (type, type(sys))) and not callable_only(part):
+            yield from walk(vars(part), level + 1)
+
+    yield from walk(thing, 0)
+
+
+def callable_only(part: object) -> bool:
+    """True for functions and methods, whose attributes hold no state."""
+    return inspect.isroutine(part)
+
+
+def device_of(memory: object) -> torch.device:
+    """Where a memory expects its inputs: its ``device``, else that of its first tensor, else the CPU."""
+    device = getattr(memory, "device", None)
+    if isinstance(device, (str, torch.device)):
+        return torch.device(device)
+    for tensor in tensors_in(memory):
+        return tensor.device
+    return torch.device("cpu")
