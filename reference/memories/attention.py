@@ -73,7 +73,7 @@ class AttentionMemory(FunctionalMemory):
         root = math.sqrt(-(-key_dim // heads))
         self.beta = beta or (root if key_norm == "unit" else 1 / root)
         self.heads, self.key_norm = heads, key_norm
-        self.widths = tuple(-(-dim // heads) * heads for dim in (key_dim, value_dim))
+        self.widths = (-(-key_dim // heads) * heads, -(-value_dim // heads) * heads)
         self.query_map = nn.Parameter(torch.eye(key_dim, self.widths[0]))
         self.key_map = nn.Parameter(torch.eye(key_dim, self.widths[0]))
         self.value_map = nn.Parameter(torch.eye(value_dim, self.widths[1]))

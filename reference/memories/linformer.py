@@ -190,9 +190,10 @@ class ImplicitMemory(nn.Module):
         for summary in summarise(seen[..., : complete * self.chunk, :], self.projection).unbind(-3):
             after.append(moved(after[-1], normed(summary, self.norm), self.lr, self.norm))
         # Chunk by chunk against the slots before it; the last chunk is filled up with zeros, whose reads are dropped.
-        whole = F.pad(seen, (0, 0, 0, -seen.shape[-2] % self.chunk)).unflatten(-2, (-1, self.chunk))
-        slots = torch.stack(after[: whole.shape[-3]], -3) if whole.shape[-3] else state.slots[..., None, :, :][:, :0]
-        read = read_slots(whole, slots, self.temperature, self.norm).flatten(-3, -2)
+        chunks = -(-seen.shape[-2] // self.chunk)
+        filled = F.pad(seen, (0, 0, 0, chunks * self.chunk - seen.shape[-2])).unflatten(-2, (chunks, self.chunk))
+        before = torch.stack(after, -3)[..., :chunks, :, :]
+        read = read_slots(filled, before, self.temperature, self.norm).flatten(-3, -2)
         read = read[..., waiting : seen.shape[-2], :] @ self.value_map
         answer = tokens + torch.tanh(self.gate(tokens)) * self.read_norm(read)
         return answer, ImplicitState(after[-1], seen[..., complete * self.chunk :, :])

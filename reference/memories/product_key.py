@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -95,7 +96,7 @@ class ProductKeyMemory(FunctionalMemory):
         self.query_map = nn.Parameter(torch.stack([_orthogonal(key_dim, query_dim) for _ in range(heads)]))
         self.query_norm = nn.LayerNorm(query_dim)
         half = query_dim // 2
-        self.codebooks = nn.Parameter((2 * torch.rand(2, heads, codebook, half) - 1) / half**0.5)
+        self.codebooks = nn.Parameter((2 * torch.rand(2, heads, codebook, half) - 1) / math.sqrt(half))
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> ProductKeyState:
         return ProductKeyState(
@@ -134,7 +135,9 @@ class ProductKeyMemory(FunctionalMemory):
             ``slots [..., Q, heads * k]`` (int64; two heads may name the same one) and ``weights`` of the same shape,
             which sum to 1 in each row.
         """
-        rows = unit_rows(keys) * self.key_dim**0.5  # as long as layer-normed ones, so that its epsilon is small beside
+        rows = unit_rows(keys) * math.sqrt(
+            self.key_dim
+        )  # as long as layer-normed ones, so that its epsilon is small beside
         queries = self.query_norm(rows.unsqueeze(-3) @ self.query_map)  # [..., heads, Q, query_dim]
         halves = torch.stack([q @ codes.mT for q, codes in zip(queries.chunk(2, -1), self.codebooks)])
         best, codes = _best(halves, self.top)
@@ -176,7 +179,7 @@ def kl_from_uniform(weights: Tensor) -> Tensor:
     """
     z = weights.sum(-2)
     z = z / z.sum(-1, keepdim=True)
-    return torch.special.xlogy(z, z).sum(-1) + torch.tensor(float(z.shape[-1])).log().to(z)
+    return torch.special.xlogy(z, z).sum(-1) + math.log(z.shape[-1])
 
 
 def _best(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
