@@ -208,7 +208,8 @@ class HierarchicalMemory(FunctionalMemory):
             return entries, moving
         into = held.gather(-1, nearest)
         count, more = entries.counts.gather(-1, into), entries.counts.gather(-1, coming)
-        share = torch.where(hit, more / (count + more).clamp_min(1), 0.0).to(key.dtype)[..., None]
+        wide = torch.promote_types(key.dtype, torch.float32)  # counts above 256 do not fit in bfloat16
+        share = torch.where(hit, more.to(wide) / (count + more).clamp_min(1), 0.0).to(key.dtype)[..., None]
         recent = torch.maximum(entries.last.gather(-1, into), entries.last.gather(-1, coming))
         merged = _Entries(
             _towards(entries.keys, into, coming, share),
