@@ -24,8 +24,7 @@ class _HoppingMemory(FunctionalMemory):
     Args:
         capacity: pairs kept; the oldest goes first.
         hops: readings of the memory for one answer.
-        hop: what a reading is to the next hop: ``keep`` asks the same again, ``replace`` asks with what was read
-            (key_dim must equal value_dim).
+        hop: what a reading is to the next hop: ``keep`` asks the same again, ``replace`` asks with what was read.
         beta: inverse temperature; trained embeddings of any length take its place.
         key_norm: ``unit`` scales keys and queries to length 1 before they are embedded, ``none`` leaves them.
         width: d, of the embeddings.
@@ -60,16 +59,15 @@ class _HoppingMemory(FunctionalMemory):
             raise ValueError(f"hops is {hops}; it must be at least 1")
         if hop not in ("keep", "replace"):
             raise ValueError(f"hop is {hop!r}; it is 'keep' or 'replace'")
-        if hop == "replace" and key_dim != value_dim:
-            raise ValueError(f"hop='replace' asks with values, so key_dim {key_dim} must equal value_dim {value_dim}")
         if not 0 < beta < float("inf"):
             raise ValueError(f"beta is {beta}; it must be above 0 and finite")
         if key_norm not in ("unit", "none"):
             raise ValueError(f"key_norm is {key_norm!r}; it is 'unit' or 'none'")
         self.slots, self.hops, self.hop, self.width = capacity, hops, hop, width
         self.beta, self.key_norm = beta, key_norm
-        if hop == "replace" and hops > 1:  # it answers what the value leads to, not the value
-            self.spec = dataclasses.replace(self.spec, family="generic", overwrite="none")
+        if hop == "replace" and hops > 1:
+            # It answers what a value leads to, not the value: recall of the pairs themselves is not to be asked.
+            self.spec = dataclasses.replace(self.spec, family="generic", overwrite="none", fidelity="trained")
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> ring.RingState:
         return ring.empty_ring(batch_shape, self.slots, self.width, self.width, self.like)
@@ -137,14 +135,14 @@ class MemoryNetwork(_HoppingMemory):
         hops: readings of the memory for one answer. The published network has 3.
         hop: what a reading is to the next hop. ``keep``: H starts by keeping the key's coordinates, so every hop asks
             the same and pairs are recalled at any number of hops. ``replace``: H starts at zero and keys and values
-            share one space (key_dim must equal value_dim), so that with pairs A -> B and B -> C two hops answer A
-            with C.
+            share one space (the narrower ones padded with zeros), so that with pairs A -> B and B -> C two hops
+            answer A with C.
         beta: inverse temperature; the published network has 1 and leaves the scale to the trained embeddings.
         key_norm: ``unit`` scales keys and queries to length 1 before they are embedded, ``none`` leaves them.
 
     Slow weights (Parameter): ``address_map`` A and ``content_map`` C ``[Dk + Dv, d]``, ``question_map`` B
     ``[Dk, d]``, ``hop_map`` H ``[d, d]``, ``answer_map`` W ``[d, Dv]``, ``address_times`` T_A and ``content_times``
-    T_C ``[capacity, d]``; d = Dk + Dv (``replace``: Dk).
+    T_C ``[capacity, d]``; d = Dk + Dv (``replace``: the larger of the two).
 
     Raises:
         ValueError: for an option outside its range.
@@ -164,9 +162,10 @@ class MemoryNetwork(_HoppingMemory):
         beta: float = 16.0,
         key_norm: Literal["unit", "none"] = "unit",
     ) -> None:
-        width = key_dim if hop == "replace" else key_dim + value_dim
+        width = max(key_dim, value_dim) if hop == "replace" else key_dim + value_dim
         super().__init__(key_dim, value_dim, capacity, hops, hop, beta, key_norm, width)
-        keys, values = torch.eye(key_dim, width), torch.eye(width)[width - value_dim :]
+        keys = torch.eye(key_dim, width)
+        values = torch.eye(value_dim, width) if hop == "replace" else torch.eye(width)[key_dim:]
         self.address_map = nn.Parameter(torch.cat((keys, 0 * values)))
         self.content_map = nn.Parameter(torch.cat((0 * keys, values)))
         self.question_map = nn.Parameter(keys.clone())
@@ -206,8 +205,8 @@ class KeyValueMemoryNetwork(_HoppingMemory):
         hops: readings of the memory for one answer. The published network has 2 or 3.
         hop: what a reading is to the next hop. ``keep``: R_j starts by keeping the key's coordinates, so every hop
             asks the same and pairs are recalled at any number of hops. ``replace``: R_j starts by moving the value
-            that was read to the key's coordinates (key_dim must equal value_dim), so that with pairs A -> B and
-            B -> C two hops answer A with C.
+            that was read to the key's coordinates (as many as there are), so that with pairs A -> B and B -> C two
+            hops answer A with C.
         beta: inverse temperature; the published network has 1 and leaves the scale to the trained embedding.
         key_norm: ``unit`` scales keys and queries to length 1 before they are embedded, ``none`` leaves them.
 
@@ -233,7 +232,7 @@ class KeyValueMemoryNetwork(_HoppingMemory):
         width = key_dim + value_dim
         super().__init__(key_dim, value_dim, capacity, hops, hop, beta, key_norm, width)
         keys, values = torch.eye(width).split([key_dim, value_dim])
-        between = keys.mT @ keys if hop == "keep" else values.mT @ keys
+        between = keys.mT @ keys if hop == "keep" else values.mT @ torch.eye(value_dim, key_dim) @ keys
         self.embedding = nn.Parameter(torch.eye(width))
         self.hop_maps = nn.Parameter(torch.stack([*[between] * (hops - 1), torch.eye(width)]))
         self.answer_map = nn.Parameter(values.mT.clone())
