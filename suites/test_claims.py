@@ -285,7 +285,8 @@ def test_differentiable(law: Law, what: str) -> None:
         for zero in (False, True) if law.spec.key_domain == "real" else (False,):
             # A zero row among the keys: norms have no derivative there, and must still not give NaN.
             keys = torch.cat((case.keys[:-1], 0 * case.keys[:1])) if zero else case.keys
-            asked = torch.cat((case.others[:-1], 0 * case.keys[:1])) if zero else case.others
+            # Stored keys are asked too: a sparse read may find nothing near the others.
+            asked = torch.cat((case.probe, 0 * case.keys[:1])) if zero else case.probe
             if law.spec.association == "auto" and zero:
                 continue
             leaves = {"query": asked, "keys": keys, "values": case.values}
