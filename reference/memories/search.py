@@ -83,9 +83,15 @@ def _nearest(
 def distances(queries: Tensor, keys: Tensor, index: Tensor) -> Tensor:
     """``[..., Q, n]`` Euclidean distances of ``queries`` to rows ``index [..., Q, n]`` of ``keys``, from differences.
 
-    In float64, so that the squares of tiny and huge differences of float32 rows neither vanish nor overflow.
+    In float64, so that the squares of tiny and huge differences of float32 rows neither vanish nor overflow; where
+    those of float64 rows vanish, rows that differ are still apart.
     """
-    return torch.linalg.vector_norm(gather_rows(keys, index) - queries.double()[..., None, :], dim=-1)
+    differences = gather_rows(keys, index) - queries.double()[..., None, :]
+    apart = torch.linalg.vector_norm(differences, dim=-1)
+    if keys.dtype == torch.float64:
+        largest = torch.linalg.vector_norm(differences, ord=torch.inf, dim=-1)
+        apart = torch.maximum(apart, largest)
+    return apart
 
 
 def _by_product(
