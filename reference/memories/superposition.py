@@ -6,8 +6,9 @@ import dataclasses
 import math
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from memspec.functional import FunctionalMemory
@@ -154,7 +155,7 @@ class SparseDistributedMemory(FunctionalMemory):
     @property
     def activation_probability(self) -> float:
         """Probability that a random address activates a location: ``P(Binomial(Dk, 1/2) <= radius)``."""
-        return float(stats.binom.cdf(self.radius, self.key_dim, 0.5))
+        return float(special.bdtr(self.radius, self.key_dim, 0.5))
 
     def active(self, keys: Tensor) -> Tensor:
         """``[..., N, H]`` in {0, 1}: locations within the radius. Distance = (Dk - a . k) / 2 for +-1 vectors."""
@@ -174,5 +175,5 @@ class SparseDistributedMemory(FunctionalMemory):
 def best_radius(key_dim: int, locations: int, writes: int) -> int:
     """The radius whose activation probability is nearest (as a ratio) to ``(2 H T)^(-1/3)``."""
     target = (2 * locations * writes) ** (-1 / 3)
-    log_p = stats.binom.logcdf(range(key_dim + 1), key_dim, 0.5)
+    log_p = np.log(special.bdtr(np.arange(key_dim + 1), key_dim, 0.5))
     return int(abs(log_p - math.log(target)).argmin())
