@@ -224,21 +224,20 @@ class GradientEpisodicMemory(GradientWrapper):
 
     def references(self, state: GEMState) -> Tensor:
         """Gradients of the loss on each remembered task (A-GEM: on all together), ``[..., T or 1, P]``, at the weights now."""
-        held = torch.arange(self.examples, device=state.held.device) < state.held[..., None]
         keys, values = state.keys, state.values
+        held = torch.arange(self.examples, device=keys.device) < state.held[..., None]
         if self.method == "a-gem":
             keys, values, held = (
-                keys.flatten(-3, -2)[..., None, :, :],
-                values.flatten(-3, -2)[..., None, :, :],
-                held.flatten(-2)[..., None, :],
+                t.flatten(len(state.tasks.shape), -1 - d) for t, d in ((keys, 1), (values, 1), (held, 0))
             )
+            keys, values, held = keys[..., None, :, :], values[..., None, :, :], held[..., None, :]
+        share = held.to(keys.dtype)
+        share = share / share.sum(-1, keepdim=True).clamp_min(1)
         through = torch.is_grad_enabled() and self.weights.of(state.inner).requires_grad
         with recording():
             answers, own = answered(self.memory, self.weights, state.inner, keys)
-            errors = 0.5 * (answers - plain(values)).square().sum(-1)
-            share = held / held.sum(-1, keepdim=True).clamp_min(1)
-            loss = torch.where(held, errors, 0.0) * share.to(errors.dtype)
-            (slopes,) = torch.autograd.grad(loss.sum(), own, create_graph=through)
+            loss = (0.5 * (answers - plain(values)).square().sum(-1) * plain(share)).sum()
+            (slopes,) = torch.autograd.grad(loss, own, create_graph=through)
         return slopes
 
     def consolidated(self, state: GEMState) -> GEMState:
