@@ -20,6 +20,7 @@ from memspec.experiments.retention import RETENTION, Writes, age_bins, age_of
 from memspec.judge import Bound
 from memspec.plug import Plug
 from memspec.theory import Floats
+from memspec.theory_load import reads_what_it_holds
 
 TOLERANCE = 0.1
 """Half-width of a band on a gain or a cosine: a twentieth of the metric's range, what the default trials can show."""
@@ -82,7 +83,7 @@ def band(plug: Plug, experiment: str, setting: TwoTasks | Writes, metric: str, a
         gain = retained(plug, ages, shape.key_dim)
         return None if gain is None else _around(gain, f"gain of {family} {when}")
     held = theory.cache_survival(spec.eviction, setting.writes, shape.capacity)
-    if metric != "recall" or held is None:
+    if metric != "recall" or held is None or not reads_what_it_holds(plug, shape):
         return None
     return theory.around(
         float(held[ages.astype(int)].mean()), len(ages), f"{spec.eviction} with room for {shape.capacity}, held {when}"

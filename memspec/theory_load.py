@@ -60,6 +60,17 @@ def _recall(plug: Plug, n: int, shape: Shape, beta: float | None) -> float | Non
     return None
 
 
+def reads_what_it_holds(plug: Plug, shape: Shape) -> bool:
+    """Whether a full memory answers (nearly) every pair it holds, so that recall shows which pairs those are.
+
+    What is read from a store that mixes depends on more than what it holds.
+    """
+    spec, beta = plug.spec, theory.step_size(plug)
+    if spec.family == "softmax" and beta is not None:
+        return theory.softmax_recall(shape.capacity, shape.key_dim, shape.value_dim, beta) >= 0.99
+    return spec.exact or spec.family == "cache"
+
+
 def _of_overfill(plug: Plug, setting: Setting, shape: Shape, metric: str, at: float | None) -> Bound | None:
     """What is left of pairs of a certain age once a store has been overfilled."""
     spec, c = plug.spec, shape.capacity
@@ -67,11 +78,7 @@ def _of_overfill(plug: Plug, setting: Setting, shape: Shape, metric: str, at: fl
     held = theory.cache_survival(spec.eviction, n, c)
     if held is None:
         return None
-    beta = theory.step_size(plug)
-    read = 1.0 if spec.exact or spec.family == "cache" else 0.0
-    if spec.family == "softmax" and beta is not None:
-        read = theory.softmax_recall(c, shape.key_dim, shape.value_dim, beta)
-    if read < 0.99:  # what is read from a store that mixes depends on more than what it holds
+    if not reads_what_it_holds(plug, shape):
         return None
     if metric == "recall" and at is not None:
         width = max(1, c // 4)

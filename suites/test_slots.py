@@ -11,7 +11,7 @@ from memspec.session import Judge
 
 pytestmark = pytest.mark.measurement
 
-SOME = Bound(at_least=1e-3, source="universal floor: more than no information")
+SOME = Bound(at_least=1e-6, source="universal floor: more than no information (and more than rounding)")
 
 
 def test_usage_follows_writes(plug: Plug, judge: Judge) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from memspec.experiments import decode
 from memspec.experiments.base import Curve, Experiment, Measured, Setting
-from memspec.experiments.forgetting import needs_distinct_keys
+from memspec.experiments.drawing import needs_pairs
 from memspec.fixtures import pairs, streams
 from memspec.judge import Metric
 from memspec.plug import Plug
@@ -126,7 +126,7 @@ def measure(plug: Plug, setting: TaskSequence, trials: Sequence[int], seed: int)
     """
     shape = plug.shape(setting.key_dim, setting.value_dim, setting.capacity)
     spec, count, n = plug.spec, setting.tasks, setting.n
-    needs_distinct_keys(plug, shape, setting.total)
+    needs_pairs(plug, setting.total, shape)
 
     def draw(g: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         drawn = pairs.pairs(

@@ -11,20 +11,29 @@ from memspec.fixtures import pairs, streams
 from memspec.plug import Plug, Shape
 
 
-def drawn(plug: Plug, n: int, shape: Shape, trials: Sequence[int], seed: int, *path: object) -> tuple[Tensor, Tensor]:
-    """``n`` independent pairs a trial: ``keys [T, n, Dk]``, ``values [T, n, Dv]``; ``path`` names the stream.
+def needs_pairs(plug: Plug, n: int, shape: Shape) -> None:
+    """Refuse where recall of ``n`` pairs under distinct keys cannot be asked.
 
     Raises:
         NotAsked: if the memory recalls only after outer training.
         CannotMeasure: if keys are one-hot and there are fewer than ``n`` of them.
     """
-    spec = plug.spec
-    if spec.fidelity == "trained":
+    if plug.spec.fidelity == "trained":
         raise NotAsked(f"{plug.name} recalls only after outer training")
-    if spec.key_domain == "onehot" and n > shape.key_dim:
+    if plug.spec.key_domain == "onehot" and n > shape.key_dim:
         raise CannotMeasure(
             f"{plug.name}: {n} pairs need as many distinct keys; there are {shape.key_dim} one-hot ones"
         )
+
+
+def drawn(plug: Plug, n: int, shape: Shape, trials: Sequence[int], seed: int, *path: object) -> tuple[Tensor, Tensor]:
+    """``n`` independent pairs a trial: ``keys [T, n, Dk]``, ``values [T, n, Dv]``; ``path`` names the stream.
+
+    Raises:
+        NotAsked, CannotMeasure: see :func:`needs_pairs`.
+    """
+    spec = plug.spec
+    needs_pairs(plug, n, shape)
     keys, values = streams.stacked(
         lambda g: pairs.pairs(
             spec.key_domain, spec.value_domain, n, shape.key_dim, shape.value_dim, g, spec.association

@@ -16,23 +16,11 @@ from torch import Tensor
 from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments import decode
 from memspec.experiments.base import Experiment, Measured, Scoring, Setting
+from memspec.experiments.drawing import needs_pairs
 from memspec.fixtures import pairs, streams
 from memspec.judge import Metric
 from memspec.plug import Plug, Shape
 from memspec.population import populate
-
-
-def needs_distinct_keys(plug: Plug, shape: Shape, count: int) -> None:
-    """Skip where a stream of ``count`` pairs would write a key twice without meaning to.
-
-    Raises:
-        CannotMeasure: if keys are one-hot and there are fewer of them.
-    """
-    if plug.spec.key_domain == "onehot" and count > shape.key_dim:
-        raise CannotMeasure(
-            f"{plug.name}: {count} pairs need as many distinct keys; there are {shape.key_dim} one-hot ones"
-        )
-
 
 # ---- Task A, then Task B --------------------------------------------------------------------------------------
 
@@ -104,7 +92,7 @@ def measure_two_tasks(plug: Plug, setting: TwoTasks, trials: Sequence[int], seed
     """Store A, ask for A, store B, ask for A and for B."""
     shape = plug.shape(setting.key_dim, setting.value_dim, setting.capacity)
     n = setting.n
-    needs_distinct_keys(plug, shape, setting.stored)
+    needs_pairs(plug, setting.stored, shape)
     clusters = setting.kind == "clusters"
     stored, asked, values, order = streams.stacked(
         lambda g: (_clusters if clusters else _random)(plug, setting, shape, g),
@@ -218,7 +206,7 @@ def measure_overwrite(plug: Plug, setting: Overwrite, trials: Sequence[int], see
     if spec.association == "auto":
         raise NotAsked(f"{plug.name} recalls the key itself, so a key has no second value")
     shape = plug.shape(setting.key_dim, setting.value_dim, setting.capacity)
-    needs_distinct_keys(plug, shape, n)
+    needs_pairs(plug, n, shape)
 
     def draw(g: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         return (

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from memspec.experiments import decode
 from memspec.experiments.base import Curve, Experiment, Measured, Setting
-from memspec.experiments.forgetting import needs_distinct_keys
+from memspec.experiments.drawing import needs_pairs
 from memspec.fixtures import pairs, streams
 from memspec.judge import Metric
 from memspec.plug import Plug
@@ -130,7 +130,7 @@ def measure(plug: Plug, setting: Writes, trials: Sequence[int], seed: int) -> Me
     """Write the pairs, each call as often as the spec says, then ask for all; curves over bins of age."""
     shape = plug.shape(setting.key_dim, setting.value_dim, setting.capacity)
     spec, n = plug.spec, setting.writes
-    needs_distinct_keys(plug, shape, n)
+    needs_pairs(plug, n, shape)
 
     def draw(g: torch.Generator) -> tuple[Tensor, ...]:
         drawn = pairs.pairs(spec.key_domain, spec.value_domain, n, shape.key_dim, shape.value_dim, g, spec.association)
