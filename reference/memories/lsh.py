@@ -119,14 +119,14 @@ class LSHMemory(NeighbourStore):
         index = order.gather(-1, place.clamp(max=state.order.shape[-1] - 1))
         # Newest first and each once; a stable sort by distance then leaves the newest first among equals.
         index = torch.where(there, index, -1).transpose(-3, -2).flatten(-2).sort(-1, descending=True).values
-        again = torch.zeros_like(index, dtype=torch.bool)
-        again[..., 1:] = index[..., 1:] == index[..., :-1]
+        again = index[..., 1:] == index[..., :-1]
+        index = torch.cat((index[..., :1], torch.where(again, -1, index[..., 1:])), -1).sort(-1, descending=True).values
+        index = index[..., : int((index >= 0).sum(-1).max())]
         dtype = torch.promote_types(queries.dtype, torch.float32)
         apart = distances(queries.detach().to(dtype), state.keys.detach().to(dtype), index.clamp(min=0))
-        apart, best = torch.where(again | (index < 0), torch.inf, apart).sort(dim=-1, stable=True)
+        apart, best = torch.where(index < 0, torch.inf, apart).sort(dim=-1, stable=True)
         index = index.clamp(min=0).gather(-1, best)
-        short = k - index.shape[-1]
-        if short > 0:
-            index = torch.cat((index, index[..., :1].expand(*index.shape[:-1], short)), -1)
-            apart = torch.cat((apart, torch.full_like(apart[..., :1], torch.inf).expand(*apart.shape[:-1], short)), -1)
+        short = max(k - index.shape[-1], 0)
+        pad = torch.nn.functional.pad
+        index, apart = pad(index, (0, short)), pad(apart, (0, short), value=torch.inf)
         return index[..., :k], apart[..., :k]
