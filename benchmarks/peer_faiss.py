@@ -24,7 +24,7 @@ def faiss_peer(seconds: float) -> Iterator[Row]:
         keys = torch.nn.functional.normalize(torch.randn(stored, WIDTH), dim=-1)
         values = torch.randn(stored, WIDTH)
         cues = torch.nn.functional.normalize(keys[:queries] + 0.1 * torch.randn(queries, WIDTH), dim=-1)
-        memory = NearestNeighbourMemory(WIDTH, WIDTH, k=k)
+        memory = NearestNeighbourMemory(WIDTH, WIDTH, neighbours=k)
         memory.update(keys, values)
         index = faiss.IndexFlatIP(WIDTH)
         index.add(keys.numpy())

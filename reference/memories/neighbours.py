@@ -19,10 +19,14 @@ Metric = Literal["l2", "cosine"]
 
 
 class PairsState(NamedTuple):
-    """``keys [..., n, Dk]`` (unit rows where they are compared by cosine), ``values [..., n, Dv]``, oldest first."""
+    """``keys [..., n, Dk]`` (unit rows where they are compared by cosine), ``values [..., n, Dv]``, oldest first.
+
+    ``squares [..., n]``: squared lengths of the keys, float64.
+    """
 
     keys: Tensor
     values: Tensor
+    squares: Tensor
 
 
 class NeighbourStore(FunctionalMemory):
@@ -191,15 +195,27 @@ class NearestNeighbourMemory(NeighbourStore):
             self.spec = dataclasses.replace(self.spec, family="cache")
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> PairsState:
-        return PairsState(*self._empty(batch_shape))
+        return PairsState(*self._empty(batch_shape), self._squares(torch.zeros(*batch_shape, 0, self.key_dim)))
 
     def write(self, state: PairsState, keys: Tensor, values: Tensor) -> PairsState:
         keys = self._scaled(keys)
-        after = PairsState(torch.cat((state.keys, keys), -2), torch.cat((state.values, values), -2))
+        after = PairsState(
+            torch.cat((state.keys, keys), -2),
+            torch.cat((state.values, values), -2),
+            torch.cat((self._squares_of(state), self._squares(keys)), -1),
+        )
         if self._flat is not None:
             self._flat.follow(state.keys, after.keys)
         return after
 
     def found(self, state: PairsState, queries: Tensor) -> tuple[Tensor, Tensor]:
         propose = None if self._flat is None else self._flat.of(state.keys)
-        return nearest(queries, state.keys, self.neighbours, candidates=propose)
+        squares = self._squares_of(state)
+        return nearest(queries, state.keys, self.neighbours, candidates=propose, squares=squares)
+
+    def _squares_of(self, state: PairsState) -> Tensor:
+        # A module cast to a lower precision has rounded its keys, and the squares too.
+        return state.squares if state.squares.dtype == torch.float64 else self._squares(state.keys)
+
+    def _squares(self, keys: Tensor) -> Tensor:
+        return keys.detach().to(self.like["device"]).double().square().sum(-1)

@@ -29,7 +29,12 @@ first, to the rounding of float32 or better."""
 
 
 def nearest(
-    queries: Tensor, keys: Tensor, k: int, used: Tensor | None = None, candidates: Candidates | None = None
+    queries: Tensor,
+    keys: Tensor,
+    k: int,
+    used: Tensor | None = None,
+    candidates: Candidates | None = None,
+    squares: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Indices and Euclidean distances ``[..., Q, min(k, S)]`` of the nearest rows; equal distances: the highest index.
 
@@ -43,6 +48,7 @@ def nearest(
         k: rows wanted.
         used: ``[..., S]`` bool; the others are at distance inf. None: all are used.
         candidates: another search that proposes rows, such as an index.
+        squares: ``[..., S]`` float64 squared lengths of the keys, if they are kept; then one pass over the store is enough.
     """
     dtype = torch.promote_types(queries.dtype, torch.float32)
     queries, keys = queries.detach().to(dtype), keys.detach().to(dtype)
@@ -51,12 +57,15 @@ def nearest(
         empty = queries.new_zeros(*queries.shape[:-1], k)
         return empty.long(), empty
     if candidates is None:
-        size = keys.abs().amax((-2, -1), keepdim=True)
+        if squares is None:
+            size = keys.abs().amax((-2, -1), keepdim=True)
+        else:
+            size = squares.amax(-1, keepdim=True).sqrt().to(dtype)[..., None]
         if bool(((size < 1e-12) & (size > 0) | (size > 1e12)).any()):  # squares would vanish or overflow
             size = torch.where((size < 1e-12) & (size > 0) | (size > 1e12), size, torch.ones_like(size))
             index, distance = nearest(queries / size, keys / size, k, used)
             return index, distance * size
-    squares = keys.square().sum(-1)
+    squares = keys.square().sum(-1) if squares is None else squares.to(dtype)
     found = [_nearest(q, keys, squares, k, used, candidates) for q in queries.split(QUERIES, -2)]
     return torch.cat([i for i, _ in found], -2), torch.cat([d for _, d in found], -2)
 

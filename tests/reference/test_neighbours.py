@@ -188,6 +188,16 @@ def test_gradients_of_the_kernels(read, metric):
     assert torch.isfinite(asked.grad).all()
 
 
+def test_squares_follow_casts():
+    """Squared lengths kept beside the keys are those of the keys, also after the module was rounded and went on."""
+    memory = NearestNeighbourMemory(5, 3)
+    memory.update(drawn(20, 5).float(), drawn(20, 3).float())
+    memory.bfloat16().float()
+    memory.update(drawn(20, 5, seed=1).float(), drawn(20, 3, seed=1).float())
+    torch.testing.assert_close(memory.state.squares, memory.state.keys.double().square().sum(-1))
+    assert torch.equal(memory.query(memory.state.keys), memory.state.values)
+
+
 def test_claims_follow_the_options():
     one, four = NearestNeighbourMemory(4, 2).spec, NearestNeighbourMemory(4, 2, neighbours=4, read="softmax").spec
     assert (one.exact, one.overwrite, one.family, one.differentiable) == (True, "replace", "cache", {"values"})
@@ -222,6 +232,7 @@ def test_the_faiss_index_follows_the_state():
         plain.update(keys[40:], values[40:])
         assert same()
     plain.state.keys.mul_(0.5).add_(1.0)
+    plain.state.squares.copy_(plain.state.keys.double().square().sum(-1))
     memory.state = plain.state
     assert same()
     plain.state.keys.neg_()
