@@ -68,7 +68,8 @@ def unit_distances(queries: Tensor, keys: Tensor) -> Tensor:
     dtype = torch.promote_types(queries.dtype, torch.float32)  # cdist has no half or bfloat16
     queries, keys = unit_rows(queries.detach().to(dtype)), unit_rows(keys.detach().to(dtype))
     distances = torch.cdist(queries, keys, compute_mode="donot_use_mm_for_euclid_dist")
-    pointed = (queries != 0).any(-1)[..., :, None] & (keys != 0).any(-1)[..., None, :]
+    long = [torch.linalg.vector_norm(rows, dim=-1) > 0.5 for rows in (queries, keys)]
+    pointed = long[0][..., :, None] & long[1][..., None, :]
     return torch.where(pointed, distances, 2**0.5)
 
 
