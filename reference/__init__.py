@@ -16,11 +16,13 @@ _HOME = {
     "CachedMemory": "cached",
     "DNCMemory": "dnc",
     "DeltaMemory": "delta",
+    "DynamicMemory": "dynamic",
     "EpisodicMemory": "episodic",
     "ExactMemory": "anchors",
     "FIFOMemory": "policies",
     "GatedDeltaMemory": "gated_delta",
     "GatedMemory": "gated",
+    "HierarchicalMemory": "hierarchical",
     "HolographicMemory": "superposition",
     "HopfieldMemory": "associative",
     "KeyValueMemoryNetwork": "memory_network",
@@ -51,13 +53,20 @@ _HOME = {
 }
 """Every reference memory, and the module of ``memspec.reference.memories`` that holds it."""
 
-__all__ = [*_HOME]
+_WRAPPERS = {
+    "ElasticWeightConsolidation": "consolidation",
+    "GradientEpisodicMemory": "gradient_projection",
+}
+"""Every memory that wraps another, and the module of ``memspec.reference.wrappers`` that holds it."""
+
+__all__ = [*_HOME, *_WRAPPERS]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    memory = getattr(importlib.import_module(f"{__name__}.memories.{_HOME[name]}"), name)
+    home = f"memories.{_HOME[name]}" if name in _HOME else f"wrappers.{_WRAPPERS[name]}"
+    memory = getattr(importlib.import_module(f"{__name__}.{home}"), name)
     globals()[name] = memory
     return memory
 
