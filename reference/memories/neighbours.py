@@ -202,7 +202,7 @@ class NearestNeighbourMemory(NeighbourStore):
         after = PairsState(
             torch.cat((state.keys, keys), -2),
             torch.cat((state.values, values), -2),
-            torch.cat((self._squares_of(state), self._squares(keys)), -1),
+            torch.cat((state.squares, self._squares(keys)), -1),
         )
         if self._flat is not None:
             self._flat.follow(state.keys, after.keys)
@@ -210,12 +210,13 @@ class NearestNeighbourMemory(NeighbourStore):
 
     def found(self, state: PairsState, queries: Tensor) -> tuple[Tensor, Tensor]:
         propose = None if self._flat is None else self._flat.of(state.keys)
-        squares = self._squares_of(state)
-        return nearest(queries, state.keys, self.neighbours, candidates=propose, squares=squares)
+        return nearest(queries, state.keys, self.neighbours, candidates=propose, squares=state.squares)
 
-    def _squares_of(self, state: PairsState) -> Tensor:
-        # A module cast to a lower precision has rounded its keys, and the squares too.
-        return state.squares if state.squares.dtype == torch.float64 else self._squares(state.keys)
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        super()._apply(fn, recurse)
+        if self._state is not None:  # a cast to another precision rounds the keys, and must not cast the squares
+            self._state = self._state._replace(squares=self._squares(self._state.keys))
+        return self
 
     def _squares(self, keys: Tensor) -> Tensor:
         return keys.detach().to(self.like["device"]).double().square().sum(-1)

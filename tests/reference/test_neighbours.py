@@ -192,7 +192,7 @@ def test_squares_follow_casts():
     """Squared lengths kept beside the keys are those of the keys, also after the module was rounded and went on."""
     memory = NearestNeighbourMemory(5, 3)
     memory.update(drawn(20, 5).float(), drawn(20, 3).float())
-    memory.bfloat16().float()
+    memory.bfloat16().double().float()
     memory.update(drawn(20, 5, seed=1).float(), drawn(20, 3, seed=1).float())
     torch.testing.assert_close(memory.state.squares, memory.state.keys.double().square().sum(-1))
     assert torch.equal(memory.query(memory.state.keys), memory.state.values)
