@@ -2,7 +2,7 @@
 
 A memory that draws so is deterministic, gives the same state whether rows come in one call or in many, and works for
 any batch of memories, each with its own seed. Source: SplitMix64, Steele, Lea and Flood 2014, "Fast splittable
-pseudorandom number generators", figure 13 (with the constants of Java's SplittableRandom).
+pseudorandom number generators" (the constants are those of Java's SplittableRandom).
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class LSHMemory(NeighbourStore):
         ValueError: for an option outside its range.
 
     Source: Charikar 2002, "Similarity estimation techniques from rounding algorithms", section 3; as a memory of a
-    network, Kaiser et al. 2017, "Learning to remember rare events", section 2, and Rae et al. 2016, section 3.5.
+    network, Kaiser et al. 2017, "Learning to remember rare events", and Rae et al. 2016.
     """
 
     def __init__(

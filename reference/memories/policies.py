@@ -252,8 +252,7 @@ class RandomEvictionMemory(_Drawing):
     Args:
         capacity: slots.
 
-    Source: the random replacement rule, Belady 1966; for neural memories, Rae et al. 2016 and Santoro et al. 2016
-    compare against it.
+    Source: the random replacement rule, Belady 1966, "A study of replacement algorithms for a virtual-storage computer".
     """
 
     spec = _spec("random")

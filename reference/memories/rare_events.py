@@ -57,7 +57,7 @@ class RareEventsMemory(FunctionalMemory):
     Raises:
         ValueError: for an option outside its range.
 
-    Source: Kaiser et al. 2017, "Learning to remember rare events", sections 2 and 2.1; the noise and the temperature are
+    Source: Kaiser et al. 2017, "Learning to remember rare events", section 2; the noise and the temperature are
     those of its published code. There a free slot is one of age; here it is older than all others, so that the first M
     pairs are all held.
     """
