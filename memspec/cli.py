@@ -141,7 +141,9 @@ def _score(options: argparse.Namespace, rest: list[str]) -> int:
         f"--rootdir={Path.cwd()}",
         "-q",
         "--no-header",
-        "--tb=no",
+        "--tb=short",
+        "-W",
+        "ignore::pytest.PytestAssertRewriteWarning",  # this process has imported memspec already
         "-r",
         "N",
         "-p",
@@ -309,7 +311,7 @@ def parsed_setting(experiment: Experiment, texts: Sequence[str]) -> Setting:
             chosen[name] = parsed(value, fields[name])
         except (ValueError, SyntaxError) as error:
             shown = getattr(fields[name], "__name__", str(fields[name]))
-            raise UsageProblem(f"--set {text}: {name} is a {shown} ({error})") from None
+            raise UsageProblem(f"--set {text}: {name} takes a value of type {shown} ({error})") from None
     return experiment.setting(**chosen)
 
 

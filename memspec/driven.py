@@ -102,8 +102,10 @@ class Driven:
         """What a call raised, or None if it went through."""
         script = self.case.script
         listed = ", ".join(script.ref(t) for t in tensors)
+        script.say("went_through = False")
         with script.within("contextlib.suppress(Exception)", "import contextlib"):
             script.say(f"{self.name}.{method}({listed})")
+            script.say("went_through = True")
         try:
             getattr(self.memory, method)(*tensors)
         except Exception as error:

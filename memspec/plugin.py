@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import sys
+import warnings
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--bounds",
         type=Path,
         metavar="FILE.toml",
-        help='your own bounds, by check id: ["capacity/recall-floor/n8"] at_least = 0.9',
+        help='your own bounds, by check id: ["capacity/recall/n8"] at_least = 0.9',
     )
     add("--alpha", type=float, default=1e-3, help="false-alarm rate of each measured check (default 0.001)")
     add(
@@ -217,6 +218,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.workeroutput[NO_MEMORY] = True  # type: ignore[attr-defined]
         items.clear()
         return
+    if SESSION in config.stash and config.stash[SESSION].bounds and not hasattr(config, "workerinput"):
+        ids = [new_check(i)["id"] for i in items if is_check(i)]
+        unused = [p for p in config.stash[SESSION].bounds if not any(fnmatch.fnmatchcase(i, p) for i in ids)]
+        if unused:
+            listed = ", ".join(f'["{p}"]' for p in unused)
+            warnings.warn(
+                f"--bounds: no check that was collected matches {listed}; ids are like capacity/recall/n8", stacklevel=2
+            )
     wanted = config.getoption("--checks")
     if wanted:
         kept = [

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from memspec.errors import BoundsError
+from memspec.errors import BoundsError, NotAsked
 from memspec.experiments.base import Experiment, Runner, Setting
 from memspec.judge import Bound, Metric, Verdict, first_bound
 from memspec.judge import judge as judge_metric
@@ -155,7 +155,7 @@ def package_of(factory: Any) -> tuple[str | None, str | None]:
 
 
 def read_bounds(path: Path) -> dict[str, Bound]:
-    """Bounds by check id (or glob) from a TOML file: ``["capacity/recall-floor/n8"]`` with at_least and/or at_most.
+    """Bounds by check id (or glob) from a TOML file: ``["capacity/recall/n8"]`` with at_least and/or at_most.
 
     Raises:
         BoundsError: if the file is missing, not TOML, or an entry is not a bound.
@@ -197,6 +197,7 @@ class Judge:
         at: float | None = None,
         cause: str = "",
         first: int = 16,
+        unasked: str = "",
     ) -> Verdict:
         """Judge ``metric`` against the first bound given (spec, theory, floor, in that order); a bounds file comes before all.
 
@@ -204,14 +205,21 @@ class Judge:
             at: the point of a curve to judge.
             cause: the likeliest cause of a failure, for the message.
             first: trials to begin with.
+            unasked: why nothing is required, where no bound may be given.
+
+        Raises:
+            NotAsked: with ``unasked``, if neither a bounds file nor the caller requires anything.
         """
         options = self.session.options
+        given = [self.required, *bounds]
+        if unasked and not any(given):
+            raise NotAsked(unasked)
         return self.record(
             judge_metric(
                 lambda n: self.runner.values(experiment, setting, metric, n, at),
                 metric if at is None else f"{metric}@{at:g}",
                 experiment.metrics[metric],
-                first_bound([self._from_file(), *bounds]),
+                first_bound(given),
                 alpha=options.alpha,
                 max_trials=options.max_trials,
                 first=first,
@@ -255,7 +263,9 @@ class Judge:
             pytest.fail(self.check["message"], pytrace=False)
         return verdict
 
-    def _from_file(self) -> Bound | None:
+    @property
+    def required(self) -> Bound | None:
+        """What the bounds file requires of this check, if anything."""
         for pattern, bound in self.session.bounds.items():
             if fnmatch.fnmatchcase(self.check["id"], pattern):
                 return bound
@@ -286,7 +296,7 @@ class Judge:
         ]
         if v.status == "inconclusive":
             lines.append("  why:      the interval still crosses the bound; more trials (--max-trials) would decide")
-        elif cause:
+        elif cause and v.bound is not self.required:  # a user's own bound may be beyond a sound memory
             lines.append(f"  likely:   {cause}")
         repeat = (
             f"memspec trial {shlex.quote(self.plug.name)} {experiment.name}{sets} --trial {v.worst_trial}"

@@ -21,8 +21,8 @@ def test_split(law: Law) -> None:
     if law.spec.write == "joint":
         raise NotAsked("it declares one gradient for the whole call (write='joint')")
     # Long enough for every chunk size in use; past the capacity only where no random eviction can differ.
-    sizes = (2, 3, 7, 16, *((70, 130) if law.spec.deterministic else ()))
-    for case in law.cases(*sizes):
+    sure = law.spec.deterministic or law.spec.eviction in ("fifo", "lru")
+    for case in law.cases(2, 3, 7, 16, *((70, 130) if sure else ())):
         whole, halves, rows = case.build(), case.build(), case.build()
         whole.update(case.keys, case.values)
         for part in (slice(0, case.n // 2), slice(case.n // 2, case.n)):
@@ -32,6 +32,30 @@ def test_split(law: Law) -> None:
         cause = "rows of one call act at once (one gradient, one stale similarity), or a remainder chunk is dropped"
         case.close(halves.answers(), want, cause=cause, expected="two halves in two calls equal row by row")
         case.close(whole.answers(), want, cause=cause, expected="the whole batch in one call equals row by row")
+
+
+def test_split_repeats(law: Law) -> None:
+    """A key that stands twice in one batch is written twice, in order: as by two calls."""
+    if law.spec.write == "joint" or law.spec.association == "auto":
+        raise NotAsked("it declares one gradient for the whole call (write='joint'), or recalls the key itself")
+    for case in law.cases(1, 3, 7):
+        whole, halves = case.build(), case.build()
+        other = case.changed(case.values, law.spec.value_domain)
+        case.script.say(f"other = {case.script.ref(other)}")
+        case.script.bind(other, "other")
+        case.script.say("twice = torch.cat((keys, keys)), torch.cat((values, other))")
+        twice = torch.cat((case.keys, case.keys)), torch.cat((case.values, other))
+        for part, name in zip(twice, ("twice[0]", "twice[1]")):
+            case.script.bind(part, name)
+        whole.update(*twice)
+        halves.update(case.keys, case.values)
+        halves.update(case.keys, other)
+        case.close(
+            whole.answers(),
+            halves.answers(),
+            cause="repeats within a call are dropped, or looked up in the store as it was before the call",
+            expected="both values of each key in one call equal to two calls",
+        )
 
 
 def test_permutation(law: Law) -> None:
@@ -156,6 +180,25 @@ def test_exact(law: Law, form: str) -> None:
         )
 
 
+def test_exact_lengths(law: Law) -> None:
+    """A memory that claims to be exact for real keys recalls them whatever their lengths."""
+    _claims_exact(law)
+    if law.spec.key_domain != "real" or law.spec.association == "auto":
+        raise NotAsked(f"its keys are declared to be {law.spec.key_domain}, or are what it recalls")
+    capacity = law.plug.shape(capacity=16).capacity
+    for case in law.cases(*sorted({1, 2, min(capacity, 16)})):
+        keys = case.keys * torch.linspace(0.5, 2, case.n, device=case.keys.device)[:, None]
+        memory = case.build()
+        memory.store(keys, case.values)
+        case.close(
+            memory.query(keys),
+            case.values,
+            cause="similarities are raw dot products, which a long key wins against every shorter one: normalise the "
+            "stored keys too, or declare key_domain='unit'",
+            expected="the stored values",
+        )
+
+
 def _claims_exact(law: Law) -> None:
     if not law.spec.exact:
         raise NotAsked("it does not claim to be exact")
@@ -199,6 +242,27 @@ def test_eviction(law: Law) -> None:
                 expected=f"eviction={kind!r}: {capacity} pairs",
                 cause="slots are left empty, or hold a pair twice, when the memory is full",
             )
+
+
+def test_rewritten_is_recent(law: Law) -> None:
+    """In a full memory that declares lru eviction, writing a stored key again makes it the most recently used."""
+    if law.spec.eviction != "lru" or law.spec.overwrite != "replace" or not law.spec.exact:
+        raise NotAsked("it does not declare lru eviction with exact recall and replaced values")
+    capacity = law.plug.shape(capacity=16).capacity
+    if capacity > LONGEST:
+        raise CannotMeasure(f"its capacity is fixed at {capacity}; let the factory take capacity")
+    if capacity < 2:
+        raise CannotMeasure("it holds one pair: the newest is all there is")
+    for case in law.cases(capacity + 1, **law.distinct(capacity + 1)):
+        memory = case.build()
+        for rows in (slice(0, capacity), slice(0, 1), slice(capacity, None)):
+            memory.store(case.keys[rows], case.values[rows])
+        case.close(
+            memory.query(case.keys[:1]),
+            case.values[:1],
+            cause="only a new key gets a new time; that is fifo",
+            expected="the pair that was written again, for the next oldest made room",
+        )
 
 
 def _filled_and_touched(case: Case, memory: Driven, capacity: int) -> list[int]:

@@ -6,10 +6,13 @@ import pytest
 import torch
 
 from memspec.errors import CannotMeasure, NotAsked
-from memspec.laws import LONGEST, Case, Law, advise, graph_nodes
+from memspec.laws import CAPACITY, LONGEST, Case, Law, advise, graph_nodes
 from memspec.reachable import tensors_in
 
 pytestmark = pytest.mark.law
+
+LONG = 135
+"""Rows of a long query: more than one chunk of any size in use, and no multiple of one."""
 
 
 # ---- shapes ---------------------------------------------------------------------------------------------------
@@ -172,7 +175,7 @@ def test_instances_independent(law: Law) -> None:
 
 def test_caller_reuses_tensors(law: Law) -> None:
     """A caller may overwrite its own tensors after `update`; the memory keeps what was written."""
-    for case in law.cases(1, 5):
+    for case in law.cases(1, 5, CAPACITY + 4):  # a batch that fills the store is often written another way
         memory = case.stored()
         asked = case.probe  # a copy of the keys, made before they change
         before = memory.query(asked)
@@ -180,6 +183,35 @@ def test_caller_reuses_tensors(law: Law) -> None:
             case.script.say(f"{case.script.ref(tensor)}.fill_(7.0)")
             tensor.fill_(7.0)
         case.same(memory.query(asked), before, cause="the memory stores the caller's tensors themselves; clone them")
+
+
+def test_caller_reuses_queries(law: Law) -> None:
+    """A caller may overwrite the keys it asked, and ask again: what counts is what the tensor holds now."""
+    for case in law.cases(1, 5):
+        memory = case.stored()
+        want = memory.query(case.probe.flip(0))
+        memory.query(case.probe)
+        case.script.say("probe.copy_(probe.flip(0))")
+        case.probe.copy_(case.probe.flip(0))
+        cause = "answers are cached by the tensor's id, address or version; cache by its numbers, or not at all"
+        case.close(memory.query(case.probe), want, cause=cause, expected="the answers to what the tensor holds now")
+
+
+def test_strided(law: Law) -> None:
+    """Rows that do not lie one after another in memory (a transpose, every other row) are the same numbers."""
+    for case in law.cases(2, 5):
+        want = case.stored().answers()
+        memory = case.build()
+        strided = []
+        for name, rows in (("keys", case.keys), ("values", case.values), ("probe", case.probe)):
+            case.script.say(f"{name}_t = {name}.T.contiguous().T")
+            strided.append(rows.T.contiguous().T)
+            case.script.bind(strided[-1], f"{name}_t")
+        case.suspect = cause = (
+            "view, as_strided or a raw pointer takes the rows for contiguous: call contiguous() first"
+        )
+        memory.store(strided[0], strided[1])
+        case.close(memory.query(strided[2]), want, cause=cause, expected="the answers for contiguous rows")
 
 
 def test_caller_changes_answers(law: Law) -> None:
@@ -213,6 +245,21 @@ def test_rows_alone(law: Law) -> None:
             alone,
             cause="rows mix: a softmax, norm or mean over the wrong axis, or row 0's index used for all",
             expected="each row as it is answered alone",
+        )
+
+
+def test_rows_split(law: Law) -> None:
+    """A long query is answered as its parts are: no row is lost where the memory works in chunks."""
+    for case in law.cases(LONG):
+        memory = case.build()
+        memory.store(case.keys[:7], case.values[:7])
+        whole = memory.query(case.keys)
+        parts = torch.cat([memory.query(part) for part in case.keys.split(11)])
+        case.close(
+            whole,
+            parts,
+            cause="the last, shorter chunk of a long query is dropped, padded or given another chunk's rows",
+            expected="the answers of the parts",
         )
 
 

@@ -30,7 +30,7 @@ def judge_recall(
 ) -> None:
     """Recall within the family's theory; where theory says nothing, answers not farther from their values than a guess."""
     band = theory_cues.band(plug, experiment.name, setting, metric, at)
-    if band is None:
+    if band is None and judge.required is None:
         judge(experiment, setting, "discrimination", GUESS, at=at, cause=cause)
     else:
         judge(experiment, setting, metric, band, at=at, cause=cause)
