@@ -261,6 +261,30 @@ def test_a_bounds_file_comes_first(suite: Any) -> None:
     assert found["small/recall/n8"]["bound"]["source"] == "universal floor"
 
 
+UNBOUNDED = """
+    import pytest
+    from memspec.experiments.capacity import LOAD, Load
+
+    pytestmark = pytest.mark.measurement
+
+    def test_open(judge):
+        judge(LOAD, Load(n=8), "recall_cosine", cause="a cause", unasked="nothing is required")
+"""
+
+
+def test_a_bounds_file_is_followed_where_nothing_else_is_required(suite: Any) -> None:
+    suite.write("test_own.py", UNBOUNDED)
+    suite.write("bounds.toml", '["own/open"]\nat_least = 0.9\n["no/such"]\nat_least = 1\n')
+    done = suite.pytest("test_own.py", "--memory=mem.py:Zeros", "--scorecard=card.json")
+    assert suite.card()["not_asked"] == {"own/open": "nothing is required"}
+    done = suite.pytest("test_own.py", "--memory=mem.py:Zeros", "--bounds=bounds.toml", "--scorecard=card.json")
+    assert done.code == 1
+    message = checks(suite.card())["own/open"]["message"]
+    assert "by bounds file bounds.toml" in message
+    assert "likely" not in message  # a user's own bound may be beyond a sound memory
+    assert 'no check that was collected matches ["no/such"]' in done.text
+
+
 def test_a_user_file_reuses_a_suite(folder: Any) -> None:
     """`from memspec.suites.test_x import *` with a memory fixture: ids, kinds and record as on the command line."""
     folder.write("mem.py", MEMORIES)
