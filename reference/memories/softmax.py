@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import torch
 from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.protocol import MemorySpec
+from memspec.reference.memories import ring
 from memspec.reference.memories.addressing import nearest_slot, softmax_weights, unit_rows
-
-
-class SoftmaxState(NamedTuple):
-    """``keys [..., S, Dk]``, ``values [..., S, Dv]``, ``written [...]`` rows ever written (int64); S = capacity."""
-
-    keys: Tensor
-    values: Tensor
-    written: Tensor
 
 
 class SoftmaxMemory(FunctionalMemory):
@@ -67,24 +59,13 @@ class SoftmaxMemory(FunctionalMemory):
             raise ValueError(f"key_norm is {key_norm!r}; it is 'unit' or 'none'")
         self.slots, self.beta, self.key_norm = capacity, beta, key_norm
 
-    def init_state(self, batch_shape: tuple[int, ...] = ()) -> SoftmaxState:
-        return SoftmaxState(
-            torch.zeros(*batch_shape, self.slots, self.key_dim, **self.like),
-            torch.zeros(*batch_shape, self.slots, self.value_dim, **self.like),
-            torch.zeros(batch_shape, dtype=torch.int64, device=self.like["device"]),
-        )
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> ring.RingState:
+        return ring.empty_ring(batch_shape, self.slots, self.key_dim, self.value_dim, self.like)
 
-    def write(self, state: SoftmaxState, keys: Tensor, values: Tensor) -> SoftmaxState:
-        n, kept = keys.shape[-2], min(keys.shape[-2], self.slots)
-        rows = torch.arange(n - kept, n, device=keys.device)  # earlier ones would be overwritten by these
-        slot = ((state.written[..., None] + rows) % self.slots)[..., None]
-        return SoftmaxState(
-            state.keys.scatter(-2, slot.expand(*slot.shape[:-1], self.key_dim), keys[..., n - kept :, :]),
-            state.values.scatter(-2, slot.expand(*slot.shape[:-1], self.value_dim), values[..., n - kept :, :]),
-            state.written + n,
-        )
+    def write(self, state: ring.RingState, keys: Tensor, values: Tensor) -> ring.RingState:
+        return ring.append(state, keys, values)
 
-    def read(self, state: SoftmaxState, keys: Tensor) -> Tensor:
+    def read(self, state: ring.RingState, keys: Tensor) -> Tensor:
         return self._weights(state, keys) @ state.values
 
     def read_weights(self, keys: Tensor) -> Tensor:
@@ -97,20 +78,16 @@ class SoftmaxMemory(FunctionalMemory):
 
     def slot_usage(self) -> Tensor:
         """``[..., S]``: how often each slot has been written."""
-        slots = torch.arange(self.slots, device=self.state.written.device)
-        return (self.state.written[..., None] + self.slots - 1 - slots) // self.slots
+        return ring.times_written(self.state)
 
     def confidence(self, keys: Tensor) -> Tensor:
         """``[..., Q]``: cosine with the nearest stored key, negative ones as 0; 0 while the memory is empty."""
         keys = self._checked(keys, "keys", self.key_dim)
-        _, cosine = nearest_slot(keys, self.state.keys, self._used(self.state))
+        _, cosine = nearest_slot(keys, self.state.keys, ring.in_use(self.state))
         return cosine.clamp(0, 1)
 
-    def _used(self, state: SoftmaxState) -> Tensor:
-        return torch.arange(self.slots, device=state.written.device) < state.written[..., None]
-
-    def _weights(self, state: SoftmaxState, keys: Tensor) -> Tensor:
+    def _weights(self, state: ring.RingState, keys: Tensor) -> Tensor:
         stored = state.keys
         if self.key_norm == "unit":
             keys, stored = unit_rows(keys), unit_rows(stored)
-        return softmax_weights(keys, stored, self.beta, self._used(state))
+        return softmax_weights(keys, stored, self.beta, ring.in_use(state))
