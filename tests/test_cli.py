@@ -83,7 +83,7 @@ def test_every_setting_reads_what_a_message_would_print(name: str) -> None:
     ("arguments", "said"),
     [
         (["trial", "memspec.reference:DeltaMemory", "nosuch"], "there is no experiment 'nosuch'"),
-        (["trial", "memspec.reference:DeltaMemory", "capacity.load", "--set", "n=many"], "n is a int"),
+        (["trial", "memspec.reference:DeltaMemory", "capacity.load", "--set", "n=many"], "n takes a value of type int"),
         (["trial", "memspec.reference:DeltaMemory", "capacity.load", "--set", "m=1"], "capacity.load has n"),
         (["trial", "memspec.reference:DeltaMemory", "capacity.load", "--trial=-1"], "trials count from 0"),
         (["trial", "nosuch:X", "capacity.load"], "there is no module"),
