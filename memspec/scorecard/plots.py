@@ -11,7 +11,7 @@ import base64
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +31,35 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
 MOST_LINES = 6
 COLUMNS = 3
+WIDTH = 4.1
+"""Of a panel, in inches."""
+
+ALONG = {
+    "adaptation.several": "showings",
+    "adaptation.single": "showings",
+    "capacity.load": "pairs stored",
+    "capacity.overfill": "writes since",
+    "contiguity.free_recall": "lag",
+    "cost.growth": "pairs stored",
+    "digits": "digits stored",
+    "dimensions.internal": "memory dimension",
+    "dimensions.token": "token dimension",
+    "forgetting.retention": "writes since",
+    "forgetting.sequence": "tasks learned",
+    "robustness.correlated": "rho, the correlation of keys",
+    "robustness.cue": "share of the cue erased",
+    "robustness.distractors": "share of distractors",
+    "robustness.noise": "noise sigma",
+    "selectivity.calibration": "coverage, share of queries answered",
+}
+"""What the horizontal axis of an experiment's curves (or of its main sweep) is."""
+
+CAPTIONS = {"R": "accuracy on a task (a line each) after each of the tasks was learned, in order"}
+"""Where a metric's own description is for readers of formulas."""
+
+TINY = 1e-6
+"""A logarithmic axis goes down to this share of its top: an exact answer's rounding errors are no finding."""
+
 FloatArray = NDArray[np.float64]
 
 
@@ -71,6 +100,8 @@ class Panel:
     lines: list[Line] = field(default_factory=list)
     bands: list[Band] = field(default_factory=list)
     left_out: int = 0
+    several: bool = False
+    """Whether the page shows several memories: then a colour is a memory's, here as in every panel."""
 
 
 def figures(cards: Sequence[Record]) -> list[dict[str, str]]:
@@ -81,7 +112,7 @@ def figures(cards: Sequence[Record]) -> list[dict[str, str]]:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110)
         left_out = max(p.left_out for p in panels)
-        captions = [f"{p.metric}: {p.description}" for p in panels]
+        captions = [f"{p.metric}: {CAPTIONS.get(p.metric, p.description)}" for p in panels]
         if left_out:
             captions.append(f"{left_out} further settings or tasks are in the record")
         png = base64.b64encode(buffer.getvalue()).decode("ascii")
@@ -108,6 +139,7 @@ def panels_of(cards: Sequence[Record]) -> dict[str, list[Panel]]:
                 panel = _sweep_panel(cards, having, metric, meta)
             if panel is not None and any(line.x.size > 1 for line in panel.lines):
                 panel.bands += list(_human(experiment, metric))
+                panel.several = len(cards) > 1
                 out.setdefault(experiment, []).append(panel)
     return out
 
@@ -122,7 +154,7 @@ def _panel(metric: str, meta: Mapping[str, Any], x_label: str) -> Panel:
 
 def _curve_panel(cards: Sequence[Record], blocks: Blocks, metric: str, meta: Mapping[str, Any]) -> Panel:
     """A line for each memory and setting, along the metric's own axis."""
-    panel = _panel(metric, meta, "")
+    panel = _panel(metric, meta, ALONG.get(blocks[0][1]["experiment"], ""))
     settings = list(dict.fromkeys(b["setting"] for _, b in blocks))
     shown = _some(settings)
     panel.left_out = len(settings) - len(shown)
@@ -134,7 +166,7 @@ def _curve_panel(cards: Sequence[Record], blocks: Blocks, metric: str, meta: Map
         group = shown.index(block["setting"])
         panel.lines.append(_line(label, memory, group, np.asarray(kept["at"], dtype=float), values_of(kept)))
         panel.bands += _required(
-            cards[memory],
+            cards,
             memory,
             block["experiment"],
             {(block["setting"], f"{metric}@{x:g}"): x for x in kept["at"]},
@@ -143,8 +175,8 @@ def _curve_panel(cards: Sequence[Record], blocks: Blocks, metric: str, meta: Map
 
 
 def _matrix_panel(cards: Sequence[Record], blocks: Blocks, metric: str, meta: Mapping[str, Any]) -> Panel:
-    """The matrix R of a task sequence (row i: after task i, flattened): a line for each task, over the tasks trained."""
-    panel = _panel(metric, meta, "tasks trained")
+    """The matrix R of a task sequence (row i: after task i, flattened): a line for each task, over the tasks learned."""
+    panel = _panel(metric, meta, "tasks learned")
     for memory, block in blocks:
         values = values_of(block["metrics"][metric])
         tasks = math.isqrt(values.shape[-1])
@@ -163,7 +195,8 @@ def _sweep_panel(cards: Sequence[Record], blocks: Blocks, metric: str, meta: Map
     if swept is None:
         return None
     x_name, others = swept
-    panel = _panel(metric, meta, x_name)
+    known = ALONG.get(blocks[0][1]["experiment"], x_name) if x_name == "n" else x_name
+    panel = _panel(metric, meta, known)
     groups: dict[tuple[Any, ...], dict[int, list[Mapping[str, Any]]]] = {}
     for memory, block in blocks:
         key = tuple(str(block["fields"].get(name)) for name in others)
@@ -179,7 +212,7 @@ def _sweep_panel(cards: Sequence[Record], blocks: Blocks, metric: str, meta: Map
             columns = [values_of(b["metrics"][metric]).reshape(-1) for b in mine]
             panel.lines.append(_line(_label(cards, memory, what), memory, group, x, columns))
             at = {(b["setting"], metric): float(b["fields"][x_name]) for b in mine}
-            panel.bands += _required(cards[memory], memory, mine[0]["experiment"], at)
+            panel.bands += _required(cards, memory, mine[0]["experiment"], at)
     return panel
 
 
@@ -230,8 +263,9 @@ def _line(label: str, memory: int, group: int, x: FloatArray, values: Any) -> Li
     )
 
 
-def _required(card: Record, memory: int, experiment: str, at: Mapping[tuple[str, str], float]) -> list[Band]:
+def _required(cards: Sequence[Record], memory: int, experiment: str, at: Mapping[tuple[str, str], float]) -> list[Band]:
     """Bands and bounds that checks put on these points, theory apart from the rest."""
+    card, name = cards[memory], _label(cards, memory, "")
     points: dict[bool, dict[float, tuple[float, float]]] = {}
     for check in card.checks:
         place = (check.get("setting"), check.get("metric"))
@@ -242,10 +276,11 @@ def _required(card: Record, memory: int, experiment: str, at: Mapping[tuple[str,
         high = math.inf if bound["at_most"] is None else float(bound["at_most"])
         points.setdefault(bound["source"].startswith("theory"), {})[at[place]] = (low, high)  # type: ignore[index]
     bands = []
+    whose = f", {name}" if name else ""
     for theory, found in points.items():
         x = np.array(sorted(found))
         low, high = np.array([found[p] for p in x]).T
-        bands.append(Band("theory" if theory else "required", memory, x, low, high, theory))
+        bands.append(Band(f"{'theory' if theory else 'required'}{whose}", memory, x, low, high, theory))
     return bands
 
 
@@ -270,7 +305,8 @@ def draw(panels: Sequence[Panel]) -> Figure:
 
     columns = min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(4.1 * columns, 3.1 * rows), layout="constrained")
+    labels = {line.label for panel in panels for line in panel.lines}
+    figure = Figure(figsize=(WIDTH * columns, 3.1 * rows + 0.12 * max(0, len(labels) - 4)), layout="constrained")
     FigureCanvasAgg(figure)
     handles: dict[str, Any] = {}
     for i, panel in enumerate(panels):
@@ -281,19 +317,22 @@ def draw(panels: Sequence[Panel]) -> Figure:
     if len(handles) > 1 or any(handles):
         named = {label: handle for label, handle in handles.items() if label}
         if named:
-            figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+            longest = max(map(len, named))
+            fitting = int(WIDTH * columns / (0.075 * longest + 0.6))  # inches: 8 point letters, handle and gap
+            place: dict[str, Any] = {"loc": "outside lower center", "ncols": max(1, min(4, fitting))}
+            figure.legend(named.values(), named.keys(), fontsize=8, frameon=False, **place)
     return figure
 
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
-    memories = {line.memory for line in panel.lines}
-    for band in panel.bands:
-        _draw_band(axes, band)
+    several = panel.several
+    for band, owned in _apart(panel.bands):
+        _draw_band(axes, band, COLOURS[band.memory % len(COLOURS)] if several and owned else "")
     for line in panel.lines:
-        several = len(memories) > 1
         colour = COLOURS[(line.memory if several else line.group) % len(COLOURS)]
         dash = DASHES[line.group % len(DASHES)] if several else "-"
-        x, mean, low, high = _parted(line.x, line.mean, line.low, line.high)
+        sides = np.maximum(line.low, panel.low), np.minimum(line.high, panel.high)  # an interval may leave the range
+        x, mean, low, high = _parted(line.x, line.mean, *sides)
         axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
         marker = "o" if line.x.size <= 12 else ""
         axes.plot(x, mean, color=colour, linestyle=dash, linewidth=1.6, marker=marker, markersize=3, label=line.label)
@@ -307,25 +346,41 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     _scales(axes, panel)
 
 
-def _draw_band(axes: Axes, band: Band) -> None:
-    """A band where both sides are given; a dashed (theory) or dotted (other) line where one is."""
+def _apart(bands: Sequence[Band]) -> list[tuple[Band, bool]]:
+    """The bands, each once, and whether it belongs to one memory alone: what is asked of all alike is nobody's."""
+    kept: dict[tuple[Any, ...], list[Band]] = {}
+    for band in bands:
+        kept.setdefault((band.theory, *(tuple(a) for a in (band.x, band.low, band.high))), []).append(band)
+    out = []
+    for mine in kept.values():
+        owned = len({band.memory for band in mine}) == 1 and mine[0].memory >= 0
+        out.append((mine[0] if owned else replace(mine[0], label=mine[0].label.partition(",")[0]), owned))
+    return out
+
+
+def _draw_band(axes: Axes, band: Band, colour: str) -> None:
+    """A band where both sides are given; a dashed (theory) or dotted (other) line where one is. No colour is grey."""
     x, low, high = _parted(band.x, band.low, band.high)
     if np.isfinite(band.low).all() and np.isfinite(band.high).all():
         if band.x.size > 1:
             hatch = "////" if band.theory else None
-            axes.fill_between(
-                x, low, high, facecolor="#bbbbbb55", edgecolor="#99999999", linewidth=0, hatch=hatch, label=band.label
-            )
+            look: dict[str, Any] = {
+                "facecolor": f"{colour}30" if colour else "#bbbbbb66",
+                "edgecolor": f"{colour or '#999999'}99",
+            }
+            axes.fill_between(x, low, high, linewidth=0, hatch=hatch, label=band.label, **look)
         else:
-            axes.vlines(band.x, band.low, band.high, color="#888888", linewidth=5, label=band.label)
+            axes.vlines(
+                band.x, band.low, band.high, color=colour or "#888888", alpha=0.5, linewidth=5, label=band.label
+            )
         return
     for edge, side in ((low, "at least"), (high, "at most")):
         if np.isfinite(edge[np.isfinite(x)]).all():
-            dash = "--" if band.theory else ":"
-            marker = "_" if band.x.size <= 12 else ""
-            axes.plot(
-                x, edge, color="#444444", linestyle=dash, linewidth=1, marker=marker, label=f"{band.label} {side}"
-            )
+            one_sided: dict[str, Any] = {
+                "linestyle": "--" if band.theory else ":",
+                "marker": "_" if band.x.size <= 12 else "",
+            }
+            axes.plot(x, edge, color=colour or "#444444", linewidth=1, label=f"{band.label} {side}", **one_sided)
 
 
 def _parted(x: FloatArray, *columns: FloatArray) -> tuple[FloatArray, ...]:
@@ -337,19 +392,32 @@ def _parted(x: FloatArray, *columns: FloatArray) -> tuple[FloatArray, ...]:
 
 
 def _scales(axes: Axes, panel: Panel) -> None:
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
     x = np.concatenate([line.x for line in panel.lines])
-    y = np.concatenate([line.mean for line in panel.lines])
     if x.min() > 0 and x.max() / x.min() >= 16:
         powers = np.log2(x)
         two = bool(np.allclose(powers, powers.round()))
         axes.set_xscale("log", base=2 if two else 10)
         if two:
             axes.xaxis.set_major_formatter("{x:g}")
+    elif (x == x.round()).all() or x.max() > 10:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if math.isfinite(panel.low) and math.isfinite(panel.high):
         low = panel.low if panel.low >= 0 or min(line.low.min() for line in panel.lines) < 0 else 0.0
         margin = 0.04 * (panel.high - low)
         axes.set_ylim(low - margin, panel.high + margin)
-    elif y.min() > 0 and y.max() / y.min() > 100:
+        return
+    y = np.concatenate([line.mean for line in panel.lines])
+    edges = np.concatenate([y, *(side for band in panel.bands for side in (band.low, band.high))])
+    edges = edges[np.isfinite(edges)]
+    top, positive = edges.max(), edges[edges > 0]
+    if panel.low == 0 and positive.size and top / positive.min() > 100:  # with a bound far off, too
         axes.set_yscale("log")
+        axes.set_ylim(max(positive.min() / 2, TINY * top), 2 * top)
     elif panel.low == 0:
         axes.set_ylim(bottom=0)
+    if "seconds" in panel.metric or panel.metric.startswith("state_bytes"):
+        axes.yaxis.set_major_formatter(EngFormatter("s" if "seconds" in panel.metric else "B"))
+    elif axes.get_yscale() == "linear" and (top >= 1e4 or 0 < top < 1e-2):
+        axes.yaxis.set_major_formatter(EngFormatter())
