@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import jinja2
 
 
+WORST = ("fail", "inconclusive", "skip", "pass")
+
+
 @cache
 def environment() -> jinja2.Environment:
     """The templates with the helpers they use; HTML is escaped, Markdown is not."""
@@ -33,6 +36,9 @@ def environment() -> jinja2.Environment:
         "about": render.about,
         "headline": lambda one: render.headline(one)[0],
         "axes": render.axes,
+        "cost_rows": render.cost_rows,
+        "amount": render.amount,
+        "worst_first": lambda checks: sorted(checks, key=lambda c: (WORST.index(c["status"]), c["id"])),
         "cell": lambda text: str(text).replace("|", "\\|").replace("\n", " "),
         "place": lambda x: min(max(100 * float(x), 0.0), 100.0),
     }

@@ -17,7 +17,11 @@ Line = tuple[str, str]
 """Text, and the pytest markup it is shown in (``green``, ``red bold``, ...)."""
 
 STYLE = {"pass": "green", "fail": "red", "inconclusive": "yellow", "skip": "yellow"}
+KINDS = ("law", "claim", "measurement")
+"""In the order in which failures are to be looked at: what breaks a law may well break the rest."""
+
 BAR = 10
+MOST_LINES = 12
 
 
 # ---- the terminal ---------------------------------------------------------------------------------------------
@@ -26,7 +30,7 @@ BAR = 10
 def terminal(cards: Sequence[Record], *, strict: bool = False) -> list[Line]:
     """The summary of a run: for each memory its verdict, a line an axis, then whatever did not pass."""
     lines: list[Line] = []
-    width = max(60, min(shutil.get_terminal_size((100, 24)).columns, 140))
+    width = max(60, min(shutil.get_terminal_size((140, 24)).columns, 140))
     for one in cards:
         lines += _summary(one, strict, width)
     if len(cards) > 1:
@@ -54,11 +58,13 @@ def _summary(one: Record, strict: bool, width: int) -> list[Line]:
         text = f"  {row['name']:<{names}}{row['counts']:<{counts}}{shown}".rstrip()
         lines.append((text if len(text) <= width else text[: width - 1] + "…", row["style"]))
     for status, title in (("fail", "failed"), ("inconclusive", "inconclusive (neither passed nor failed)")):
-        found = [c for c in one.checks if c["status"] == status]
+        found = urgent(c for c in one.checks if c["status"] == status)
         if not found:
             continue
-        lines.append((f"  {title}:", f"bold {STYLE[status]}"))
-        lines += [(f"    {c['id']}: {gist(c)}", STYLE[status]) for c in found]
+        lines.append((f"  {title}: {_by_kind(found)}", f"bold {STYLE[status]}"))
+        if status == "fail" and found[0]["kind"] == "law" and found[-1]["kind"] != "law":
+            lines.append(("    fix the laws first: other failures often follow from them", f"bold {STYLE[status]}"))
+        lines += [(f"    {text}", STYLE[status]) for text in listed(found, width - 4)]
         if status == "inconclusive" and strict:
             lines.append(("    --strict: these fail the run", "red"))
     skipped = [c for c in one.checks if c["status"] == "skip"]
@@ -142,8 +148,20 @@ def _scored(one: Record, names: Sequence[str]) -> dict[str, Any]:
         return {"score": "", "bar": "", "what": ""}
     score = one.scores[names[0]]
     named = names[0] if names[0] != score["experiment"].partition(".")[0] else ""
-    what = ": ".join(p for p in (named, f"{score['metric']} {number(score['raw'])}, {score['description']}") if p)
+    what = ": ".join(p for p in (named, f"{score['metric']} {number(score['raw'])}{_settings(one, names[0])}") if p)
     return {"score": two_digits(score["score"]), "bar": bar(score["score"]), "what": what}
+
+
+def _settings(one: Record, name: str, most: int = 3) -> str:
+    """Which settings a score comes from, where they are fewer than in a full run or the run was restricted."""
+    from memspec.experiments.catalog import scorings
+
+    used = list(one.scores[name].get("settings", ()))
+    full = next((s.labels for s in scorings() if s.axis == name), None)
+    if not used or (set(full) <= set(used) if full else not one.notes or used == ["default"]):
+        return ""
+    text = ", ".join(used[:most]) + (f" and {len(used) - most} more" if len(used) > most else "")
+    return f" (from {text}{' only' if full else ''})"
 
 
 def two_digits(score: float) -> str:
@@ -162,17 +180,72 @@ def bar(score: float) -> str:
     return cells[:-1] + ">" if score > 1.005 else cells
 
 
+def urgent(checks: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Laws first, then claims, then measurements; within a kind the axis ``laws``, then by id."""
+    return sorted(checks, key=lambda c: (KINDS.index(c["kind"]), c["axis"] != "laws", c["id"]))
+
+
+def _by_kind(checks: Sequence[dict[str, Any]]) -> str:
+    tally = [(kind, sum(c["kind"] == kind for c in checks)) for kind in KINDS]
+    return ", ".join(f"{n} {kind}{'s' * (n != 1)}" for kind, n in tally if n)
+
+
+def listed(checks: Sequence[dict[str, Any]], width: int, most: int = MOST_LINES) -> list[str]:
+    """A line a check; checks that end in the same exception share one. What is beyond ``most`` is counted."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for check in checks:
+        error = raised(check["message"])
+        groups.setdefault(f"raised {error}" if error else check["id"], []).append(check)
+    lines = []
+    for error, mine in list(groups.items())[:most]:
+        if len(mine) == 1:
+            lines.append(clip(f"{mine[0]['id']}: {gist(mine[0])}", width))
+            continue
+        few = ", ".join(c["id"] for c in mine[:3]) + (", ..." if len(mine) > 3 else "")
+        head = f"{len(mine)} checks "
+        lines.append(f"{head}{clip(error, max(width - len(head) - len(few) - 2, 100))}: {few}")
+    hidden = sum(len(mine) for mine in list(groups.values())[most:])
+    return lines + [f"... and {hidden} more (pytest shows each in full; --html lists them)"] * bool(hidden)
+
+
+def clip(text: str, width: int) -> str:
+    """At most ``width`` characters, cut between words."""
+    return text if len(text) <= width else text[: width - 3].rpartition(" ")[0].rstrip(" ,;:(") + " ..."
+
+
+def raised(message: str) -> str:
+    """``Error: text`` where the memory raised; empty where it answered wrongly."""
+    law = re.search(r"^broken law: .*? raised (\w[\w.]*: .*?)(?: \(at [^()]*:\d+\))?$", message, re.MULTILINE)
+    if law:
+        return law[1]
+    text = first_line(message)
+    thrown = re.match(r"(?:\w+\.)*(\w*(?:Error|Exception|Interrupt|Warning): .*)", text)
+    return thrown[1] if thrown and re.search(r"^E  ", message, re.MULTILINE) else ""
+
+
+def rule(message: str) -> str:
+    """The guarantee that a check states, where its message tells it: a law's rule, or the test's docstring."""
+    found = re.search(r"^  rule: +(.+)$", message, re.MULTILINE) or re.search(
+        r'^ +def test_.*?"""(.+?)(?:"""|$)', message, re.MULTILINE | re.DOTALL
+    )
+    text = found[1].strip().partition("\n")[0] if found else ""
+    return re.split(r"(?<=[^.\d])\.(?:\s|$)", text)[0]  # the first sentence
+
+
 def gist(check: dict[str, Any]) -> str:
-    """A check's result in one line."""
-    if check["metric"] and check["interval"] and check["message"].startswith(check["id"]):
+    """A check's result in one line: first what was required, then what came."""
+    if check["metric"] and check["interval"] and check["bound"] and check["message"].startswith(check["id"]):
         low, high = (number(x) for x in check["interval"])
-        bound = check["bound"]
-        share = "share of trials that meet the bound " if "share" in bound else ""
-        return (
-            f"{check['metric']} {number(check['estimate'])}, {share}between {low} and {high} after {check['trials']} trials; "
-            f"required {limits(bound)} ({bound['source']})"
-        )
-    return first_line(check["message"]).removeprefix(f"{check['id']}: ")
+        bound, trials = check["bound"], check["trials"]
+        required = f"required {check['metric']} {limits(bound)}"
+        if "share" in bound:
+            return (
+                f"{required} in {bound['share']:.0%} of the trials; got a median of {number(check['estimate'])}, "
+                f"met by a share of {low} to {high} ({trials} trials; {bound['source']})"
+            )
+        return f"{required}; got {number(check['estimate'])}, between {low} and {high} ({trials} trials; {bound['source']})"
+    came = first_line(check["message"]).removeprefix(f"{check['id']}: ").removeprefix("broken law: ")
+    return "; got: ".join(part for part in (clip(rule(check["message"]), 80), came) if part)
 
 
 def limits(bound: dict[str, Any]) -> str:
@@ -267,10 +340,13 @@ def comparison(result: Comparison, title: str, most: int = 20) -> list[Line]:
             "",
         )
     )
-    shown = moved[:most]
-    lines += [(f"  {change_line(c)}", {"worse": "red", "better": "green"}.get(c.verdict, "yellow")) for c in shown]
-    if len(moved) > most:
-        lines.append((f"  and {len(moved) - most} smaller moves", ""))
+    groups = _together(moved)
+    lines += [
+        (f"  {change_line(c, along)}", {"worse": "red", "better": "green"}.get(c.verdict, "yellow"))
+        for c, along in groups[:most]
+    ]
+    if len(groups) > most:
+        lines.append((f"  and {len(groups) - most} smaller moves", ""))
     for name, (before, now) in sorted(result.checks.items()):
         style = "red" if now == "fail" else "green" if now == "pass" else "yellow"
         lines.append((f"  check {name}: {before} -> {now}", style))
@@ -283,13 +359,28 @@ def comparison(result: Comparison, title: str, most: int = 20) -> list[Line]:
     return lines
 
 
-def change_line(c: Change) -> str:
-    """One metric's move, effect first."""
-    sign = f"{c.effect:+.1%}" if math.isfinite(c.effect) else f"{c.effect:+}"
+def change_line(c: Change, along: Sequence[Change] = ()) -> str:
+    """One metric's move, effect first; ``along`` are metrics of the same setting that moved with it."""
+    size = f"{abs(c.effect):.1%}" if math.isfinite(c.effect) else "an infinite share"
+    moved = f"{'worse' if c.effect < 0 else 'better'} by {size}{' (unclear)' if c.verdict == 'unclear' else ''}"
+    others = f"; likewise {', '.join(o.metric for o in along)}" if along else ""
     return (
-        f"{sign:>7} {c.verdict:<7} {c.name}: {number(c.old)} -> {number(c.new)} "
-        f"(difference {number(c.interval[0])} to {number(c.interval[1])}, p {c.p:.2g}, {c.trials} paired trials)"
+        f"{moved}: {c.name} {number(c.old)} -> {number(c.new)} "
+        f"(difference {number(c.interval[0])} to {number(c.interval[1])}, p {c.p:.2g}, {c.trials} paired trials{others})"
     )
+
+
+SAME_MEASURE = ("bits", "bits_per_parameter", "bits_per_state_byte", "bits_per_slot", "share_of_ceiling")
+"""One measure over different denominators: where the denominator stays, these move together."""
+
+
+def _together(moved: Iterable[Change]) -> list[tuple[Change, list[Change]]]:
+    """Moves, each with those that say the same: one measure, one setting, one direction and verdict."""
+    groups: dict[tuple[Any, ...], list[Change]] = {}
+    for c in moved:
+        alike = ("bits", c.verdict, c.effect < 0) if c.metric in SAME_MEASURE else (c.metric,)
+        groups.setdefault((c.experiment, c.setting, *alike), []).append(c)
+    return [(mine[0], mine[1:]) for mine in groups.values()]
 
 
 def _one_side(title: str, items: dict[str, str], style: str, most: int = 12) -> list[Line]:
@@ -310,6 +401,29 @@ def markdown(cards: Sequence[Record]) -> str:
     from memspec.scorecard.html import environment
 
     return environment().get_template("card.md.j2").render(**context(cards))
+
+
+COST_ORDER = (
+    *("state_bytes", "bytes_per_pair", "bytes_kept_by_reset", "bits_per_state_bit", "parameters"),
+    *("flops", "update_flops", "query_flops"),
+    *("update_seconds", "update_seconds_p95", "update_growth", "query_seconds", "query_seconds_p95", "query_growth"),
+)
+"""State and how it grows, parameters, operations, times."""
+
+
+def cost_rows(one: Record) -> list[tuple[str, dict[str, Any]]]:
+    """What was measured of the cost, in the order of ``COST_ORDER``."""
+    known = {name: place for place, name in enumerate(COST_ORDER)}
+    ranked = sorted(one.cost, key=lambda name: (known.get(name, len(known)), name))
+    return [(name, one.cost[name]) for name in ranked if isinstance(one.cost[name], dict)]
+
+
+def amount(value: float, name: str) -> str:
+    """A number of the metric ``name``; times in units that people read."""
+    if "seconds" not in name.split("_") or not math.isfinite(value):
+        return number(value)
+    factor, unit = next(((f, u) for f, u in ((1.0, "s"), (1e3, "ms")) if value * f >= 1), (1e6, "us"))
+    return f"{number(value * factor)} {unit}"
 
 
 def context(cards: Sequence[Record]) -> dict[str, Any]:
