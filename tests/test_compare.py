@@ -12,6 +12,7 @@ import pytest
 
 from memspec.cli import main
 from memspec.scorecard import record as records
+from memspec.scorecard import render
 from memspec.scorecard.compare import INCONCLUSIVE, NO_WORSE, NOT_COMPARABLE, WORSE, compare
 from memspec.scorecard.record import Record
 
@@ -28,6 +29,8 @@ def made(checks: dict[str, str] | None = None, **metrics: Any) -> Record:
         "update_seconds": ERROR,
         "update_growth": ERROR,
         "count": {**ERROR, "better": "none"},
+        "bits": {**ERROR, "better": "up"},
+        "bits_per_parameter": {**ERROR, "better": "up"},
     }
     blocks = [
         {
@@ -65,6 +68,14 @@ def test_a_significant_loss_beyond_the_tolerance_is_worse() -> None:
     assert change.interval[0] <= -0.1 <= change.interval[1]
     assert compare(made(recall=old), made(recall=old - 0.1)).exit_status == NO_WORSE
     assert compare(made(recall=old - 0.1), made(recall=old), tolerance=0.2).exit_status == NO_WORSE
+
+
+def test_a_measure_over_several_denominators_is_one_move() -> None:
+    old = np.linspace(1, 2, 16)
+    result = compare(made(bits=old / 2, bits_per_parameter=old / 8), made(bits=old, bits_per_parameter=old / 4))
+    (line,) = [text for text, _ in render.comparison(result, "title") if text.startswith("  worse by")]
+    assert "worse by 50.0%: axis.exp[default].bits" in line
+    assert line.endswith("likewise bits_per_parameter)")
 
 
 def test_down_is_worse_where_less_is_better() -> None:
@@ -212,7 +223,7 @@ def test_the_command_prints_effect_sizes_first(files: dict[str, str], capsys: py
     main(["compare", files["old"], files["worse"]])
     out = capsys.readouterr().out
     assert "WORSE" in out
-    assert "-20.0% worse   axis.exp[default].recall: 0.75 -> 0.55" in out
+    assert "worse by 20.0%: axis.exp[default].recall 0.75 -> 0.55" in out
     assert "16 paired trials" in out
 
 

@@ -15,7 +15,7 @@ from memspec.experiments.base import Scoring
 from memspec.scorecard import record as records
 from memspec.scorecard import render
 from memspec.scorecard.html import page
-from memspec.scorecard.plots import panels_of
+from memspec.scorecard.plots import ALONG, Band, Line, Panel, _apart, draw, panels_of
 from memspec.scorecard.record import Record, merged
 from memspec.scorecard.score import rescore, score_of
 
@@ -241,6 +241,12 @@ JUDGED = {
 }
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is cut to fit depends on the terminal."""
+    monkeypatch.setenv("COLUMNS", "140")
+
+
 def full_card() -> Record:
     checks = [
         check("laws/purity", "pass"),
@@ -256,7 +262,7 @@ def test_the_summary_says_what_failed_what_is_open_what_was_skipped_and_not_aske
     text = "\n".join(line for line, _ in render.terminal([full_card()]))
     for part in (
         "m:M: FAIL (1 passed, 2 failed, 1 inconclusive, 1 skipped)",
-        "axis/recall/n8: recall 0.31, between 0.2 and 0.4 after 16 trials; required at least 0.9 (spec: exact)",
+        "axis/recall/n8: required recall at least 0.9; got 0.31, between 0.2 and 0.4 (16 trials; spec: exact)",
         "axis/crash: RuntimeError: no index",
         "inconclusive (neither passed nor failed):",
         "m:M does not take key_dim, so it cannot be varied: axis/free",
@@ -264,6 +270,64 @@ def test_the_summary_says_what_failed_what_is_open_what_was_skipped_and_not_aske
         "0.50  █████░░░░░",
     ):
         assert part in text
+
+
+LAW = "broken law: {}\n  check:    laws/x, by m:M\n  rule:     Asking changes no answer. More.\n  smallest: 1 pair\n"
+
+
+def terminal_lines(*checks: dict[str, Any]) -> list[str]:
+    return [line for line, _ in render.terminal([card(checks=checks)])]
+
+
+def test_failures_are_told_laws_first_each_with_its_rule() -> None:
+    lines = terminal_lines(
+        check("a/measured", "fail", "a/measured: fail", **JUDGED),
+        check("inputs/law", "fail", LAW.format("largest difference 2"), kind="law"),
+        check("a/claim", "fail", "E   AssertionError: 1 of 2", kind="claim"),
+        check("laws/law", "fail", LAW.format("largest difference 1"), kind="law"),
+    )
+    at = lines.index("  failed: 2 laws, 1 claim, 1 measurement")
+    assert lines[at + 1] == "    fix the laws first: other failures often follow from them"
+    assert lines[at + 2] == "    laws/law: Asking changes no answer; got: largest difference 1"
+    assert [line.split(":")[0].strip() for line in lines[at + 3 : at + 6]] == ["inputs/law", "a/claim", "a/measured"]
+
+
+def test_the_rule_of_a_plain_assertion_is_its_docstring() -> None:
+    source = '    def test_x(plug):\n        """N95 is at least 1.5 times its capacity. More."""\n>       assert 0\n'
+    found = render.gist(check("a/x", "fail", f"{source}E       AssertionError: N95 = 0\nE       assert 0"))
+    assert found == "N95 is at least 1.5 times its capacity; got: N95 = 0"
+
+
+def test_checks_that_end_in_one_exception_share_a_line() -> None:
+    crash = "RuntimeError: no index"
+    lines = terminal_lines(
+        *(check(f"a/c{i}", "fail", f"x.py:3: in f\nE   {crash}\n") for i in range(5)),
+        check("laws/law", "fail", LAW.format(f"a1 = m1.query(probe) raised {crash} (at /x/y.py:7)"), kind="law"),
+        check("a/other", "fail", "E   AssertionError: 1 of 2"),
+    )
+    (shared,) = [line for line in lines if "RuntimeError" in line]
+    assert shared == f"    6 checks raised {crash}: laws/law, a/c0, a/c1, ..."
+    assert "    a/other: 1 of 2" in lines
+
+
+def test_a_long_list_is_counted_not_shown() -> None:
+    lines = terminal_lines(*(check(f"a/c{i:02}", "fail", f"E   AssertionError: {i} lost") for i in range(40)))
+    shown = [line for line in lines if "lost" in line]
+    assert len(shown) == render.MOST_LINES
+    assert f"    ... and {40 - len(shown)} more (pytest shows each in full; --html lists them)" in lines
+
+
+def test_a_line_is_cut_between_words() -> None:
+    assert render.clip("one two three four", 12) == "one two ..."
+    assert render.clip("one two", 7) == "one two"
+
+
+def test_a_score_from_fewer_settings_than_a_full_run_names_them() -> None:
+    recall = block([0.5, 0.7], experiment="capacity.load", setting="n8", n=8)
+    recall["metrics"]["recall_above_chance"] = recall["metrics"].pop("recall")
+    one = rescore(card(recall, checks=[check("capacity/recall/n8", "pass")], notes=["only a selection ran"]))
+    (row,) = [line for line, _ in render.terminal([one]) if "recall_above_chance" in line]
+    assert row.endswith("recall_above_chance 0.6 (from n8 only)")
 
 
 def test_several_memories_stand_side_by_side() -> None:
@@ -311,6 +375,31 @@ def test_markdown_shows_the_same_card() -> None:
     assert "# m:M: FAIL (1 passed, 2 failed, 1 inconclusive, 1 skipped)" in text
     assert "| axis | 0.5 |" in text
     assert "* `axis/crash`: RuntimeError: no index" in text
+
+
+def test_markdown_of_several_cards_begins_with_them_side_by_side() -> None:
+    one, two = full_card(), full_card()
+    two.memory["plug"] = "m:Other"
+    text = render.markdown([one, two])
+    assert text.startswith("# Side by side")
+    assert "| score | M | Other |\n|---|---|---|\n| axis | 0.50 | 0.50 |" in text
+    assert "Side by side" not in render.markdown([one])
+
+
+def test_costs_come_in_a_fixed_order_and_times_in_units() -> None:
+    cost = block([2e-5], experiment="cost.growth")
+    names = ("query_seconds", "flops", "unheard_of", "bytes_per_pair", "state_bytes")
+    cost["metrics"] = dict.fromkeys(names, cost["metrics"]["recall"])
+    one = rescore(card(cost), [])
+    ordered = ["state_bytes", "bytes_per_pair", "flops", "query_seconds", "unheard_of"]
+    assert [name for name, _ in render.cost_rows(one)] == ordered
+    assert "| query_seconds | n8 | 20 us |" in render.markdown([one])
+    assert [render.amount(x, "update_seconds") for x in (2.5, 0.0025)] == ["2.5 s", "2.5 ms"]
+
+
+def test_failures_stand_before_passes_on_the_page() -> None:
+    text = page([card(checks=[check("axis/a", "pass"), check("axis/z", "fail", "E   AssertionError: lost")])])
+    assert text.index("axis/z") < text.index("axis/a")
 
 
 def test_an_old_card_with_a_missing_part_still_renders() -> None:
@@ -364,3 +453,69 @@ def test_other_fields_that_vary_make_lines_of_their_own() -> None:
 
 def test_a_single_setting_is_no_sweep() -> None:
     assert panels_of([card(block([0.5, 0.6], n=8))]) == {}
+
+
+def test_what_is_required_wears_the_name_of_its_memory_or_of_none_if_of_all() -> None:
+    sweep = [block([0.5, 0.6], setting=f"n{n}", n=n) for n in (8, 16, 32)]
+    asked = {"metric": "recall", "experiment": "axis.exp", "setting": "n8"}
+
+    def made(name: str, theory: float) -> Record:
+        own = {"at_least": theory, "at_most": None, "source": "theory: hebbian"}
+        alike = {"at_least": 0.1, "at_most": None, "source": "universal floor"}
+        checks = [check("axis/own", "pass", bound=own, **asked), check("axis/all", "pass", bound=alike, **asked)]
+        one = card(*sweep, checks=checks)
+        one.memory["plug"] = name
+        return one
+
+    (panel,) = panels_of([made("m:A", 0.5), made("m:B", 0.6)])["axis.exp"]
+    assert {(band.label, owned) for band, owned in _apart(panel.bands)} == {
+        ("theory, A", True),
+        ("theory, B", True),
+        ("required", False),
+    }
+    (alone,) = panels_of([made("m:A", 0.5)])["axis.exp"]
+    assert {band.label for band in alone.bands} == {"theory", "required"}
+
+
+def test_every_curve_and_sweep_has_a_named_axis() -> None:
+    """The names are looked up by experiment: a misspelt one would leave its axis bare."""
+    from memspec.experiments import catalog
+
+    assert ALONG.keys() <= {experiment.name for experiment in catalog.experiments().values()}
+    (panel,) = panels_of([card(block([[0.5, 0.6]] * 2, experiment="robustness.noise", at=[0, 1]))])["robustness.noise"]
+    assert panel.x_label == "noise sigma"
+
+
+def drawn_axes(panel: Panel) -> Any:
+    return draw([panel]).axes[0]
+
+
+def panel_of(metric: str, mean: list[float], spread: float = 0.0, high: float = math.inf) -> Panel:
+    x, y = np.arange(1.0, len(mean) + 1), np.array(mean)
+    return Panel(metric, "", "n", 0.0, high, [Line("M", 0, 0, x, y, y - spread, y + spread)])
+
+
+def test_axes_show_whole_numbers_units_and_no_negative_times() -> None:
+    axes = drawn_axes(panel_of("update_seconds", [2e-5, 3e-5, 2e-5], spread=1e-3))
+    assert axes.yaxis.get_major_formatter()(2e-5).endswith("µs")
+    assert axes.get_ylim()[0] >= 0
+    assert min(path.get_extents().y0 for path in axes.collections[0].get_paths()) >= 0
+    assert all(float(tick).is_integer() for tick in axes.get_xticks())
+
+
+def test_a_bound_far_above_makes_the_axis_logarithmic() -> None:
+    panel = panel_of("share_of_ceiling", [1e-3, 2e-3, 3e-3])
+    panel.bands = [Band("required", 0, np.array([3.0]), np.array([-math.inf]), np.array([1.0]), False)]
+    assert drawn_axes(panel).get_yscale() == "log"
+    assert drawn_axes(panel_of("x", [1.0, 2.0, 3.0])).get_yscale() == "linear"
+
+
+def test_a_legend_of_long_names_stays_inside_its_figure() -> None:
+    one, x = panel_of("crp", [0.1, 0.2, 0.3]), np.arange(3.0)
+    one.lines = [Line(f"MatrixAssociativeMemory{i}", i, 0, x, x, x, x) for i in range(3)]
+    figure = draw([one])
+    figure.canvas.draw()
+    box, whole = figure.legends[0].get_window_extent(), figure.bbox
+    assert box.x0 >= whole.x0
+    assert box.x1 <= whole.x1
+    assert box.y0 >= whole.y0
