@@ -78,6 +78,22 @@ def test_a_measure_over_several_denominators_is_one_move() -> None:
     assert line.endswith("likewise bits_per_parameter)")
 
 
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        (1.5, "worse by 50.0%: "),
+        (51.0, "worse by 50 times the old value: "),
+        (np.nan, "worse: "),
+        (0.5, "better by 50.0%: "),
+    ],
+    ids=["share", "times", "nan", "better"],
+)
+def test_a_move_is_told_in_words(now: float, told: str) -> None:
+    result = compare(made(error=np.full(16, now)), made(error=np.ones(16)))
+    (line,) = [text for text, _ in render.comparison(result, "title") if "axis.exp[default].error" in text]
+    assert line.startswith(f"  {told}axis.exp[default].error 1 -> {render.number(now)}")
+
+
 def test_down_is_worse_where_less_is_better() -> None:
     old = np.linspace(1, 2, 16)
     assert compare(made(error=2 * old), made(error=old)).exit_status == WORSE

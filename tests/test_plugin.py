@@ -128,7 +128,7 @@ def test_a_broken_memory_fails_with_a_command_that_repeats_the_trial(suite: Any,
 def test_a_crash_fails_with_its_cause(suite: Any) -> None:
     done = suite.pytest("--memory=mem.py:Crashing", "--scorecard=card.json")
     assert done.code == 1
-    assert "small/recall/n4: RuntimeError: the index is not built" in done.text
+    assert "2 checks raised RuntimeError: the index is not built: small/recall/" in done.text
     assert checks(suite.card())["small/recall/n4"]["status"] == "fail"
 
 

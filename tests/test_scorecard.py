@@ -402,6 +402,11 @@ def test_failures_stand_before_passes_on_the_page() -> None:
     assert text.index("axis/z") < text.index("axis/a")
 
 
+def test_markdown_lists_laws_first() -> None:
+    text = render.markdown([card(checks=[check("a/b", "fail", "lost"), check("z/law", "fail", "lost", kind="law")])])
+    assert text.index("`z/law`") < text.index("`a/b`")
+
+
 def test_an_old_card_with_a_missing_part_still_renders() -> None:
     bare = Record(
         {"plug": "m:M"},

@@ -36,6 +36,7 @@ def environment() -> jinja2.Environment:
         "about": render.about,
         "headline": lambda one: render.headline(one)[0],
         "axes": render.axes,
+        "urgent": render.urgent,
         "cost_rows": render.cost_rows,
         "amount": render.amount,
         "worst_first": lambda checks: sorted(checks, key=lambda c: (WORST.index(c["status"]), c["id"])),

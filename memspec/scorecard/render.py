@@ -361,8 +361,9 @@ def comparison(result: Comparison, title: str, most: int = 20) -> list[Line]:
 
 def change_line(c: Change, along: Sequence[Change] = ()) -> str:
     """One metric's move, effect first; ``along`` are metrics of the same setting that moved with it."""
-    size = f"{abs(c.effect):.1%}" if math.isfinite(c.effect) else "an infinite share"
-    moved = f"{'worse' if c.effect < 0 else 'better'} by {size}{' (unclear)' if c.verdict == 'unclear' else ''}"
+    size = abs(c.effect)
+    by = f" by {size:.1%}" if size < 10 else f" by {number(size)} times the old value" if math.isfinite(size) else ""
+    moved = f"{'worse' if c.effect < 0 else 'better'}{by}{' (unclear)' if c.verdict == 'unclear' else ''}"
     others = f"; likewise {', '.join(o.metric for o in along)}" if along else ""
     return (
         f"{moved}: {c.name} {number(c.old)} -> {number(c.new)} "
