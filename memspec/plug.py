@@ -10,6 +10,7 @@ import contextlib
 import copy
 import inspect
 import io
+import re
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -197,13 +198,17 @@ class Plug:
     def _refused(self, arguments: dict[str, Any], error: BaseException) -> str:
         call = ", ".join(f"{k}={v!r}" for k, v in arguments.items())
         short = getattr(self.factory, "__name__", "Memory")
+        place, _, attribute = self.name.partition("(")[0].rpartition(":")
+        if not attribute.isidentifier() or not place:
+            place, attribute = getattr(self.factory, "__module__", "mypkg"), short
+        module = re.split(r"[/\\]", place.removesuffix(".py"))[-1]
         return (
             f"{self.name}: the factory could not be called as {short}({call})\n"
             f"  it raised {type(error).__name__}: {error}\n"
             "  A factory that would work, in a file of yours:\n\n"
             "      def make(key_dim, value_dim, capacity):\n"
-            f"          from {getattr(self.factory, '__module__', 'mypkg')} import {short}\n"
-            f"          return {short}(...)          # your arguments, made from these three\n\n"
+            f"          from {module} import {attribute}\n"
+            f"          return {attribute}(...)          # your arguments, made from these three\n\n"
             "  and then --memory=that_file.py:make. Fixed arguments can also be written behind the name: "
             f"--memory='{self.name.split('(')[0]}(lr=0.5)'"
         )

@@ -29,8 +29,12 @@ def tensors_in(thing: object, depth: int = 6) -> Iterator[Tensor]:
         elif isinstance(part, (list, tuple, set, frozenset)) or type(part).__name__ == "deque":
             for value in part:
                 yield from walk(value, level + 1)
-        elif hasattr(part, "__dict__") and not isinstance(part, (type, type(sys))) and not callable_only(part):
-            yield from walk(vars(part), level + 1)
+        elif not isinstance(part, (type, type(sys))) and not callable_only(part):
+            yield from walk(getattr(part, "__dict__", {}), level + 1)
+            for kind in type(part).__mro__:
+                slots = vars(kind).get("__slots__", ())
+                for name in (slots,) if isinstance(slots, str) else slots:
+                    yield from walk(getattr(part, name, None), level + 1)
 
     yield from walk(thing, 0)
 

@@ -121,16 +121,25 @@ def test_parameters(law: Law) -> None:
 def _moved(case: Case, names: list[str]) -> Driven:
     """A fresh memory with noise added to the parameters of these names."""
     memory = case.build()
-    with torch.no_grad():
-        for name in names:
-            parameter = memory.memory.get_parameter(name)
-            noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)).to(parameter)
-            parameter.copy_(parameter + noise)
-            case.script.say("torch.manual_seed(1)")
-            case.script.say(f"p = {memory.name}.get_parameter({name!r}); p.data = p.data + torch.randn(p.shape).to(p)")
+    moved = {name: _add_noise(memory, name) for name in names}
     if names:
-        memory.reset()
+        memory.reset()  # what starts from a slow weight starts from the moved one
+    for name, value in moved.items():
+        if not torch.equal(memory.memory.get_parameter(name), value):
+            _add_noise(memory, name)  # reset puts it back: it is trained by update, and counts as state
     return memory
+
+
+def _add_noise(memory: Driven, name: str) -> Tensor:
+    """Add noise to a parameter; a copy of what it is then."""
+    parameter = memory.memory.get_parameter(name)
+    noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)).to(parameter)
+    script = memory.case.script
+    script.say("torch.manual_seed(1)")
+    script.say(f"p = {memory.name}.get_parameter({name!r}); p.data = p.data + torch.randn(p.shape).to(p)")
+    with torch.no_grad():
+        parameter.copy_(parameter + noise)
+    return parameter.detach().clone()
 
 
 def _everything(case: Case, memory: Driven) -> list[Tensor]:

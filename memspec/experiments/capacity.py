@@ -107,9 +107,13 @@ class Presentation(Setting):
 
 PRESENTATION_METRICS = {
     "answers_apart": Metric(
-        "squared difference of the answers after a batch and after single rows, over that of the answers", high=INF
+        "squared difference of the answers after a batch and after single rows, over that of the answers",
+        high=INF,
+        better="down",
     ),
-    "recall_apart": Metric("absolute difference of recall by cosine after a batch and after single rows"),
+    "recall_apart": Metric(
+        "absolute difference of recall by cosine after a batch and after single rows", better="down"
+    ),
 }
 
 

@@ -111,7 +111,7 @@ METRICS = {
     "unseen": Metric("accuracy on tasks before they were seen, less that of a blind guess", low=-1.0, better="none"),
     "forgetting_max": Metric("best accuracy before the last task less that after it", low=-1.0, better="down"),
     "forgetting_first": Metric("accuracy right after learning less that after the last task", low=-1.0, better="down"),
-    "ideal": Metric("accuracy of a fresh copy that was shown all tasks at once (Kemker's alpha_ideal)"),
+    "ideal": Metric("accuracy of a fresh copy that was shown all tasks at once (Kemker's alpha_ideal)", better="none"),
     "omega_base": Metric("Omega_base: accuracy on the first task afterwards, over ideal", high=float("inf")),
     "omega_new": Metric("Omega_new: accuracy on each new task"),
     "omega_all": Metric("Omega_all: accuracy on all tasks seen so far, over ideal", high=float("inf")),

@@ -35,7 +35,9 @@ class Digits(Setting):
 METRICS = {
     "accuracy": Metric("share of unseen digits whose answer is nearest (cosine) to their label's code"),
     "stored_accuracy": Metric("share of the stored digits that answer their own label"),
-    "nearest_neighbour_accuracy": Metric("accuracy of the label of the nearest stored key, on the same digits"),
+    "nearest_neighbour_accuracy": Metric(
+        "accuracy of the label of the nearest stored key, on the same digits", better="none"
+    ),
     "relative_accuracy": Metric(
         "(accuracy - 1/10) / (nearest neighbour's accuracy - 1/10)", low=-float("inf"), high=float("inf")
     ),

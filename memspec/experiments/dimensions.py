@@ -96,7 +96,7 @@ INTERNAL_METRICS = {
     "reconstruction_error": Metric("|answer - value|^2 / |value|^2, at each internal dimension", high=INF, better="down"),
     "pca_floor": Metric("1 - internal / token dimension: the mean error of the best fixed projection of random values", better="none"),
     "state_bytes": Metric("bytes of state at each internal dimension", high=INF, better="none"),
-    "live": Metric("share of trials in which the internal dimension changes the answers or the bytes of state"),
+    "live": Metric("share of trials in which the internal dimension changes the answers or the bytes of state", better="none"),
 }  # fmt: skip
 
 

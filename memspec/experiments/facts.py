@@ -56,15 +56,22 @@ CONDITIONS = {
 }
 METRICS = {
     **{
-        f"accuracy{c}": Metric(f"share of facts ranked first among their foils, {said}")
+        f"accuracy{c}": Metric(f"share of facts ranked first among their foils, {said}", better="none" if c else "up")
         for c, said in CONDITIONS.items()
     },
     **{
-        f"two_choice{c}": Metric(f"share of foils that the right ending beats (ties half; chance 1/2), {said}")
+        f"two_choice{c}": Metric(
+            f"share of foils that the right ending beats (ties half; chance 1/2), {said}", better="none" if c else "up"
+        )
         for c, said in CONDITIONS.items()
     },
     **{
-        f"rank{c}": Metric(f"mean rank of the right ending among its foils, from 1, {said}", 1.0, float("inf"), "down")
+        f"rank{c}": Metric(
+            f"mean rank of the right ending among its foils, from 1, {said}",
+            low=1.0,
+            high=float("inf"),
+            better="none" if c else "down",
+        )
         for c, said in CONDITIONS.items()
     },
     "gain": Metric("two-choice score with memory less that of the shuffled control", low=-1.0),

@@ -27,6 +27,9 @@ NO_WORSE, WORSE, USAGE, INCONCLUSIVE, NOT_COMPARABLE = range(5)
 ALPHA = 0.05
 """Chance that a comparison of two equal memories calls any metric worse."""
 
+NEGLIGIBLE = 1e-6
+"""Values of a metric without a range below this are as good as 0: an error of 4e-15 that becomes 8e-15 has not doubled."""
+
 STREAM_FIELDS = ("key_domain", "value_domain", "association", "presentations")
 """Spec fields that change what a memory is shown: with different ones, trials are not pairs."""
 
@@ -254,7 +257,7 @@ class _Pair:
             return gain / (self.high - self.low)
         finite = np.abs(self.old[np.isfinite(self.old)])
         scale = float(finite.mean()) if finite.size and finite.mean() > 0 else 1.0
-        return gain / scale
+        return gain / max(scale, NEGLIGIBLE)
 
     @property
     def effect(self) -> float:
