@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from memspec.errors import PlugError
 from memspec.experiments.catalog import experiments
 from memspec.fixtures.plain import check
 from memspec.loading import load_plug
+from memspec.plug import SLOW_BUILD, Plug
 from memspec.population import state_bytes
 from memspec.reachable import tensors_in
 from memspec.scorecard.compare import NO_WORSE, compare
@@ -157,3 +159,38 @@ def test_rounding_is_not_a_regression() -> None:
     assert [c.verdict for c in compare(tenfold, old).changes] == ["same"]
     assert compare(tenfold, old).exit_status == NO_WORSE
     assert [c.verdict for c in compare(grown, old).changes] == ["worse"]
+
+
+class Drawn(Slotted):
+    """Starts from a random matrix; construction takes a while if told so."""
+
+    pauses: ClassVar[list[float]] = []
+
+    def __init__(self, key_dim: int, value_dim: int) -> None:
+        super().__init__(key_dim, value_dim)
+        time.sleep(self.pauses.pop() if self.pauses else 0.0)
+        self.matrix = torch.randn(key_dim, value_dim)
+
+
+def test_one_slow_construction_does_not_change_what_is_measured() -> None:
+    """Memories are copied only where every construction is slow, and not because the machine was busy once."""
+    plug = Plug("pauses", Drawn)
+    starts = []
+    for pauses in ([], [2 * SLOW_BUILD]):
+        Drawn.pauses = pauses
+        starts.append(torch.stack([plug.build(seed=100 + n).matrix for n in range(6)]))
+    assert torch.equal(*starts)
+    assert len(starts[0].unique(dim=0)) == 6
+
+
+def test_a_slow_memory_is_still_built_under_another_seed_for_laws() -> None:
+    """What is not saved shows only in a memory that started otherwise."""
+    plug = Plug("slow", Drawn)
+    Drawn.pauses = [2 * SLOW_BUILD] * 7
+    first = [plug.build(seed=seed).matrix for seed in (0, 0, 0, 0, 1)]
+    again = [plug.build(seed=seed).matrix for seed in (0, 1, 12345)]
+    assert not torch.equal(first[0], first[4])
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[4], again[1])
+    assert torch.equal(first[0], again[2])
+    assert len(Drawn.pauses) == 2  # five constructions, three copies
