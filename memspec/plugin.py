@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import os
 import sys
 import warnings
 from collections.abc import Generator
@@ -106,16 +107,11 @@ def pytest_configure(config: pytest.Config) -> None:
             config.stash[BASELINE] = read_baseline(session_of(config), config.getoption("--baseline"))
     except MemspecError as error:
         raise pytest.UsageError(str(error)) from None
-    workers = getattr(config, "workerinput", {}).get("workercount", 1)
-    if workers > 1:
-        share_cores(workers)
+    if "OMP_NUM_THREADS" not in os.environ:
+        # The tensors are small: more threads gain nothing, and on a busy machine they wait for each other.
+        import torch
 
-
-def share_cores(workers: int) -> None:
-    """Give this xdist worker its share of torch's threads: more threads than cores wait for each other."""
-    import torch
-
-    torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+        torch.set_num_threads(1)
 
 
 def memories(config: pytest.Config) -> list[str]:
