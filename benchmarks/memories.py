@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 import memspec.reference
-from memspec.plug import Plug, Shape
+from memspec.plugs.plug import Plug, Shape
 
 DIM, QUERIES = 64, 256
 SIZES = (64, 1024, 8192)

@@ -27,18 +27,18 @@ _HOMES = {
     "Functional": "memspec.protocol",
     "Recurrent": "memspec.protocol",
     "FunctionalMemory": "memspec.functional",
-    "Plug": "memspec.plug",
-    "adapt": "memspec.adapting",
-    "load_plug": "memspec.loading",
+    "Plug": "memspec.plugs.plug",
+    "adapt": "memspec.plugs.adapting",
+    "load_plug": "memspec.plugs.loading",
 }
 
 __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
-    from memspec.adapting import adapt as adapt
     from memspec.functional import FunctionalMemory as FunctionalMemory
-    from memspec.loading import load_plug as load_plug
-    from memspec.plug import Plug as Plug
+    from memspec.plugs.adapting import adapt as adapt
+    from memspec.plugs.loading import load_plug as load_plug
+    from memspec.plugs.plug import Plug as Plug
     from memspec.protocol import Addressable as Addressable
     from memspec.protocol import Auxiliary as Auxiliary
     from memspec.protocol import Confident as Confident

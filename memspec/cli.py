@@ -216,7 +216,7 @@ def _table(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _list(options: argparse.Namespace, rest: list[str]) -> int:
-    from memspec.loading import load_plug
+    from memspec.plugs.loading import load_plug
 
     for name in reference_names():
         plug = load_plug(f"memspec.reference:{name}")
@@ -231,7 +231,7 @@ def _list(options: argparse.Namespace, rest: list[str]) -> int:
 def _trial(options: argparse.Namespace, rest: list[str]) -> int:
     from memspec.experiments import catalog
     from memspec.experiments.base import arrays
-    from memspec.loading import load_plug
+    from memspec.plugs.loading import load_plug
     from memspec.scorecard.render import number
 
     known = catalog.experiments()
@@ -257,7 +257,7 @@ def _trial(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _selfcheck(options: argparse.Namespace, rest: list[str]) -> int:
-    from memspec.selfcheck import matrix
+    from memspec.running.selfcheck import matrix
 
     found = matrix(workers=options.workers, only=options.only, named_checks_only=options.quick)
     show(found.lines())

@@ -21,9 +21,9 @@ from memspec.errors import BoundsError, CannotMeasure, LawBroken, MemspecError, 
 
 if TYPE_CHECKING:
     from memspec.experiments.base import Runner
-    from memspec.laws import Law
-    from memspec.plug import Plug
-    from memspec.session import Judge, Session
+    from memspec.laws.law import Law
+    from memspec.plugs.plug import Plug
+    from memspec.running.session import Judge, Session
 
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
 CHECK: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
@@ -141,7 +141,7 @@ def check_usage(config: pytest.Config) -> None:
 def session_of(config: pytest.Config) -> Session:
     """The run's session, made on first use (and torch imported with it)."""
     if SESSION not in config.stash:
-        from memspec.session import Options, Session
+        from memspec.running.session import Options, Session
 
         get = config.getoption
         try:
@@ -254,7 +254,7 @@ def plug(memory: Any, pytestconfig: pytest.Config) -> Plug:
 
 @pytest.fixture
 def judge(plug: Plug, request: pytest.FixtureRequest) -> Judge:
-    """Judges one metric of an experiment on the memory under test; see :class:`memspec.session.Judge`."""
+    """Judges one metric of an experiment on the memory under test; see :class:`memspec.running.session.Judge`."""
     session = session_of(request.config)
     return session.judge(plug, request.node.stash[CHECK])
 
@@ -267,9 +267,9 @@ def runner(plug: Plug, pytestconfig: pytest.Config) -> Runner:
 
 @pytest.fixture
 def law(plug: Plug, request: pytest.FixtureRequest) -> Generator[Law, None, None]:
-    """The law that the test's docstring states, with cases to try it on; see :mod:`memspec.laws`."""
-    from memspec.fixtures.streams import seeded
-    from memspec.laws import Law
+    """The law that the test's docstring states, with cases to try it on; see :mod:`memspec.laws.law`."""
+    from memspec.laws.law import Law
+    from memspec.randomness import seeded
 
     seed = session_of(request.config).options.seed
     function = request.node.function

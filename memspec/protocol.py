@@ -45,7 +45,7 @@ class MemorySpec:
     """What a memory promises; every default is the weakest promise. Claims made here are tested, others not asked.
 
     Attributes:
-        family: which closed-form predictions apply (:mod:`memspec.theory`); ``generic`` = none.
+        family: which closed-form predictions apply (:mod:`memspec.theory.closed_forms`); ``generic`` = none.
         key_domain, value_domain: what the vectors are; the harness generates data from these domains.
         write: ``sequential`` (the protocol's meaning of a batch) rows act in order, splitting changes nothing;
             ``set`` rows act independently of their order and of the split; ``joint`` one gradient for the call

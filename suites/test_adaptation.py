@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from memspec import theory
 from memspec.errors import NotAsked
 from memspec.experiments.adaptation import RELEARNING, SEVERAL, SINGLE, Relearning, Several, Single
 from memspec.experiments.base import Experiment
-from memspec.judge import Bound
-from memspec.plug import Plug
-from memspec.session import Judge
+from memspec.judging.verdicts import Bound
+from memspec.plugs.plug import Plug
+from memspec.running.session import Judge
+from memspec.theory import closed_forms as theory
 
 SETTINGS = {"single": (SINGLE, Single()), "several": (SEVERAL, Several())}
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from memspec.errors import CannotMeasure, NotAsked
-from memspec.laws import FLOAT, Case, Driven, Law, generator_states
-from memspec.population import initial_states
+from memspec.laws.law import FLOAT, Case, Driven, Law, generator_states
+from memspec.plugs.population import initial_states
 
 pytestmark = pytest.mark.law
 
@@ -304,7 +304,7 @@ def test_batched_equals_looped(law: Law) -> None:
     """A batch of memories answers as so many single ones."""
     law.plug.needs("Functional")
     for case in law.cases(1, 2, 7):
-        case.script.needs("from memspec.population import initial_states")
+        case.script.needs("from memspec.plugs.population import initial_states")
         memory, (keys, values, asked) = case.build(), _three(case)
         batched, m = _batch(case, memory, keys, values, asked), memory.memory
         starts = f"initial_states({memory.name}, [t], stack=False)"
@@ -328,7 +328,7 @@ def test_batch_is_isolated(law: Law) -> None:
     """What is written to one memory of a batch never reaches another."""
     law.plug.needs("Functional")
     for case in law.cases(1, 2, 7):
-        case.script.needs("from memspec.population import initial_states")
+        case.script.needs("from memspec.plugs.population import initial_states")
         memory, (keys, values, asked) = case.build(), _three(case)
         before = _batch(case, memory, keys, values, asked)
         other = case.changed_pairs(keys[1], values[1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from memspec import theory
 from memspec.errors import NotAsked
 from memspec.experiments.base import Runner
 from memspec.experiments.capacity import (
@@ -17,9 +16,10 @@ from memspec.experiments.capacity import (
     Presentation,
 )
 from memspec.experiments.curves import n95
-from memspec.judge import FIRST_TRIALS, Bound
-from memspec.plug import Plug
-from memspec.session import Judge
+from memspec.judging.verdicts import FIRST_TRIALS, Bound
+from memspec.plugs.plug import Plug
+from memspec.running.session import Judge
+from memspec.theory import closed_forms as theory
 
 LIGHT = 8
 """Loads up to which "worse than a blind guess" can be told from one within the default number of trials."""

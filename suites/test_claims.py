@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from memspec.errors import CannotMeasure, LawBroken, NotAsked
-from memspec.laws import LONGEST, Case, Driven, Law, advise
-from memspec.population import state_bytes
+from memspec.laws.law import LONGEST, Case, Driven, Law, advise
+from memspec.plugs.population import state_bytes
 
 pytestmark = pytest.mark.claim
 
@@ -309,7 +309,7 @@ def test_constant_state(law: Law) -> None:
         was = state_bytes(memory.memory)
         memory.update_rows(*case.pairs(199))
         now = state_bytes(memory.memory)
-        case.script.needs("from memspec.population import state_bytes")
+        case.script.needs("from memspec.plugs.population import state_bytes")
         case.check(
             now == was,
             f"assert state_bytes({memory.name}) == {was}",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from memspec import theory
 from memspec.experiments.base import Runner
 from memspec.experiments.dimensions import INTERNAL, MEMORY_DIMS, TOKEN, TOKEN_DIMS, Internal, Token
-from memspec.judge import Bound
-from memspec.plug import Plug
-from memspec.session import Judge
+from memspec.judging.verdicts import Bound
+from memspec.plugs.plug import Plug
+from memspec.running.session import Judge
+from memspec.theory import closed_forms as theory
 
 
 @pytest.mark.measurement

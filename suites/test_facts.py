@@ -7,9 +7,9 @@ import pytest
 from memspec.errors import NotAsked
 from memspec.experiments.base import Runner
 from memspec.experiments.facts import FACTS, Hidden, built_for
-from memspec.judge import Bound
-from memspec.plug import Plug
-from memspec.session import Judge
+from memspec.judging.verdicts import Bound
+from memspec.plugs.plug import Plug
+from memspec.running.session import Judge
 
 SETTINGS = [Hidden(prose=72), Hidden(prose=232)]
 AT_CHANCE = Bound(

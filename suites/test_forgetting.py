@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from memspec import theory_forgetting as theory
 from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments.base import Experiment, Runner
 from memspec.experiments.continual import SEQUENCE, TaskSequence
 from memspec.experiments.forgetting import OVERWRITE, TWO_TASKS, Overwrite, TwoTasks
 from memspec.experiments.retention import RETENTION, Writes, age_bins, age_of
-from memspec.judge import Bound
-from memspec.plug import Plug
-from memspec.session import Judge
+from memspec.judging.verdicts import Bound
+from memspec.plugs.plug import Plug
+from memspec.running.session import Judge
+from memspec.theory import forgetting as theory
 
 
 @pytest.mark.measurement

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from memspec.errors import CannotMeasure, NotAsked
-from memspec.laws import Case, Driven, Law
+from memspec.laws.law import Case, Driven, Law
 
 pytestmark = pytest.mark.law
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from memspec.errors import CannotMeasure, NotAsked
-from memspec.laws import CAPACITY, LONGEST, Case, Law, advise, graph_nodes
-from memspec.reachable import tensors_in
+from memspec.laws.law import CAPACITY, LONGEST, Case, Law, advise, graph_nodes
+from memspec.plugs.reachable import tensors_in
 
 pytestmark = pytest.mark.law
 
@@ -340,7 +340,7 @@ def test_overfilling(law: Law, form: str) -> None:
 def test_no_graph_kept(law: Law) -> None:
     """The autograd graph behind the state does not grow from update to update."""
     for case in law.cases(1):
-        case.script.needs("from memspec.laws import graph_nodes")
+        case.script.needs("from memspec.laws.law import graph_nodes")
         memory = case.build()
         counts = []
         for _ in range(2):

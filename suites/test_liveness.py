@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from memspec.errors import NotAsked
-from memspec.laws import NOISE, Case, Driven, Law, advise
+from memspec.laws.law import NOISE, Case, Driven, Law, advise
 
 pytestmark = pytest.mark.law
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from memspec.adapting import Adapted
-from memspec.laws import CAPACITY, Case, Driven, Law, advise
+from memspec.laws.law import CAPACITY, Case, Driven, Law, advise
+from memspec.plugs.adapting import Adapted
 
 pytestmark = pytest.mark.law
 

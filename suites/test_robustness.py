@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from memspec import theory_cues
 from memspec.experiments.base import Experiment, Setting
 from memspec.experiments.robustness import (
     ASSOCIATION,
@@ -16,9 +15,10 @@ from memspec.experiments.robustness import (
     Cues,
     Distractors,
 )
-from memspec.judge import Bound
-from memspec.plug import Plug
-from memspec.session import Judge
+from memspec.judging.verdicts import Bound
+from memspec.plugs.plug import Plug
+from memspec.running.session import Judge
+from memspec.theory import cues as theory_cues
 
 pytestmark = pytest.mark.measurement
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from memspec import theory_cues
 from memspec.errors import NotAsked
 from memspec.experiments.base import Runner
 from memspec.experiments.selectivity import CALIBRATION, FOILS, Foils
-from memspec.judge import Bound
-from memspec.plug import Plug
-from memspec.session import Judge
+from memspec.judging.verdicts import Bound
+from memspec.plugs.plug import Plug
+from memspec.running.session import Judge
+from memspec.theory import cues as theory_cues
 
 pytestmark = pytest.mark.measurement
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from memspec.experiments.slots import USE, Items
-from memspec.judge import Bound
-from memspec.plug import Plug
-from memspec.session import Judge
+from memspec.judging.verdicts import Bound
+from memspec.plugs.plug import Plug
+from memspec.running.session import Judge
 
 pytestmark = pytest.mark.measurement
 

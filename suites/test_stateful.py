@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from memspec import stateful
-from memspec.laws import Law
+from memspec.laws import stateful
+from memspec.laws.law import Law
 
 pytestmark = pytest.mark.law
 

@@ -11,8 +11,8 @@ import torch
 from memspec.errors import CannotMeasure
 from memspec.experiments import curves
 from memspec.experiments.adaptation import RELEARNING, SEVERAL, SINGLE, Relearning, Several, Single
-from memspec.loading import load_plug
-from memspec.plug import Plug
+from memspec.plugs.loading import load_plug
+from memspec.plugs.plug import Plug
 from memspec.protocol import MemorySpec
 
 
@@ -203,7 +203,7 @@ def test_batched_is_looped(experiment, monkeypatch):
     plug = load_plug("memspec.reference:DeltaMemory(beta=0.5)")
     batched = experiment.run(plug, experiment.setting(), range(3))
     import memspec.experiments.adaptation as module
-    from memspec.population import populate
+    from memspec.plugs.population import populate
 
     monkeypatch.setattr(module, "populate", lambda *a, **k: populate(*a, looped=True, **k))
     looped = experiment.run(plug, experiment.setting(), range(3))

@@ -13,10 +13,10 @@ from torch import Tensor
 from memspec.errors import PlugError
 from memspec.experiments.catalog import experiments
 from memspec.fixtures.plain import check
-from memspec.loading import load_plug
-from memspec.plug import SLOW_BUILD, Plug
-from memspec.population import state_bytes
-from memspec.reachable import tensors_in
+from memspec.plugs.loading import load_plug
+from memspec.plugs.plug import SLOW_BUILD, Plug
+from memspec.plugs.population import state_bytes
+from memspec.plugs.reachable import tensors_in
 from memspec.scorecard.compare import NO_WORSE, compare
 from memspec.scorecard.record import Record
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from memspec import theory
 from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments.capacity import LOAD, LOADS, OVERFILL, PRESENTATION, SCORES, Load, Overfill, Presentation
 from memspec.experiments.curves import n95
 from memspec.fixtures.mutants.capacity import Ring
-from memspec.loading import load_plug
-from memspec.plug import Plug
+from memspec.plugs.loading import load_plug
+from memspec.plugs.plug import Plug
 from memspec.protocol import MemorySpec
+from memspec.theory import closed_forms as theory
 
 
 class Store(Ring):
@@ -163,7 +163,7 @@ def test_anchors_of_the_score():
 def test_wilson_interval(right, items):
     from scipy import stats
 
-    from memspec.statistics import wilson_interval
+    from memspec.judging.statistics import wilson_interval
 
     expected = stats.binomtest(right, items).proportion_ci(0.95, method="wilson")
     found = wilson_interval(right, items)

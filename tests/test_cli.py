@@ -14,9 +14,9 @@ from memspec.errors import MemspecError
 from memspec.experiments import catalog
 from memspec.experiments.base import Experiment, Runner, Setting
 from memspec.experiments.capacity import LOAD, Load
-from memspec.judge import Metric
-from memspec.loading import load_plug
-from memspec.selfcheck import Matrix, matrix
+from memspec.judging.verdicts import Metric
+from memspec.plugs.loading import load_plug
+from memspec.running.selfcheck import Matrix, matrix
 
 
 @dataclass(frozen=True)

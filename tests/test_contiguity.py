@@ -26,9 +26,9 @@ from memspec.experiments.free_recall import (
     study,
     temporal_factor,
 )
-from memspec.fixtures import pairs
-from memspec.loading import as_plug
-from memspec.plug import Plug
+from memspec.fixtures.data import pairs
+from memspec.plugs.loading import as_plug
+from memspec.plugs.plug import Plug
 from memspec.protocol import MemorySpec
 from memspec.reference import DeltaMemory, ExactMemory, MatrixAssociativeMemory, NullMemory
 

@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from memspec.experiments import cost as axis
 from memspec.experiments.base import Curve
-from memspec.loading import load_plug
-from memspec.plug import Plug
+from memspec.plugs.loading import load_plug
+from memspec.plugs.plug import Plug
 from memspec.reference import SoftmaxMemory
 
 

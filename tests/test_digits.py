@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from memspec import randomness
 from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments.digits import DIGITS, Digits, measure
-from memspec.fixtures import digits, features, streams
-from memspec.loading import load_plug
-from memspec.plug import Plug
+from memspec.fixtures.data import digits, features
+from memspec.plugs.loading import load_plug
+from memspec.plugs.plug import Plug
 from memspec.protocol import MemorySpec
 from memspec.reference import ExactMemory, MatrixAssociativeMemory
 
@@ -43,7 +44,7 @@ def test_nearest_neighbour_is_scikit_learns() -> None:
     keys, labels = (t.double().numpy() for t in digits.keys("unit", 64))
     observed = curve(load_plug("memspec.reference:NullMemory"), "nearest_neighbour_accuracy")
     for trial in range(4):
-        (order,) = streams.stacked(
+        (order,) = randomness.stacked(
             lambda g: (torch.randperm(len(keys), generator=g)[: 200 + 100],), [trial], 0, "digits"
         )
         index = order[0].numpy()
@@ -63,7 +64,7 @@ def test_anchors() -> None:
 def test_correlation_matrix_is_the_class_of_the_largest_sum() -> None:
     """A Hebbian memory names the class whose stored keys have the largest summed inner product with the query."""
     keys, labels = digits.keys("unit", 64)
-    (order,) = streams.stacked(lambda g: (torch.randperm(len(keys), generator=g)[:300],), [0], 0, "digits")
+    (order,) = randomness.stacked(lambda g: (torch.randperm(len(keys), generator=g)[:300],), [0], 0, "digits")
     rows, named = keys[order[0]].double().numpy(), labels[order[0]].numpy()
     observed = curve(Plug("Hebb", MatrixAssociativeMemory), "accuracy", trials=1)[0]
     for column, n in enumerate(SMALL.stored):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from memspec import theory
 from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments.dimensions import INTERNAL, SCORES, TOKEN, TOKEN_DIMS, Internal, Token
-from memspec.loading import load_plug
-from memspec.plug import Plug
+from memspec.plugs.loading import load_plug
+from memspec.plugs.plug import Plug
 from memspec.reference import DeltaMemory
+from memspec.theory import closed_forms as theory
 
 
 def test_recall_follows_theory_at_every_width():

@@ -11,9 +11,10 @@ from scipy.stats import rankdata
 from memspec.errors import NotAsked
 from memspec.experiments import facts as axis
 from memspec.experiments.facts import FACTS, Hidden, measure
-from memspec.fixtures import facts, text
-from memspec.loading import load_plug
-from memspec.plug import Plug
+from memspec.fixtures.data import text
+from memspec.fixtures.tasks import facts
+from memspec.plugs.loading import load_plug
+from memspec.plugs.plug import Plug
 from memspec.protocol import MemorySpec
 from memspec.reference import ExactMemory
 

@@ -8,19 +8,19 @@ import torch
 from scipy.optimize import curve_fit
 from torch import Tensor
 
-from memspec import theory
-from memspec import theory_forgetting as predictions
 from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments import continual
 from memspec.experiments.base import Curve, Measured
 from memspec.experiments.continual import SEQUENCE, TaskSequence
 from memspec.experiments.forgetting import OVERWRITE, TWO_TASKS, Overwrite, TwoTasks, near
 from memspec.experiments.retention import LONGEST, RETENTION, Writes, age_bins, age_of, fit_decay
-from memspec.fixtures import pairs
-from memspec.loading import as_plug, load_plug
-from memspec.plug import Plug
+from memspec.fixtures.data import pairs
+from memspec.plugs.loading import as_plug, load_plug
+from memspec.plugs.plug import Plug
 from memspec.protocol import MemorySpec
 from memspec.reference import DeltaMemory, ExactMemory, MatrixAssociativeMemory, NullMemory
+from memspec.theory import closed_forms as theory
+from memspec.theory import forgetting as predictions
 
 # ---- the scores of R ------------------------------------------------------------------------------------------
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from memspec.judge import Bound, Metric, decide, first_bound, judge
-from memspec.statistics import Interval
+from memspec.judging.statistics import Interval
+from memspec.judging.verdicts import Bound, Metric, decide, first_bound, judge
 
 SHARE = Metric("a share")
 RATIO = Metric("a ratio", high=math.inf, better="down")

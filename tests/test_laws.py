@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 import memspec
-from memspec import stateful
-from memspec.driven import Driven
 from memspec.errors import CannotMeasure, LawBroken, NotAsked
 from memspec.fixtures.plain import PlainStore, PlainSums
-from memspec.laws import Law, MemspecAdvice, advise, generator_states, graph_nodes, seed_generators
-from memspec.loading import load_plug
-from memspec.plug import Plug
+from memspec.laws import stateful
+from memspec.laws.driven import Driven
+from memspec.laws.law import Law, MemspecAdvice, advise, generator_states, graph_nodes, seed_generators
+from memspec.laws.transcript import Transcript, expression
+from memspec.plugs.loading import load_plug
+from memspec.plugs.plug import Plug
 from memspec.suites import (
     test_capabilities,
     test_claims,
@@ -29,7 +30,6 @@ from memspec.suites import (
     test_liveness,
     test_persistence,
 )
-from memspec.transcript import Transcript, expression
 
 SUITES = (test_laws, test_claims, test_inputs, test_persistence, test_capabilities, test_liveness)
 for suite in SUITES:
@@ -201,7 +201,7 @@ SPARED = {"minimal": Minimal, "uncopyable": Uncopyable, "adapted": ADAPTED}
 
 @pytest.mark.parametrize("factory", SPARED.values(), ids=SPARED)
 @pytest.mark.parametrize(("check", "arguments"), every_law())
-@pytest.mark.filterwarnings("ignore::memspec.laws.MemspecAdvice")
+@pytest.mark.filterwarnings("ignore::memspec.laws.law.MemspecAdvice")
 def test_plain_objects_are_spared(
     check: Callable[..., None], arguments: dict[str, Any], factory: Callable[..., Any]
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from memspec.cli import reference_names
 from memspec.fixtures.mutants import all_mutants
-from memspec.selfcheck import EXPECTED_TO_FAIL, Matrix, matrix
+from memspec.running.selfcheck import EXPECTED_TO_FAIL, Matrix, matrix
 
 MUTANTS = all_mutants()
 

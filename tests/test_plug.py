@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from memspec import MemorySpec, Plug, adapt, load_plug
 from memspec.errors import CannotMeasure, NotAsked, PlugError
-from memspec.loading import as_plug, checked
-from memspec.plug import Shape
-from memspec.population import populate, state_bytes
-from memspec.reachable import device_of, tensors_in
+from memspec.plugs.loading import as_plug, checked
+from memspec.plugs.plug import Shape
+from memspec.plugs.population import populate, state_bytes
+from memspec.plugs.reachable import device_of, tensors_in
 from memspec.reference import DeltaMemory
 
 

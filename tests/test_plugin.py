@@ -57,7 +57,7 @@ SUITE = '''
     import pytest
     from memspec.errors import CannotMeasure, NotAsked
     from memspec.experiments.capacity import LOAD, Load
-    from memspec.judge import Bound
+    from memspec.judging.verdicts import Bound
 
     pytestmark = pytest.mark.measurement
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from memspec.errors import CannotMeasure
-from memspec.loading import load_plug
-from memspec.plug import CLOCK, Plug, Shape
-from memspec.population import Batched, Looped, checked_answer, initial_states, populate, state_bytes
+from memspec.plugs.loading import load_plug
+from memspec.plugs.plug import CLOCK, Plug, Shape
+from memspec.plugs.population import Batched, Looped, checked_answer, initial_states, populate, state_bytes
 from memspec.reference import DeltaMemory, ExactMemory
 
 SHAPE = Shape(16, 12, 16)

@@ -9,11 +9,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from memspec import MemorySpec, theory, theory_cues
+from memspec import MemorySpec
 from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments import robustness as axis
-from memspec.fixtures import pairs
-from memspec.loading import as_plug, load_plug
+from memspec.fixtures.data import pairs
+from memspec.plugs.loading import as_plug, load_plug
+from memspec.theory import closed_forms as theory
+from memspec.theory import cues as theory_cues
 
 Rows = NDArray[np.float64]
 

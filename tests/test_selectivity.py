@@ -10,12 +10,12 @@ import torch
 from sklearn.metrics import brier_score_loss, roc_auc_score
 from torch import Tensor
 
-from memspec import theory_cues
 from memspec.errors import CannotMeasure, MemspecError, NotAsked
 from memspec.experiments import selectivity as axis
-from memspec.loading import load_plug
-from memspec.plug import Plug
+from memspec.plugs.loading import load_plug
+from memspec.plugs.plug import Plug
 from memspec.reference import ExactMemory
+from memspec.theory import cues as theory_cues
 
 # ---- statistics -----------------------------------------------------------------------------------------------
 

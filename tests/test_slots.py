@@ -11,8 +11,8 @@ from torch import Tensor
 
 from memspec.errors import CannotMeasure, MemspecError, NotAsked
 from memspec.experiments import slots as axis
-from memspec.loading import load_plug
-from memspec.plug import Plug
+from memspec.plugs.loading import load_plug
+from memspec.plugs.plug import Plug
 
 
 def test_even_and_single_use() -> None:

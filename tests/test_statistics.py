@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from memspec.statistics import (
+from memspec.judging.statistics import (
     confidence_interval,
     excludes,
     holm,

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from memspec.fixtures import text
+from memspec.fixtures.data import text
 
 
 def embedded_by_hand(string: str, dim: int) -> list[float]:

@@ -1,4 +1,4 @@
-"""The closed forms of memspec.theory against simulation in plain numpy, and the bands made from them."""
+"""The closed forms of memspec.theory.closed_forms against simulation in plain numpy, and the bands made from them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from memspec import theory
 from memspec.experiments.adaptation import SINGLE, Single
 from memspec.experiments.capacity import LOAD, OVERFILL, Load, Overfill
-from memspec.loading import load_plug
-from memspec.plug import Plug
+from memspec.plugs.loading import load_plug
+from memspec.plugs.plug import Plug
 from memspec.protocol import MemorySpec
+from memspec.theory import closed_forms as theory
 
 RNG = np.random.default_rng
 

@@ -18,9 +18,9 @@ from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments import curves, decode
 from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting
 from memspec.experiments.drawing import drawn
-from memspec.judge import Metric
-from memspec.plug import Plug
-from memspec.population import Population, populate
+from memspec.judging.verdicts import Metric
+from memspec.plugs.plug import Plug
+from memspec.plugs.population import Population, populate
 
 INF = float("inf")
 EXACT = 1e-6

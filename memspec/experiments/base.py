@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memspec.errors import MemspecError
-from memspec.judge import FIRST_TRIALS, Metric
-from memspec.plug import Plug
+from memspec.judging.verdicts import FIRST_TRIALS, Metric
+from memspec.plugs.plug import Plug
 
 if TYPE_CHECKING:
     from pandas import DataFrame

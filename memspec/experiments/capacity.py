@@ -15,9 +15,9 @@ from memspec.errors import CannotMeasure
 from memspec.experiments import decode
 from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting
 from memspec.experiments.drawing import drawn
-from memspec.judge import Metric
-from memspec.plug import Plug, Shape
-from memspec.population import Population, populate
+from memspec.judging.verdicts import Metric
+from memspec.plugs.plug import Plug, Shape
+from memspec.plugs.population import Population, populate
 
 INF = float("inf")
 LOADS = (8, 16, 32, 64, 128, 256)

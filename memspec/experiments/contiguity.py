@@ -21,13 +21,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from memspec import randomness
 from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments import decode
 from memspec.experiments.base import Experiment, Measured, Setting
-from memspec.fixtures import pairs, streams
-from memspec.judge import Metric
-from memspec.plug import Plug, Shape
-from memspec.population import populate
+from memspec.fixtures.data import pairs
+from memspec.judging.verdicts import Metric
+from memspec.plugs.plug import Plug, Shape
+from memspec.plugs.population import populate
 
 SMALLEST = 16
 """Least dimension: items with fewer entries resemble each other by chance as much as by association."""
@@ -110,7 +111,7 @@ def measure(plug: Plug, setting: Chain, trials: Sequence[int], seed: int) -> Mea
     n, d = setting.chains, shape.key_dim
     if domain == "onehot" and 3 * n > d:
         raise CannotMeasure(f"{plug.name}: {n} chains need {3 * n} items; there are {d} one-hot ones")
-    (items,) = streams.stacked(
+    (items,) = randomness.stacked(
         lambda g: (pairs.keys(domain, 3 * n, d, g),), trials, seed, "contiguity.chain", setting.label
     )
     a, b, c = items.reshape(len(trials), 3, n, d).unbind(1)

@@ -19,13 +19,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from memspec import randomness
 from memspec.experiments import decode
 from memspec.experiments.base import Curve, Experiment, Measured, Setting
 from memspec.experiments.drawing import needs_pairs
-from memspec.fixtures import pairs, streams
-from memspec.judge import Metric
-from memspec.plug import Plug
-from memspec.population import populate
+from memspec.fixtures.data import pairs
+from memspec.judging.verdicts import Metric
+from memspec.plugs.plug import Plug
+from memspec.plugs.population import populate
 
 # ---- scores of a matrix R -------------------------------------------------------------------------------------
 
@@ -134,7 +135,7 @@ def measure(plug: Plug, setting: TaskSequence, trials: Sequence[int], seed: int)
         )
         return *drawn, torch.randperm(setting.total, generator=g)
 
-    keys, values, order = streams.stacked(draw, trials, seed, "forgetting.sequence", setting.label)
+    keys, values, order = randomness.stacked(draw, trials, seed, "forgetting.sequence", setting.label)
 
     def accuracies(answers: Tensor) -> Tensor:
         by_task = (len(trials) * count, n, shape.value_dim)

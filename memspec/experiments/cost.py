@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from memspec import randomness
 from memspec.experiments import decode
 from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting
-from memspec.fixtures import pairs, streams
-from memspec.fixtures.streams import seed_of
-from memspec.judge import Metric
-from memspec.plug import CLOCK, Plug
-from memspec.reachable import device_of, tensors_in
+from memspec.fixtures.data import pairs
+from memspec.judging.verdicts import Metric
+from memspec.plugs.plug import CLOCK, Plug
+from memspec.plugs.reachable import device_of, tensors_in
+from memspec.randomness import seed_of
 
 LEVELS = (32, 128, 256)
 """Pairs stored when times are taken."""
@@ -149,7 +150,7 @@ def measure(plug: Plug, setting: Growth, trials: Sequence[int], seed: int) -> Me
     """Store 256 pairs in calls of 8 and larger ones; take bytes and times at 32, 128 and 256."""
     shape, spec = plug.shape(setting.key_dim, setting.value_dim, setting.capacity), plug.spec
     n = LEVELS[-1]
-    keys, values = streams.stacked(
+    keys, values = randomness.stacked(
         lambda g: pairs.pairs(
             spec.key_domain, spec.value_domain, n, shape.key_dim, shape.value_dim, g, spec.association
         ),

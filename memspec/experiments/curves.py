@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memspec.statistics import wilson_interval
+from memspec.judging.statistics import wilson_interval
 
 TINY = 1e-12
 """Relative errors below this are the arithmetic's, not the memory's."""

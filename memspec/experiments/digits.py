@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from memspec import randomness
 from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments import decode
 from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting
-from memspec.fixtures import digits, features, streams
-from memspec.judge import Metric
-from memspec.plug import Plug, Shape
-from memspec.population import populate
+from memspec.fixtures.data import digits, features
+from memspec.judging.verdicts import Metric
+from memspec.plugs.plug import Plug, Shape
+from memspec.plugs.population import populate
 
 CHANCE = 1 / digits.CLASSES
 
@@ -63,7 +64,7 @@ def measure(plug: Plug, setting: Digits, trials: Sequence[int], seed: int) -> Me
         codes = features.label_codes(spec.value_domain, digits.CLASSES, shape.value_dim)
     except ValueError as error:
         raise CannotMeasure(f"{plug.name}: {error}") from error
-    (order,) = streams.stacked(
+    (order,) = randomness.stacked(
         lambda g: (torch.randperm(len(pool), generator=g)[: most + setting.held_out],), trials, seed, "digits"
     )
     keys, truth = pool[order], labels[order]

@@ -12,9 +12,9 @@ from memspec.experiments import decode
 from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting
 from memspec.experiments.curves import s_curve
 from memspec.experiments.drawing import drawn
-from memspec.judge import Metric
-from memspec.plug import Plug
-from memspec.population import populate
+from memspec.judging.verdicts import Metric
+from memspec.plugs.plug import Plug
+from memspec.plugs.population import populate
 
 INF = float("inf")
 TOKEN_DIMS = (8, 16, 32, 64, 128, 256)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from memspec import randomness
 from memspec.errors import CannotMeasure, NotAsked
-from memspec.fixtures import pairs, streams
-from memspec.plug import Plug, Shape
+from memspec.fixtures.data import pairs
+from memspec.plugs.plug import Plug, Shape
 
 
 def needs_pairs(plug: Plug, n: int, shape: Shape) -> None:
@@ -34,7 +35,7 @@ def drawn(plug: Plug, n: int, shape: Shape, trials: Sequence[int], seed: int, *p
     """
     spec = plug.spec
     needs_pairs(plug, n, shape)
-    keys, values = streams.stacked(
+    keys, values = randomness.stacked(
         lambda g: pairs.pairs(
             spec.key_domain, spec.value_domain, n, shape.key_dim, shape.value_dim, g, spec.association
         ),

@@ -1,7 +1,7 @@
 """Facts: short statements hidden in real prose, shown once, recalled from their first two words.
 
 What is stored under the first two words is the rest of the statement, both as hashed character n-grams
-(:mod:`memspec.fixtures.text`); the prose of the manual is stored in the same way, around and between the facts. Every
+(:mod:`memspec.fixtures.data.text`); the prose of the manual is stored in the same way, around and between the facts. Every
 answer is ranked among its matched foils: the endings of the other facts of the same template, which were shown as
 well, so that having seen an ending is no help, only having seen it with this name.
 
@@ -19,12 +19,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from memspec import randomness
 from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments.base import Experiment, Measured, Scoring, Setting
-from memspec.fixtures import facts, streams
-from memspec.judge import Metric
-from memspec.plug import Plug, Shape
-from memspec.population import Population, populate
+from memspec.fixtures.tasks import facts
+from memspec.judging.verdicts import Metric
+from memspec.plugs.plug import Plug, Shape
+from memspec.plugs.population import Population, populate
 
 TEMPLATES = len(facts.TEMPLATES)
 
@@ -97,7 +98,7 @@ def measure(plug: Plug, setting: Hidden, trials: Sequence[int], seed: int) -> Me
         raise CannotMeasure(
             f"the manual of this Python has {len(sentences)} sentences; the setting asks {setting.prose}"
         )
-    first, last, things, places, start, position, shuffle = streams.stacked(
+    first, last, things, places, start, position, shuffle = randomness.stacked(
         lambda g: _drawn(setting, len(sentences), g), trials, seed, "facts", setting.label
     )
     template = torch.arange(TEMPLATES)[:, None]

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from memspec import randomness
 from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments import decode
 from memspec.experiments.base import Experiment, Measured, Scoring, Setting
 from memspec.experiments.drawing import needs_pairs
-from memspec.fixtures import pairs, streams
-from memspec.judge import Metric
-from memspec.plug import Plug, Shape
-from memspec.population import populate
+from memspec.fixtures.data import pairs
+from memspec.judging.verdicts import Metric
+from memspec.plugs.plug import Plug, Shape
+from memspec.plugs.population import populate
 
 # ---- Task A, then Task B --------------------------------------------------------------------------------------
 
@@ -94,7 +95,7 @@ def measure_two_tasks(plug: Plug, setting: TwoTasks, trials: Sequence[int], seed
     n = setting.n
     needs_pairs(plug, setting.stored, shape)
     clusters = setting.kind == "clusters"
-    stored, asked, values, order = streams.stacked(
+    stored, asked, values, order = randomness.stacked(
         lambda g: (_clusters if clusters else _random)(plug, setting, shape, g),
         trials,
         seed,
@@ -215,7 +216,7 @@ def measure_overwrite(plug: Plug, setting: Overwrite, trials: Sequence[int], see
             torch.randperm(2 * n, generator=g),
         )
 
-    keys, values, order = streams.stacked(draw, trials, seed, "forgetting.overwrite", setting.label)
+    keys, values, order = randomness.stacked(draw, trials, seed, "forgetting.overwrite", setting.label)
     memories = populate(plug, shape, trials, seed)
     memories.store(keys, values[:, :n])
     memories.store(keys, values[:, n:])

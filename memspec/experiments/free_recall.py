@@ -23,13 +23,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from memspec import randomness
 from memspec.errors import NotAsked
 from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting
 from memspec.experiments.contiguity import same_space
-from memspec.fixtures import pairs, streams
-from memspec.judge import Metric
-from memspec.plug import Plug
-from memspec.population import populate
+from memspec.fixtures.data import pairs
+from memspec.judging.verdicts import Metric
+from memspec.plugs.plug import Plug
+from memspec.plugs.population import populate
 
 # ---- measures of recalls --------------------------------------------------------------------------------------
 
@@ -192,7 +193,7 @@ def measure(plug: Plug, setting: FreeRecall, trials: Sequence[int], seed: int) -
             -torch.log(-torch.log(chosen.clamp(1e-300, 1 - 1e-16))),
         )
 
-    drawn = streams.stacked(draw, trials, seed, "contiguity.free_recall", setting.label)
+    drawn = randomness.stacked(draw, trials, seed, "contiguity.free_recall", setting.label)
     items, start, gumbel = (part.flatten(0, 1) for part in drawn)
     contexts, now = study(items, start, setting.drift)
     instances = [trial * lists + i for trial in trials for i in range(lists)]

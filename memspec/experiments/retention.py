@@ -16,13 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from memspec import randomness
 from memspec.experiments import decode
 from memspec.experiments.base import Curve, Experiment, Measured, Setting
 from memspec.experiments.drawing import needs_pairs
-from memspec.fixtures import pairs, streams
-from memspec.judge import Metric
-from memspec.plug import Plug
-from memspec.population import populate
+from memspec.fixtures.data import pairs
+from memspec.judging.verdicts import Metric
+from memspec.plugs.plug import Plug
+from memspec.plugs.population import populate
 
 # ---- the curve of forgetting ----------------------------------------------------------------------------------
 
@@ -136,7 +137,7 @@ def measure(plug: Plug, setting: Writes, trials: Sequence[int], seed: int) -> Me
         drawn = pairs.pairs(spec.key_domain, spec.value_domain, n, shape.key_dim, shape.value_dim, g, spec.association)
         return *drawn, torch.randperm(n, generator=g)
 
-    keys, values, order = streams.stacked(draw, trials, seed, "forgetting.retention", setting.label)
+    keys, values, order = randomness.stacked(draw, trials, seed, "forgetting.retention", setting.label)
     memories = populate(plug, shape, trials, seed)
     for k, v in zip(keys.split(setting.per_call, 1), values.split(setting.per_call, 1)):
         memories.store(k, v)

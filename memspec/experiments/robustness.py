@@ -14,13 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from memspec import randomness
 from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments import decode
 from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting
-from memspec.fixtures import pairs, streams
-from memspec.judge import Metric
-from memspec.plug import Plug, Shape
-from memspec.population import populate
+from memspec.fixtures.data import pairs
+from memspec.judging.verdicts import Metric
+from memspec.plugs.plug import Plug, Shape
+from memspec.plugs.population import populate
 
 SIGMAS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 ERASED = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9)
@@ -187,7 +188,7 @@ def _ask_degraded(plug: Plug, setting: Cues, trials: Sequence[int], seed: int, n
         return keys, values, (torch.randn if noise else torch.rand)(keys.shape, generator=g)
 
     name, at = ("robustness.noise", SIGMAS) if noise else ("robustness.cue", ERASED)
-    keys, values, drawn = streams.stacked(make, trials, seed, name, setting.label)
+    keys, values, drawn = randomness.stacked(make, trials, seed, name, setting.label)
     if noise:
         drawn = pairs.unit(drawn)
     degrade = noisy if noise else partial
@@ -263,7 +264,7 @@ def measure_correlated(plug: Plug, setting: Cues, trials: Sequence[int], seed: i
         drawn = torch.randn(setting.n + 1, shape.key_dim, generator=g)
         return drawn[:1], drawn[1:], pairs.vectors(spec.value_domain, setting.n, shape.value_dim, g)
 
-    common, own, values = streams.stacked(make, trials, seed, "robustness.correlated", setting.label)
+    common, own, values = randomness.stacked(make, trials, seed, "robustness.correlated", setting.label)
     keys = torch.stack([correlated(common, own, rho, spec.key_domain) for rho in RHOS], 1)
     values = keys if spec.association == "auto" else values[:, None].expand(-1, len(RHOS), -1, -1)
     memories = populate(plug, shape, [t for t in trials for _ in RHOS], seed)  # one for each trial and rho
@@ -308,7 +309,7 @@ def measure_distractors(plug: Plug, setting: Distractors, trials: Sequence[int],
         )
         return keys, values, torch.rand(setting.n * setting.shows + most, generator=g)
 
-    keys, values, order = streams.stacked(make, trials, seed, "robustness.distractors", setting.label)
+    keys, values, order = randomness.stacked(make, trials, seed, "robustness.distractors", setting.label)
     columns: dict[str, list[Tensor]] = {"signal_recall": [], "distractor_recall": [], "discrimination": []}
     for fraction in FRACTIONS:
         shown = setting.n + distractor_count(setting, fraction)
@@ -372,7 +373,7 @@ def measure_association(plug: Plug, setting: Association, trials: Sequence[int],
         )
         return keys, values, torch.randn(keys.shape, generator=g)
 
-    keys, values, drawn = streams.stacked(make, trials, seed, "robustness.association", setting.label)
+    keys, values, drawn = randomness.stacked(make, trials, seed, "robustness.association", setting.label)
     cues = noisy(keys, pairs.unit(drawn), setting.sigma, spec.key_domain)
     memories = populate(plug, shape, trials, seed)
     memories.store(keys, values)
@@ -440,7 +441,7 @@ SCORES = (
         ceiling=0.9026,
         description=(
             "mean recall of 32 pairs over noise 0 to 4; 0 = chance (1/32), 1 = the nearest stored key "
-            "(closed form, memspec.theory.knn_noisy_recall at d = 64)"
+            "(closed form, memspec.theory.closed_forms.knn_noisy_recall at d = 64)"
         ),
         labels=("n32",),
     ),

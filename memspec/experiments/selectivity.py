@@ -15,14 +15,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from memspec import randomness
 from memspec.errors import CannotMeasure, MemspecError
 from memspec.experiments import decode
 from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting
 from memspec.experiments.robustness import noisy
-from memspec.fixtures import pairs, streams
-from memspec.judge import Metric
-from memspec.plug import Plug, Shape
-from memspec.population import populate
+from memspec.fixtures.data import pairs
+from memspec.judging.verdicts import Metric
+from memspec.plugs.plug import Plug, Shape
+from memspec.plugs.population import populate
 
 BINS = 15
 COVERAGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -149,7 +150,7 @@ def measure_foils(plug: Plug, setting: Foils, trials: Sequence[int], seed: int) 
         )
         return keys, values[:n]
 
-    keys, values = streams.stacked(make, trials, seed, "selectivity.foils", setting.label)
+    keys, values = randomness.stacked(make, trials, seed, "selectivity.foils", setting.label)
     confident = "Confident" in plug.capabilities
     memories = populate(plug, shape, trials, seed, needs=("confidence",) if confident else ())
     memories.store(keys[:, :n], values)
@@ -223,7 +224,7 @@ def measure_calibration(plug: Plug, setting: Foils, trials: Sequence[int], seed:
         directions = pairs.unit(torch.randn(len(NOISE_LEVELS), n, shape.key_dim, generator=g))
         return keys, values[:n], directions
 
-    keys, values, directions = streams.stacked(make, trials, seed, "selectivity.calibration", setting.label)
+    keys, values, directions = randomness.stacked(make, trials, seed, "selectivity.calibration", setting.label)
     asked = [noisy(keys[:, :n], directions[:, i], s, spec.key_domain) for i, s in enumerate(NOISE_LEVELS)]
     cues = torch.cat((*asked, keys[:, n:]), 1)
     memories = populate(plug, shape, trials, seed, needs=("confidence",))

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from memspec import randomness
 from memspec.errors import CannotMeasure, MemspecError, NotAsked
 from memspec.experiments.base import Experiment, Measured, Scoring, Setting
-from memspec.fixtures import pairs, streams
-from memspec.judge import Metric
-from memspec.plug import Plug
-from memspec.population import Population, populate
+from memspec.fixtures.data import pairs
+from memspec.judging.verdicts import Metric
+from memspec.plugs.plug import Plug
+from memspec.plugs.population import Population, populate
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def measure(plug: Plug, setting: Items, trials: Sequence[int], seed: int) -> Mea
         raise NotAsked(f"{plug.name} is neither Slotted nor Addressable")
     shape, spec = plug.shape(setting.key_dim, setting.value_dim, setting.capacity), plug.spec
     n = min(setting.n, shape.capacity)
-    keys, values = streams.stacked(
+    keys, values = randomness.stacked(
         lambda g: pairs.pairs(
             spec.key_domain, spec.value_domain, n, shape.key_dim, shape.value_dim, g, spec.association
         ),

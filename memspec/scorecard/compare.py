@@ -2,7 +2,7 @@
 
 A metric is worse if it moved the wrong way by more than the tolerance and the move is significant. The size is the
 mean difference over trials as a share of the metric's range (without a range: of the old value's size). The evidence
-is an anytime-valid sign test (:func:`memspec.statistics.sign_p_value`), corrected over all metrics (Holm), so that two
+is an anytime-valid sign test (:func:`memspec.judging.statistics.sign_p_value`), corrected over all metrics (Holm), so that two
 equal memories are called different with a chance of at most ``ALPHA`` a comparison. Metrics whose differences are too
 small to pass the tolerance with any signs are not tested at all; given the sizes, the signs are still fair coins, so
 leaving them out keeps that chance. Times are shown and never judged: they belong to the machine.
@@ -19,9 +19,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from memspec.judging.statistics import holm, mean_interval, paired_difference, sign_p_value
 from memspec.scorecard.record import Record, merged
 from memspec.scorecard.score import per_trial
-from memspec.statistics import holm, mean_interval, paired_difference, sign_p_value
 
 NO_WORSE, WORSE, USAGE, INCONCLUSIVE, NOT_COMPARABLE = range(5)
 ALPHA = 0.05

@@ -55,7 +55,7 @@ def _blocks(record: Record, experiment: str, setting: str | None = None) -> list
 
 
 def _mean(record: Record, name: str, experiment: str, setting: str | None, metric: str, meaning: str) -> Figure:
-    from memspec.statistics import mean_interval
+    from memspec.judging.statistics import mean_interval
 
     for block in _blocks(record, experiment, setting):
         sample = per_trial(block["metrics"][metric]) if metric in block["metrics"] else None

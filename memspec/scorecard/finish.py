@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from memspec.errors import RecordError
+from memspec.running.session import Session
 from memspec.scorecard import record as records
 from memspec.scorecard import render
 from memspec.scorecard.record import Record
 from memspec.scorecard.score import rescore
-from memspec.session import Session
 
 NOTHING_MEASURED = 5
 """pytest's exit code for "no tests were collected", given too when tests ran and none measured anything."""

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memspec.judging.statistics import mean_interval
 from memspec.scorecard.record import Record, merged, values_of
 from memspec.scorecard.render import short_names
-from memspec.statistics import mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memspec.experiments.base import Scoring
+from memspec.judging.statistics import mean_interval
 from memspec.scorecard.record import Record, merged, values_of
-from memspec.statistics import mean_interval
 
 CONFIDENCE = 0.95
 COST_KEYS = ("state_bytes", "bytes_per_pair", "parameters", "update_seconds", "query_seconds", "flops")

@@ -11,7 +11,7 @@ from scipy import linalg, stats
 from torch import Tensor
 from torch.nn import functional as F
 
-from memspec.fixtures.pairs import unit
+from memspec.fixtures.data.pairs import unit
 from memspec.reference import (
     AssociativeMemory,
     BidirectionalMemory,

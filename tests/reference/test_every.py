@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import memspec.reference as reference
-from memspec.fixtures import pairs
+from memspec.fixtures.data import pairs
 from memspec.functional import FunctionalMemory, map_state, named_tensors
-from memspec.plug import Plug, Shape
+from memspec.plugs.plug import Plug, Shape
 
 NAMES = sorted(reference.__all__)
 

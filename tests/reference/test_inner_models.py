@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import functional_call, grad
 from torch.nn import functional as F
 
-from memspec.fixtures.pairs import unit
+from memspec.fixtures.data.pairs import unit
 from memspec.reference import DeltaMemory, MatrixAssociativeMemory, MbPAMemory, TitansMemory, TTTMemory
 from memspec.reference.memories import inner
 from memspec.reference.memories.titans import momentum_weights

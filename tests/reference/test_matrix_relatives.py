@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from memspec.fixtures.pairs import orthonormal, unit
+from memspec.fixtures.data.pairs import orthonormal, unit
 from memspec.reference import (
     DeltaMemory,
     GatedDeltaMemory,

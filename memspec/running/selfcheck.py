@@ -2,7 +2,7 @@
 
 :func:`matrix` runs the suites on every mutant (``memspec.fixtures.mutants``), its good twin, and every reference, in one
 pytest run, and says what does not hold: a mutant that survives, a message that names another cause, a check that
-catches nothing, a good memory that fails. Loaded with ``-p memspec.selfcheck`` this module is also the small pytest
+catches nothing, a good memory that fails. Loaded with ``-p memspec.running.selfcheck`` this module is also the small pytest
 plugin that lets each memory run its own selection of checks.
 """
 
@@ -213,7 +213,7 @@ def _run(plan: Mapping[str, Sequence[str]], workers: str | int, arguments: Seque
             "--pyargs",
             "memspec.suites",
             "-p",
-            "memspec.selfcheck",
+            "memspec.running.selfcheck",
             "-q",
             "--tb=no",
         ]

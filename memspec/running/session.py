@@ -18,12 +18,12 @@ from typing import Any
 
 from memspec.errors import BoundsError, NotAsked
 from memspec.experiments.base import Experiment, Runner, Setting
-from memspec.judge import Bound, Metric, Verdict, first_bound
-from memspec.judge import judge as judge_metric
-from memspec.loading import as_plug, load_plug
-from memspec.plug import Plug
-from memspec.population import state_bytes
-from memspec.reachable import device_of
+from memspec.judging.verdicts import Bound, Metric, Verdict, first_bound
+from memspec.judging.verdicts import judge as judge_metric
+from memspec.plugs.loading import as_plug, load_plug
+from memspec.plugs.plug import Plug
+from memspec.plugs.population import state_bytes
+from memspec.plugs.reachable import device_of
 
 
 @dataclass(frozen=True)

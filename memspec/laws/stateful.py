@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 from torch import Tensor
 
 from memspec.errors import LawBroken
-from memspec.laws import Case, Law
+from memspec.laws.law import Case, Law
 
 POOL = 6
 """Different keys (and values) that a run may use; fewer where the memory's capacity is smaller."""

@@ -33,8 +33,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from memspec.experiments.base import Setting
-from memspec.judge import Bound
-from memspec.plug import Plug
+from memspec.judging.verdicts import Bound
+from memspec.plugs.plug import Plug
 
 Floats = NDArray[np.float64]
 
@@ -421,7 +421,7 @@ def band(plug: Plug, experiment: str, setting: Setting, metric: str, at: float |
         at: the point of a curve.
     """
     spec, fields = plug.spec, vars(setting)
-    from memspec.theory_load import PREDICTIONS  # imports this module
+    from memspec.theory.load import PREDICTIONS  # imports this module
 
     predict = PREDICTIONS.get(experiment)
     if predict is None or spec.association != "hetero" or spec.presentations != 1 or spec.fidelity == "trained":

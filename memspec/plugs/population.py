@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from memspec.errors import CannotMeasure
-from memspec.fixtures.streams import seed_of, seeded
 from memspec.functional import FunctionalMemory, map_state, state_tensors
-from memspec.plug import CLOCK, Plug, Shape
-from memspec.reachable import device_of, tensors_in
+from memspec.plugs.plug import CLOCK, Plug, Shape
+from memspec.plugs.reachable import device_of, tensors_in
+from memspec.randomness import seed_of, seeded
 
 
 class Population:

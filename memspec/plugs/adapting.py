@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from memspec.errors import PlugError
-from memspec.fixtures.streams import generator_states, set_generator_states
 from memspec.protocol import MemoryFactory, MemorySpec
+from memspec.randomness import generator_states, set_generator_states
 
 
 def adapt(

@@ -1,6 +1,6 @@
 """Closed-form predictions for imperfect conditions: noisy and partial cues, correlated keys, distractors, foils.
 
-The counterpart of :mod:`memspec.theory` for the robustness and selectivity axes, under the assumptions stated there
+The counterpart of :mod:`memspec.theory.closed_forms` for the robustness and selectivity axes, under the assumptions stated there
 (random unit keys, values of independent components, ``association="hetero"``). A degraded unit cue is
 ``q = t k + sqrt(1 - t^2) w`` with w a random direction orthogonal to k; everything follows from the distribution of
 ``t``, the cosine of the cue with its key. What is added to the families' definitions:
@@ -17,10 +17,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from memspec import theory
 from memspec.experiments.base import Setting
-from memspec.judge import Bound
-from memspec.plug import Plug
+from memspec.judging.verdicts import Bound
+from memspec.plugs.plug import Plug
+from memspec.theory import closed_forms as theory
 
 Floats = NDArray[np.float64]
 
@@ -105,7 +105,7 @@ def least_squares_cue_recall(n: int, key_dim: int, value_dim: int, t: Floats, ch
 
 
 def delta_cue_recall(n: int, key_dim: int, value_dim: int, beta: float, t: Floats, chances: Floats) -> float:
-    """Share recalled by cosine after one pass of the delta rule; :func:`memspec.theory.delta_moments` with a part
+    """Share recalled by cosine after one pass of the delta rule; :func:`memspec.theory.closed_forms.delta_moments` with a part
     ``1 - t^2`` of the cue in a random direction, which picks up ``beta^2 (1 - (2 beta - beta^2)/d)^age / d`` of each pair.
     """
     gain, square, noise = theory.delta_moments(n, key_dim, beta)

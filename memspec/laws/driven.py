@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from memspec.functional import FunctionalMemory
-from memspec.reachable import tensors_in
+from memspec.plugs.reachable import tensors_in
 
 if TYPE_CHECKING:
-    from memspec.laws import Case
+    from memspec.laws.law import Case
 
 
 class Driven:
@@ -144,7 +144,7 @@ class Driven:
         name = script.fresh("s")
         script.say(
             f"{name} = [t.detach().clone() for t in tensors_in({self.name})]",
-            "from memspec.reachable import tensors_in",
+            "from memspec.plugs.reachable import tensors_in",
         )
         tensors = [t.detach().clone() for t in tensors_in(self.memory)]
         script.bind(tensors, name)

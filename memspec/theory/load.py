@@ -1,6 +1,6 @@
-"""What theory predicts of the capacity, dimensions and adaptation experiments; :func:`memspec.theory.band` asks here.
+"""What theory predicts of the capacity, dimensions and adaptation experiments; :func:`memspec.theory.closed_forms.band` asks here.
 
-The closed forms, and what each family is taken to promise, are in :mod:`memspec.theory`.
+The closed forms, and what each family is taken to promise, are in :mod:`memspec.theory.closed_forms`.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from memspec import theory
 from memspec.experiments.base import Setting
-from memspec.judge import Bound
-from memspec.plug import Plug, Shape
+from memspec.judging.verdicts import Bound
+from memspec.plugs.plug import Plug, Shape
+from memspec.theory import closed_forms as theory
 
 Predict = Callable[[Plug, Setting, Shape, str, "float | None"], "Bound | None"]
 
@@ -130,4 +130,4 @@ PREDICTIONS: dict[str, Predict] = {
     "adaptation.single": _of_adaptation,
     "adaptation.several": _of_adaptation,
 }
-"""The prediction of each experiment, by name; :func:`memspec.theory.band` checks the common assumptions first."""
+"""The prediction of each experiment, by name; :func:`memspec.theory.closed_forms.band` checks the common assumptions first."""

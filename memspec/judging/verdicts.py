@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from memspec.statistics import Interval, confidence_interval
+from memspec.judging.statistics import Interval, confidence_interval
 
 Status = Literal["pass", "fail", "inconclusive"]
 

@@ -23,13 +23,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memspec.driven import Driven
 from memspec.errors import CannotMeasure, LawBroken, NotAsked
-from memspec.fixtures.pairs import pairs
-from memspec.fixtures.streams import seed_of
-from memspec.plug import Plug
-from memspec.reachable import device_of
-from memspec.transcript import Transcript
+from memspec.fixtures.data.pairs import pairs
+from memspec.laws.driven import Driven
+from memspec.laws.transcript import Transcript
+from memspec.plugs.plug import Plug
+from memspec.plugs.reachable import device_of
+from memspec.randomness import seed_of
 
 KEY_DIM, VALUE_DIM, CAPACITY = 6, 5, 16
 NOISE = 16 * torch.finfo(torch.float32).eps
@@ -133,7 +133,7 @@ class Case:
         listed = ", ".join(map(repr, arguments))
         self.script.say(
             f"k, v = pairs({listed}, torch.Generator().manual_seed({seed}), {self.spec.association!r})",
-            "from memspec.fixtures.pairs import pairs",
+            "from memspec.fixtures.data.pairs import pairs",
         )
         keys, values = pairs(*arguments, torch.Generator().manual_seed(seed), self.spec.association)
         if self.device.type != "cpu":
@@ -195,13 +195,13 @@ class Case:
 
     def seed(self, number: int) -> None:
         """Seed torch's, numpy's and python's generators (the test's end puts them back)."""
-        self.script.say(f"seed_generators({number})", "from memspec.laws import seed_generators")
+        self.script.say(f"seed_generators({number})", "from memspec.laws.law import seed_generators")
         seed_generators(number)
 
     def generators(self) -> Any:
         """The state of the three generators, to compare with :meth:`same_generators`."""
         name = self.script.fresh("g")
-        self.script.say(f"{name} = generator_states()", "from memspec.laws import generator_states")
+        self.script.say(f"{name} = generator_states()", "from memspec.laws.law import generator_states")
         states = generator_states()
         self.script.bind(states, name)
         return states

@@ -1,6 +1,6 @@
 """Closed-form predictions of what later writes leave, and the bands that the forgetting suite holds families to.
 
-The counterpart of :mod:`memspec.theory` for the forgetting axis, under the assumptions stated there (random unit
+The counterpart of :mod:`memspec.theory.closed_forms` for the forgetting axis, under the assumptions stated there (random unit
 keys, values of independent components, ``association="hetero"``, every batch shown once). What it says per family:
 
 * ``hebbian``: a later pair adds crosstalk and takes nothing away, so the gain ``answer . v / |v|^2`` is 1 at every age
@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from memspec import theory
 from memspec.experiments.forgetting import TWO_TASKS, TwoTasks
 from memspec.experiments.retention import RETENTION, Writes, age_bins, age_of
-from memspec.judge import Bound
-from memspec.plug import Plug
-from memspec.theory import Floats
-from memspec.theory_load import reads_what_it_holds
+from memspec.judging.verdicts import Bound
+from memspec.plugs.plug import Plug
+from memspec.theory import closed_forms as theory
+from memspec.theory.closed_forms import Floats
+from memspec.theory.load import reads_what_it_holds
 
 TOLERANCE = 0.1
 """Half-width of a band on a gain or a cosine: a twentieth of the metric's range, what the default trials can show."""

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 from memspec.errors import PlugError
-from memspec.fixtures.streams import seed_of
-from memspec.plug import METHODS, Plug
-from memspec.reachable import device_of
+from memspec.plugs.plug import METHODS, Plug
+from memspec.plugs.reachable import device_of
+from memspec.randomness import seed_of
 
 
 def load_plug(text: str) -> Plug:

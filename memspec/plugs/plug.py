@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from memspec.errors import CannotMeasure, PlugError
-from memspec.fixtures.streams import seeded
 from memspec.protocol import MemoryFactory, MemorySpec, capabilities_of, spec_of
+from memspec.randomness import seeded
 
 METHODS = ("reset", "update", "query")
 SYNONYMS = {

@@ -1,0 +1,1 @@
+"""Laws: cases, driven memories, transcripts, and random histories."""

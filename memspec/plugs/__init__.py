@@ -1,0 +1,1 @@
+"""Names to plugs: loading, adapting, building, and populations of built memories."""
