@@ -9,7 +9,6 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
-import sys
 import warnings
 from collections.abc import Generator
 from pathlib import Path
@@ -198,15 +197,6 @@ def is_check(item: pytest.Item) -> bool:
     return "plug" in getattr(item, "fixturenames", ())
 
 
-def has_marker(item: pytest.Item, name: str) -> bool:
-    """Whether a check carries a marker: its own, or that of the module it is defined in (not the one it is imported into)."""
-    if any(mark.name == name for mark in item.own_markers):
-        return True
-    home = sys.modules.get(item.function.__module__)  # type: ignore[attr-defined]
-    marks = getattr(home, "pytestmark", [])
-    return any(mark.name == name for mark in (marks if isinstance(marks, list) else [marks]))
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if any(getattr(i, "callspec", None) and i.callspec.params.get("_memspec_plug_name") == NO_MEMORY for i in items):  # type: ignore[attr-defined]
         if not hasattr(config, "workerinput"):
@@ -233,7 +223,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--full"):
         return
     for item in items:
-        if is_check(item) and has_marker(item, "slow"):
+        if is_check(item) and item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.skip(reason="not asked: takes minutes; run with --full"))
 
 
@@ -347,7 +337,7 @@ def new_check(item: pytest.Item) -> dict[str, Any]:
     if plug:
         shown = plug.encode("unicode_escape").decode("ascii")  # as pytest writes it in ids
         kept = kept.removeprefix(shown).removesuffix(shown).strip("-")
-    kinds = [kind for kind in KINDS if has_marker(item, kind)]
+    kinds = [kind for kind in KINDS if item.get_closest_marker(kind)]
     return {
         "id": "/".join(part for part in (axis, name, kept) if part),
         "kind": kinds[0] if kinds else "measurement",

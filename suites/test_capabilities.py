@@ -12,107 +12,255 @@ from memspec.errors import CannotMeasure, NotAsked
 from memspec.laws.law import FLOAT, Case, Driven, Law, generator_states
 from memspec.plugs.population import initial_states
 
-pytestmark = pytest.mark.law
-
-
-# ---- statistics -----------------------------------------------------------------------------------------------
-
-
-def test_confidence(law: Law) -> None:
-    """`confidence` gives one number in [0, 1] for each key, and 0 while nothing is stored."""
-    law.plug.needs("Confident")
-    for case in law.cases(0, 1, 5):
-        memory = case.stored()
-        sure = memory.call("confidence", case.probe)
-        _shaped(case, sure, (len(case.probe),), "confidence")
-        name = case.script.ref(sure)
-        case.check(
-            ((sure >= 0) & (sure <= 1)).all(),
-            f"assert (({name} >= 0) & ({name} <= 1)).all()",
-            got=f"numbers from {_least(sure)} to {_most(sure)}",
-            expected="numbers in [0, 1]",
-            cause="a raw similarity (cosines go down to -1), or NaN from a division",
-        )
-        if case.n == 0:
-            case.same(
-                sure, torch.zeros_like(sure), cause="an empty memory is sure of its blank slots", expected="zeros"
-            )
-
-
-def test_read_weights(law: Law) -> None:
-    """`read_weights` are not negative, and sum to at most 1 for each key."""
-    law.plug.needs("Addressable")
-    for case in law.cases(0, 1, 5):
-        memory = case.stored()
-        weights = memory.call("read_weights", case.probe)
-        slots = memory.call("slot_values")
-        _shaped(case, slots, (slots.shape[0], case.shape.value_dim), "slot_values")
-        _shaped(case, weights, (len(case.probe), slots.shape[0]), "read_weights")
-        sums, name = weights.sum(-1), case.script.ref(weights)
-        case.check(
-            bool((weights >= 0).all()) and bool((sums <= 1 + FLOAT).all()),
-            f"assert ({name} >= 0).all() and ({name}.sum(-1) <= {1 + FLOAT}).all()",
-            got=f"weights down to {_least(weights)}, sums up to {_most(sums)}",
-            expected="weights of at least 0 that sum to at most 1",
-            cause="logits instead of weights, or a softmax over the wrong axis",
-        )
-
-
-def test_read_is_weighted(law: Law) -> None:
-    """`query` is what the weights say: read_weights(keys) @ slot_values()."""
-    law.plug.needs("Addressable")
-    for case in law.cases(0, 1, 5):
-        memory = case.stored()
-        mixed = memory.call("read_weights", case.probe) @ memory.call("slot_values")
-        case.script.say("mixed = a1 @ a2")
-        case.script.bind(mixed, "mixed")
-        case.close(
-            memory.answers(),
-            mixed,
-            cause="the weights reported are not those used to read (another temperature, another mask)",
-            expected="query equal to the weighted slots",
-        )
-
-
-def test_slot_usage(law: Law) -> None:
-    """`slot_usage` is not negative, 0 for every slot of a fresh memory, and above 0 for some slot once pairs are stored."""
-    law.plug.needs("Slotted")
-    for case in law.cases(0, 1, 5):
-        memory = case.stored()
-        usage = memory.call("slot_usage")
-        name = case.script.ref(usage)
-        _shaped(case, usage, (usage.numel(),), "slot_usage")
-        case.check(
-            (usage >= 0).all(),
-            f"assert ({name} >= 0).all()",
-            got=f"usage down to {_least(usage)}",
-            expected="no negative usage",
-            cause="a sentinel such as -1, or an age, is reported as usage",
-        )
-        case.check(
-            bool((usage > 0).any()) == (case.n > 0),
-            f"assert ({name} > 0).any() == {case.n > 0}",
-            got=f"{int((usage > 0).sum())} of {usage.numel()} slots in use after {case.n} pairs",
-            expected="some" if case.n else "none",
-            cause="usage is a constant, is not reset, or is counted on reading only",
-        )
-
-
 READS = ["confidence", "read_weights", "slot_values", "slot_usage", "auxiliary_loss"]
 
 
-def test_statistics_are_pure(law: Law) -> None:
-    """Reading statistics and losses changes no answer and draws no random numbers."""
-    methods = [name for name in READS if callable(getattr(law.plug._probe, name, None))]
-    if not methods:
-        raise NotAsked("it offers no statistics")
-    for case in law.cases(0, 1, 5):
-        memory = case.stored()
-        before, generators = memory.answers(), case.generators()
-        for method in methods:
-            _read(memory, method)
-            case.same(memory.answers(), before, cause=f"{method} writes to the state")
-            case.same_generators(generators, cause=f"{method} draws random numbers")
+class TestCapabilities:
+    """Optional capabilities keep their own contracts; each is asked only of memories that have it."""
+
+    pytestmark = pytest.mark.law
+
+    # ---- statistics -----------------------------------------------------------------------------------------------
+
+    def test_confidence(self, law: Law) -> None:
+        """`confidence` gives one number in [0, 1] for each key, and 0 while nothing is stored."""
+        law.plug.needs("Confident")
+        for case in law.cases(0, 1, 5):
+            memory = case.stored()
+            sure = memory.call("confidence", case.probe)
+            _shaped(case, sure, (len(case.probe),), "confidence")
+            name = case.script.ref(sure)
+            case.check(
+                ((sure >= 0) & (sure <= 1)).all(),
+                f"assert (({name} >= 0) & ({name} <= 1)).all()",
+                got=f"numbers from {_least(sure)} to {_most(sure)}",
+                expected="numbers in [0, 1]",
+                cause="a raw similarity (cosines go down to -1), or NaN from a division",
+            )
+            if case.n == 0:
+                case.same(
+                    sure, torch.zeros_like(sure), cause="an empty memory is sure of its blank slots", expected="zeros"
+                )
+
+    def test_read_weights(self, law: Law) -> None:
+        """`read_weights` are not negative, and sum to at most 1 for each key."""
+        law.plug.needs("Addressable")
+        for case in law.cases(0, 1, 5):
+            memory = case.stored()
+            weights = memory.call("read_weights", case.probe)
+            slots = memory.call("slot_values")
+            _shaped(case, slots, (slots.shape[0], case.shape.value_dim), "slot_values")
+            _shaped(case, weights, (len(case.probe), slots.shape[0]), "read_weights")
+            sums, name = weights.sum(-1), case.script.ref(weights)
+            case.check(
+                bool((weights >= 0).all()) and bool((sums <= 1 + FLOAT).all()),
+                f"assert ({name} >= 0).all() and ({name}.sum(-1) <= {1 + FLOAT}).all()",
+                got=f"weights down to {_least(weights)}, sums up to {_most(sums)}",
+                expected="weights of at least 0 that sum to at most 1",
+                cause="logits instead of weights, or a softmax over the wrong axis",
+            )
+
+    def test_read_is_weighted(self, law: Law) -> None:
+        """`query` is what the weights say: read_weights(keys) @ slot_values()."""
+        law.plug.needs("Addressable")
+        for case in law.cases(0, 1, 5):
+            memory = case.stored()
+            mixed = memory.call("read_weights", case.probe) @ memory.call("slot_values")
+            case.script.say("mixed = a1 @ a2")
+            case.script.bind(mixed, "mixed")
+            case.close(
+                memory.answers(),
+                mixed,
+                cause="the weights reported are not those used to read (another temperature, another mask)",
+                expected="query equal to the weighted slots",
+            )
+
+    def test_slot_usage(self, law: Law) -> None:
+        """`slot_usage` is not negative, 0 for every slot of a fresh memory, and above 0 for some slot once pairs are stored."""
+        law.plug.needs("Slotted")
+        for case in law.cases(0, 1, 5):
+            memory = case.stored()
+            usage = memory.call("slot_usage")
+            name = case.script.ref(usage)
+            _shaped(case, usage, (usage.numel(),), "slot_usage")
+            case.check(
+                (usage >= 0).all(),
+                f"assert ({name} >= 0).all()",
+                got=f"usage down to {_least(usage)}",
+                expected="no negative usage",
+                cause="a sentinel such as -1, or an age, is reported as usage",
+            )
+            case.check(
+                bool((usage > 0).any()) == (case.n > 0),
+                f"assert ({name} > 0).any() == {case.n > 0}",
+                got=f"{int((usage > 0).sum())} of {usage.numel()} slots in use after {case.n} pairs",
+                expected="some" if case.n else "none",
+                cause="usage is a constant, is not reset, or is counted on reading only",
+            )
+
+    def test_statistics_are_pure(self, law: Law) -> None:
+        """Reading statistics and losses changes no answer and draws no random numbers."""
+        methods = [name for name in READS if callable(getattr(law.plug._probe, name, None))]
+        if not methods:
+            raise NotAsked("it offers no statistics")
+        for case in law.cases(0, 1, 5):
+            memory = case.stored()
+            before, generators = memory.answers(), case.generators()
+            for method in methods:
+                _read(memory, method)
+                case.same(memory.answers(), before, cause=f"{method} writes to the state")
+                case.same_generators(generators, cause=f"{method} draws random numbers")
+
+    # ---- actions --------------------------------------------------------------------------------------------------
+
+    def test_auxiliary_loss(self, law: Law) -> None:
+        """`auxiliary_loss` is a finite scalar with finite gradients: for stored pairs, strange ones, and while empty."""
+        law.plug.needs("Auxiliary")
+        for case in law.cases(0, 1, 5):
+            memory = case.stored()
+            for keys, values in ((case.keys, case.values), (case.others, case.spare), (case.others, -case.spare)):
+                if not len(keys):
+                    continue
+                leaf = keys.clone().requires_grad_()
+                case.script.say(f"leaf = {case.script.ref(keys)}.clone().requires_grad_()")
+                case.script.bind(leaf, "leaf")
+                call = f"{memory.name}.auxiliary_loss(leaf, {case.script.ref(values)})"
+                with torch.enable_grad():
+                    loss = case.run(f"loss = {call}", memory.memory.auxiliary_loss, leaf, values)
+                case.script.bind(loss, "loss")
+                _shaped(case, loss, (), "auxiliary_loss")
+                case.finite(loss.reshape(1), cause="log of 0, or exp without the maximum taken out")
+                _finite_gradients(case, memory, loss, leaf)
+
+    def test_touch(self, law: Law) -> None:
+        """`touch` marks keys as used, and leaves every answer as it was."""
+        law.plug.needs("Touching")
+        for case in law.cases(0, 1, 5):
+            memory = case.stored()
+            before = memory.answers()
+            memory.call("touch", case.probe[:3])
+            case.same(
+                memory.answers(), before, cause="touch writes keys or values, or ages slots that reading depends on"
+            )
+
+    def test_forget(self, law: Law) -> None:
+        """After `forget` a key's value no longer shows in the answers; the other pairs of an exact memory stay, also when a key that was never stored is forgotten."""
+        law.plug.needs("Forgetting")
+        for case in law.cases(1, 2, 5):
+            values = torch.cat((case.changed(case.values[:1], law.spec.value_domain), case.values[1:]))
+            memory, other = case.stored(), case.build()
+            other.store(case.keys, values)
+            first = memory.query(case.keys[:1]), other.query(case.keys[:1])
+            for each in (memory, other):
+                each.call("forget", case.keys[:1])
+            last = memory.query(case.keys[:1]), other.query(case.keys[:1])
+            before, now = ((b - a).norm().item() for a, b in (first, last))
+            names = [case.script.ref(t) for t in (*first, *last)]
+            case.check(
+                now < 0.5 * before,
+                f"assert ({names[3]} - {names[2]}).norm() < 0.5 * ({names[1]} - {names[0]}).norm()",
+                got=f"{now / before if before else float('nan'):.2%} of the forgotten value's influence is left",
+                expected="less than half of it",
+                cause="forget marks the entry but reading still finds it, or it removes another entry",
+            )
+            if law.spec.exact and case.n > 1:
+                memory.call("forget", case.others[:2])
+                case.close(
+                    memory.query(case.keys[1:]),
+                    case.values[1:],
+                    cause="forget removes more than it was asked to",
+                    expected="the values of the keys that were not forgotten",
+                )
+
+    # ---- the functional form --------------------------------------------------------------------------------------
+
+    def test_functional_is_stateful(self, law: Law) -> None:
+        """`write` and `read` on a state do what `update` and `query` do."""
+        law.plug.needs("Functional")
+        for case in law.cases(1, 2, 7):
+            memory = case.build()
+            state = memory.start()
+            if not torch.equal(memory.read(state, case.probe), memory.answers()):
+                raise CannotMeasure("init_state draws another start than the constructor did")
+            for turn, (keys, values) in enumerate(((case.keys, case.values), case.pairs(case.n))):
+                case.seed(turn)
+                memory.update(keys, values)
+                case.seed(turn)
+                state = memory.write(state, keys, values)
+            case.close(
+                memory.answers(),
+                memory.read(state, case.probe),
+                cause="update or query has a second implementation that has drifted from write or read",
+                expected="stateful answers equal to functional ones",
+            )
+
+    def test_functional_is_pure(self, law: Law) -> None:
+        """`write` and `read` leave the state they are given as it was, so that it can be rolled back to."""
+        law.plug.needs("Functional")
+        for case in law.cases(1, 5):
+            memory = case.build()
+            state = memory.write(memory.start(), case.keys, case.values)
+            before = memory.read(state, case.probe).clone()
+            case.script.say("before = f1.clone()")
+            case.script.bind(before, "before")
+            ref = case.script.ref
+            text = f"{memory.name}.write(state, {ref(case.others)}, {ref(case.spare)})"
+            case.run(text, memory.memory.write, state, case.others, case.spare)
+            case.same(
+                memory.read(state, case.probe),
+                before,
+                cause="an in-place operation on the state that was given; make a new tensor",
+                expected="the answers of the old state as they were",
+            )
+
+    def test_batched_equals_looped(self, law: Law) -> None:
+        """A batch of memories answers as so many single ones."""
+        law.plug.needs("Functional")
+        for case in law.cases(1, 2, 7):
+            case.script.needs("from memspec.plugs.population import initial_states")
+            memory, (keys, values, asked) = case.build(), _three(case)
+            batched, m = _batch(case, memory, keys, values, asked), memory.memory
+            starts = f"initial_states({memory.name}, [t], stack=False)"
+            loop = f"{memory.name}.read({memory.name}.write({starts}, ks[t], vs[t]), asked[t]).detach()"
+            single: Tensor = case.run(
+                f"single = torch.stack([{loop} for t in range(3)])",
+                lambda m=m, k=keys, v=values, q=asked: torch.stack(
+                    [m.read(m.write(initial_states(m, [t], stack=False), k[t], v[t]), q[t]).detach() for t in range(3)]
+                ),
+            )
+            case.script.bind(single, "single")
+            case.close(
+                batched,
+                single,
+                cause="a sum or mean over the batch, batch 0's index used for all, or an axis counted from the left",
+                expected="the answers of three separate memories",
+            )
+
+    def test_batch_is_isolated(self, law: Law) -> None:
+        """What is written to one memory of a batch never reaches another."""
+        law.plug.needs("Functional")
+        for case in law.cases(1, 2, 7):
+            case.script.needs("from memspec.plugs.population import initial_states")
+            memory, (keys, values, asked) = case.build(), _three(case)
+            before = _batch(case, memory, keys, values, asked)
+            other = case.changed_pairs(keys[1], values[1])
+            names = [case.script.ref(part) for part in other]
+            case.script.say(f"ks2, vs2 = ks.clone(), vs.clone(); ks2[1], vs2[1] = {names[0]}, {names[1]}")
+            changed = keys.clone(), values.clone()
+            for part, rows, name in zip(changed, other, ("ks2", "vs2")):
+                part[1] = rows
+                case.script.bind(part, name)
+            after = _batch(case, memory, *changed, asked)
+            case.script.say(f"mine, was = {case.script.ref(after)}[::2], {case.script.ref(before)}[::2]")
+            mine, was = after[::2], before[::2]
+            case.script.bind(mine, "mine")
+            case.script.bind(was, "was")
+            case.close(
+                mine,
+                was,
+                cause="memories of one batch share a sum, a normalisation, an index or a stopping rule",
+                expected="memories 0 and 2 as before, whatever is written to memory 1",
+            )
 
 
 def _read(memory: Driven, method: str) -> Any:
@@ -140,29 +288,6 @@ def _most(numbers: Tensor) -> str:
     return f"{numbers.max().item():.4g}" if numbers.numel() else "none"
 
 
-# ---- actions --------------------------------------------------------------------------------------------------
-
-
-def test_auxiliary_loss(law: Law) -> None:
-    """`auxiliary_loss` is a finite scalar with finite gradients: for stored pairs, strange ones, and while empty."""
-    law.plug.needs("Auxiliary")
-    for case in law.cases(0, 1, 5):
-        memory = case.stored()
-        for keys, values in ((case.keys, case.values), (case.others, case.spare), (case.others, -case.spare)):
-            if not len(keys):
-                continue
-            leaf = keys.clone().requires_grad_()
-            case.script.say(f"leaf = {case.script.ref(keys)}.clone().requires_grad_()")
-            case.script.bind(leaf, "leaf")
-            call = f"{memory.name}.auxiliary_loss(leaf, {case.script.ref(values)})"
-            with torch.enable_grad():
-                loss = case.run(f"loss = {call}", memory.memory.auxiliary_loss, leaf, values)
-            case.script.bind(loss, "loss")
-            _shaped(case, loss, (), "auxiliary_loss")
-            case.finite(loss.reshape(1), cause="log of 0, or exp without the maximum taken out")
-            _finite_gradients(case, memory, loss, leaf)
-
-
 def _finite_gradients(case: Case, memory: Driven, loss: Tensor, leaf: Tensor) -> None:
     parameters = list(memory.memory.parameters()) if isinstance(memory.memory, torch.nn.Module) else []
     if not loss.requires_grad and case.n == 0:
@@ -183,90 +308,6 @@ def _finite_gradients(case: Case, memory: Driven, loss: Tensor, leaf: Tensor) ->
         expected="finite gradients",
         cause="rows without a positive are masked after log(0): mask the input with torch.where instead",
     )
-
-
-def test_touch(law: Law) -> None:
-    """`touch` marks keys as used, and leaves every answer as it was."""
-    law.plug.needs("Touching")
-    for case in law.cases(0, 1, 5):
-        memory = case.stored()
-        before = memory.answers()
-        memory.call("touch", case.probe[:3])
-        case.same(memory.answers(), before, cause="touch writes keys or values, or ages slots that reading depends on")
-
-
-def test_forget(law: Law) -> None:
-    """After `forget` a key's value no longer shows in the answers; the other pairs of an exact memory stay, also when a key that was never stored is forgotten."""
-    law.plug.needs("Forgetting")
-    for case in law.cases(1, 2, 5):
-        values = torch.cat((case.changed(case.values[:1], law.spec.value_domain), case.values[1:]))
-        memory, other = case.stored(), case.build()
-        other.store(case.keys, values)
-        first = memory.query(case.keys[:1]), other.query(case.keys[:1])
-        for each in (memory, other):
-            each.call("forget", case.keys[:1])
-        last = memory.query(case.keys[:1]), other.query(case.keys[:1])
-        before, now = ((b - a).norm().item() for a, b in (first, last))
-        names = [case.script.ref(t) for t in (*first, *last)]
-        case.check(
-            now < 0.5 * before,
-            f"assert ({names[3]} - {names[2]}).norm() < 0.5 * ({names[1]} - {names[0]}).norm()",
-            got=f"{now / before if before else float('nan'):.2%} of the forgotten value's influence is left",
-            expected="less than half of it",
-            cause="forget marks the entry but reading still finds it, or it removes another entry",
-        )
-        if law.spec.exact and case.n > 1:
-            memory.call("forget", case.others[:2])
-            case.close(
-                memory.query(case.keys[1:]),
-                case.values[1:],
-                cause="forget removes more than it was asked to",
-                expected="the values of the keys that were not forgotten",
-            )
-
-
-# ---- the functional form --------------------------------------------------------------------------------------
-
-
-def test_functional_is_stateful(law: Law) -> None:
-    """`write` and `read` on a state do what `update` and `query` do."""
-    law.plug.needs("Functional")
-    for case in law.cases(1, 2, 7):
-        memory = case.build()
-        state = memory.start()
-        if not torch.equal(memory.read(state, case.probe), memory.answers()):
-            raise CannotMeasure("init_state draws another start than the constructor did")
-        for turn, (keys, values) in enumerate(((case.keys, case.values), case.pairs(case.n))):
-            case.seed(turn)
-            memory.update(keys, values)
-            case.seed(turn)
-            state = memory.write(state, keys, values)
-        case.close(
-            memory.answers(),
-            memory.read(state, case.probe),
-            cause="update or query has a second implementation that has drifted from write or read",
-            expected="stateful answers equal to functional ones",
-        )
-
-
-def test_functional_is_pure(law: Law) -> None:
-    """`write` and `read` leave the state they are given as it was, so that it can be rolled back to."""
-    law.plug.needs("Functional")
-    for case in law.cases(1, 5):
-        memory = case.build()
-        state = memory.write(memory.start(), case.keys, case.values)
-        before = memory.read(state, case.probe).clone()
-        case.script.say("before = f1.clone()")
-        case.script.bind(before, "before")
-        ref = case.script.ref
-        text = f"{memory.name}.write(state, {ref(case.others)}, {ref(case.spare)})"
-        case.run(text, memory.memory.write, state, case.others, case.spare)
-        case.same(
-            memory.read(state, case.probe),
-            before,
-            cause="an in-place operation on the state that was given; make a new tensor",
-            expected="the answers of the old state as they were",
-        )
 
 
 def _three(case: Case) -> tuple[Tensor, Tensor, Tensor]:
@@ -298,54 +339,3 @@ def _batch(case: Case, memory: Driven, keys: Tensor, values: Tensor, asked: Tens
         raise CannotMeasure("write draws random numbers, which a batch draws in another order")
     case.script.bind(answer, name)
     return answer
-
-
-def test_batched_equals_looped(law: Law) -> None:
-    """A batch of memories answers as so many single ones."""
-    law.plug.needs("Functional")
-    for case in law.cases(1, 2, 7):
-        case.script.needs("from memspec.plugs.population import initial_states")
-        memory, (keys, values, asked) = case.build(), _three(case)
-        batched, m = _batch(case, memory, keys, values, asked), memory.memory
-        starts = f"initial_states({memory.name}, [t], stack=False)"
-        loop = f"{memory.name}.read({memory.name}.write({starts}, ks[t], vs[t]), asked[t]).detach()"
-        single: Tensor = case.run(
-            f"single = torch.stack([{loop} for t in range(3)])",
-            lambda m=m, k=keys, v=values, q=asked: torch.stack(
-                [m.read(m.write(initial_states(m, [t], stack=False), k[t], v[t]), q[t]).detach() for t in range(3)]
-            ),
-        )
-        case.script.bind(single, "single")
-        case.close(
-            batched,
-            single,
-            cause="a sum or mean over the batch, batch 0's index used for all, or an axis counted from the left",
-            expected="the answers of three separate memories",
-        )
-
-
-def test_batch_is_isolated(law: Law) -> None:
-    """What is written to one memory of a batch never reaches another."""
-    law.plug.needs("Functional")
-    for case in law.cases(1, 2, 7):
-        case.script.needs("from memspec.plugs.population import initial_states")
-        memory, (keys, values, asked) = case.build(), _three(case)
-        before = _batch(case, memory, keys, values, asked)
-        other = case.changed_pairs(keys[1], values[1])
-        names = [case.script.ref(part) for part in other]
-        case.script.say(f"ks2, vs2 = ks.clone(), vs.clone(); ks2[1], vs2[1] = {names[0]}, {names[1]}")
-        changed = keys.clone(), values.clone()
-        for part, rows, name in zip(changed, other, ("ks2", "vs2")):
-            part[1] = rows
-            case.script.bind(part, name)
-        after = _batch(case, memory, *changed, asked)
-        case.script.say(f"mine, was = {case.script.ref(after)}[::2], {case.script.ref(before)}[::2]")
-        mine, was = after[::2], before[::2]
-        case.script.bind(mine, "mine")
-        case.script.bind(was, "was")
-        case.close(
-            mine,
-            was,
-            cause="memories of one batch share a sum, a normalisation, an index or a stopping rule",
-            expected="memories 0 and 2 as before, whatever is written to memory 1",
-        )

@@ -10,118 +10,318 @@ from memspec.errors import CannotMeasure, LawBroken, NotAsked
 from memspec.laws.law import LONGEST, Case, Driven, Law, advise
 from memspec.plugs.population import state_bytes
 
-pytestmark = pytest.mark.claim
 
+class TestClaims:
+    """Claims: what a memory's spec promises, and nothing that it does not."""
 
-# ---- the order of writes --------------------------------------------------------------------------------------
+    pytestmark = pytest.mark.claim
 
+    # ---- the order of writes --------------------------------------------------------------------------------------
 
-def test_split(law: Law) -> None:
-    """Writing a batch is writing its rows one after another: update(A); update(B) equals update(A||B)."""
-    if law.spec.write == "joint":
-        raise NotAsked("it declares one gradient for the whole call (write='joint')")
-    # Long enough for every chunk size in use; past the capacity only where no random eviction can differ.
-    sure = law.spec.deterministic or law.spec.eviction in ("fifo", "lru")
-    for case in law.cases(2, 3, 7, 16, *((70, 130) if sure else ())):
-        whole, halves, rows = case.build(), case.build(), case.build()
-        whole.update(case.keys, case.values)
-        for part in (slice(0, case.n // 2), slice(case.n // 2, case.n)):
-            halves.update(case.keys[part], case.values[part])
-        rows.update_rows(case.keys, case.values)
-        want = rows.answers()
-        cause = "rows of one call act at once (one gradient, one stale similarity), or a remainder chunk is dropped"
-        case.close(halves.answers(), want, cause=cause, expected="two halves in two calls equal row by row")
-        case.close(whole.answers(), want, cause=cause, expected="the whole batch in one call equals row by row")
+    def test_split(self, law: Law) -> None:
+        """Writing a batch is writing its rows one after another: update(A); update(B) equals update(A||B)."""
+        if law.spec.write == "joint":
+            raise NotAsked("it declares one gradient for the whole call (write='joint')")
+        # Long enough for every chunk size in use; past the capacity only where no random eviction can differ.
+        sure = law.spec.deterministic or law.spec.eviction in ("fifo", "lru")
+        for case in law.cases(2, 3, 7, 16, *((70, 130) if sure else ())):
+            whole, halves, rows = case.build(), case.build(), case.build()
+            whole.update(case.keys, case.values)
+            for part in (slice(0, case.n // 2), slice(case.n // 2, case.n)):
+                halves.update(case.keys[part], case.values[part])
+            rows.update_rows(case.keys, case.values)
+            want = rows.answers()
+            cause = "rows of one call act at once (one gradient, one stale similarity), or a remainder chunk is dropped"
+            case.close(halves.answers(), want, cause=cause, expected="two halves in two calls equal row by row")
+            case.close(whole.answers(), want, cause=cause, expected="the whole batch in one call equals row by row")
 
+    def test_split_repeats(self, law: Law) -> None:
+        """A key that stands twice in one batch is written twice, in order: as by two calls."""
+        if law.spec.write == "joint" or law.spec.association == "auto":
+            raise NotAsked("it declares one gradient for the whole call (write='joint'), or recalls the key itself")
+        for case in law.cases(1, 3, 7):
+            whole, halves = case.build(), case.build()
+            other = case.changed(case.values, law.spec.value_domain)
+            case.script.say(f"other = {case.script.ref(other)}")
+            case.script.bind(other, "other")
+            case.script.say("twice = torch.cat((keys, keys)), torch.cat((values, other))")
+            twice = torch.cat((case.keys, case.keys)), torch.cat((case.values, other))
+            for part, name in zip(twice, ("twice[0]", "twice[1]")):
+                case.script.bind(part, name)
+            whole.update(*twice)
+            halves.update(case.keys, case.values)
+            halves.update(case.keys, other)
+            case.close(
+                whole.answers(),
+                halves.answers(),
+                cause="repeats within a call are dropped, or looked up in the store as it was before the call",
+                expected="both values of each key in one call equal to two calls",
+            )
 
-def test_split_repeats(law: Law) -> None:
-    """A key that stands twice in one batch is written twice, in order: as by two calls."""
-    if law.spec.write == "joint" or law.spec.association == "auto":
-        raise NotAsked("it declares one gradient for the whole call (write='joint'), or recalls the key itself")
-    for case in law.cases(1, 3, 7):
-        whole, halves = case.build(), case.build()
-        other = case.changed(case.values, law.spec.value_domain)
-        case.script.say(f"other = {case.script.ref(other)}")
-        case.script.bind(other, "other")
-        case.script.say("twice = torch.cat((keys, keys)), torch.cat((values, other))")
-        twice = torch.cat((case.keys, case.keys)), torch.cat((case.values, other))
-        for part, name in zip(twice, ("twice[0]", "twice[1]")):
-            case.script.bind(part, name)
-        whole.update(*twice)
-        halves.update(case.keys, case.values)
-        halves.update(case.keys, other)
-        case.close(
-            whole.answers(),
-            halves.answers(),
-            cause="repeats within a call are dropped, or looked up in the store as it was before the call",
-            expected="both values of each key in one call equal to two calls",
-        )
+    def test_permutation(self, law: Law) -> None:
+        """Where the spec says that rows of a call have no order, their order makes no difference."""
+        if law.spec.write == "sequential":
+            raise NotAsked("it declares that rows act in order (write='sequential')")
+        for case in law.cases(2, 3, 7, 16):
+            forward, backward = case.build(), case.build()
+            forward.update(case.keys, case.values)
+            backward.update(case.keys.flip(0), case.values.flip(0))
+            case.close(
+                backward.answers(),
+                forward.answers(),
+                cause="rows are written one after another, each on top of the last: declare write='sequential'",
+                expected="the same answers whatever the order of the rows",
+            )
 
+    # ---- overwriting ----------------------------------------------------------------------------------------------
 
-def test_permutation(law: Law) -> None:
-    """Where the spec says that rows of a call have no order, their order makes no difference."""
-    if law.spec.write == "sequential":
-        raise NotAsked("it declares that rows act in order (write='sequential')")
-    for case in law.cases(2, 3, 7, 16):
-        forward, backward = case.build(), case.build()
-        forward.update(case.keys, case.values)
-        backward.update(case.keys.flip(0), case.values.flip(0))
-        case.close(
-            backward.answers(),
-            forward.answers(),
-            cause="rows are written one after another, each on top of the last: declare write='sequential'",
-            expected="the same answers whatever the order of the rows",
-        )
+    def test_overwrite(self, law: Law) -> None:
+        """A second value under a key replaces the first, adds to it, or blends with it, as the spec says."""
+        claim = law.spec.overwrite
+        if claim == "none" or law.spec.association == "auto":
+            raise NotAsked("it promises nothing about writing a key again")
+        for case in law.cases(1, 2, 5):
+            old, new = case.values[:1], case.spare[:1]
+            other_old, other_new = (case.changed(v, law.spec.value_domain) for v in (old, new))
+            first, both = _rewritten(case, old, new)
+            other_first, other_both = _rewritten(case, other_old, new)
+            _, newer = _rewritten(case, old, other_new)
+            new_first, _ = _rewritten(case, new)
+            other_new_first, _ = _rewritten(case, other_new)
+            # How much of the old value's influence is left, and how much the new one has, against a single write of each.
+            kept = _ratio(other_both - both, other_first - first)
+            gained = _ratio(newer - both, other_new_first - new_first)
+            promise = {
+                "replace": (
+                    kept < 0.499 and gained > 0.501,
+                    "most of the new value's influence, less than half of the old",
+                ),
+                "add": (abs(kept - 1) < 1e-3 and abs(gained - 1) < 1e-3, "all of both values' influence"),
+                "blend": (kept > 1e-3 and gained > 1e-3, "some of both values' influence"),
+            }[claim]
+            got = f"{kept:.2%} of the old value's influence on the answer is left, the new value has {gained:.2%} of its own"
+            cause = {
+                "replace": "the key is stored a second time and the first entry still answers, or the new value is ignored",
+                "add": "an old value is corrected or overwritten on writing: declare overwrite='replace' or 'blend'",
+                "blend": "the newer or the older value wins alone: declare overwrite='replace', or write the new one at all",
+            }[claim]
+            a, b, c, d = (case.script.ref(t) for t in (other_both, both, other_first, first))
+            e, f, g = (case.script.ref(t) for t in (newer, other_new_first, new_first))
+            kept_, gained_ = f"({a} - {b}).norm() / ({c} - {d}).norm()", f"({e} - {b}).norm() / ({f} - {g}).norm()"
+            test = {
+                "replace": f"assert {kept_} < 0.499 and {gained_} > 0.501",
+                "add": f"assert abs({kept_} - 1) < 1e-3 and abs({gained_} - 1) < 1e-3",
+                "blend": f"assert {kept_} > 1e-3 and {gained_} > 1e-3",
+            }[claim]
+            case.check(promise[0], test, got=got, expected=f"overwrite={claim!r}: {promise[1]}", cause=cause)
+            if claim == "replace" and law.spec.exact:
+                case.close(both, new, cause=cause, expected="the newest value itself")
+            if claim == "blend":
+                _blends(case, new)
 
+    # ---- exactness and eviction -----------------------------------------------------------------------------------
 
-# ---- overwriting ----------------------------------------------------------------------------------------------
+    @pytest.mark.parametrize("form", ["batch", "rows"])
+    def test_exact(self, law: Law, form: str) -> None:
+        """A memory that claims to be exact recalls every stored pair, to float precision, at any number up to its capacity."""
+        _claims_exact(law)
+        capacity = law.plug.shape(capacity=16).capacity
+        sizes = sorted({1, 2, 3, max(capacity // 2, 1), capacity} - {n for n in (1, 2, 3) if n > capacity})
+        if capacity > LONGEST:
+            sizes = [1, 2, 3, 64]
+        for case in law.cases(*sizes, **law.distinct(max(sizes))):
+            memory = case.build()
+            for _ in range(law.spec.presentations):
+                (memory.update if form == "batch" else memory.update_rows)(case.keys, case.values)
+            case.close(
+                memory.query(case.keys),
+                case.values,
+                cause="a pair is lost or overwritten before the store is full (a flag that says full too early, a pointer "
+                "that advances by the call), or reading mixes values: then do not claim exact",
+                expected="the stored values",
+            )
 
+    def test_exact_lengths(self, law: Law) -> None:
+        """A memory that claims to be exact for real keys recalls them whatever their lengths."""
+        _claims_exact(law)
+        if law.spec.key_domain != "real" or law.spec.association == "auto":
+            raise NotAsked(f"its keys are declared to be {law.spec.key_domain}, or are what it recalls")
+        capacity = law.plug.shape(capacity=16).capacity
+        for case in law.cases(*sorted({1, 2, min(capacity, 16)})):
+            keys = case.keys * torch.linspace(0.5, 2, case.n, device=case.keys.device)[:, None]
+            memory = case.build()
+            memory.store(keys, case.values)
+            case.close(
+                memory.query(keys),
+                case.values,
+                cause="similarities are raw dot products, which a long key wins against every shorter one: normalise the "
+                "stored keys too, or declare key_domain='unit'",
+                expected="the stored values",
+            )
 
-def test_overwrite(law: Law) -> None:
-    """A second value under a key replaces the first, adds to it, or blends with it, as the spec says."""
-    claim = law.spec.overwrite
-    if claim == "none" or law.spec.association == "auto":
-        raise NotAsked("it promises nothing about writing a key again")
-    for case in law.cases(1, 2, 5):
-        old, new = case.values[:1], case.spare[:1]
-        other_old, other_new = (case.changed(v, law.spec.value_domain) for v in (old, new))
-        first, both = _rewritten(case, old, new)
-        other_first, other_both = _rewritten(case, other_old, new)
-        _, newer = _rewritten(case, old, other_new)
-        new_first, _ = _rewritten(case, new)
-        other_new_first, _ = _rewritten(case, other_new)
-        # How much of the old value's influence is left, and how much the new one has, against a single write of each.
-        kept = _ratio(other_both - both, other_first - first)
-        gained = _ratio(newer - both, other_new_first - new_first)
-        promise = {
-            "replace": (
-                kept < 0.499 and gained > 0.501,
-                "most of the new value's influence, less than half of the old",
-            ),
-            "add": (abs(kept - 1) < 1e-3 and abs(gained - 1) < 1e-3, "all of both values' influence"),
-            "blend": (kept > 1e-3 and gained > 1e-3, "some of both values' influence"),
-        }[claim]
-        got = (
-            f"{kept:.2%} of the old value's influence on the answer is left, the new value has {gained:.2%} of its own"
-        )
-        cause = {
-            "replace": "the key is stored a second time and the first entry still answers, or the new value is ignored",
-            "add": "an old value is corrected or overwritten on writing: declare overwrite='replace' or 'blend'",
-            "blend": "the newer or the older value wins alone: declare overwrite='replace', or write the new one at all",
-        }[claim]
-        a, b, c, d = (case.script.ref(t) for t in (other_both, both, other_first, first))
-        e, f, g = (case.script.ref(t) for t in (newer, other_new_first, new_first))
-        kept_, gained_ = f"({a} - {b}).norm() / ({c} - {d}).norm()", f"({e} - {b}).norm() / ({f} - {g}).norm()"
-        test = {
-            "replace": f"assert {kept_} < 0.499 and {gained_} > 0.501",
-            "add": f"assert abs({kept_} - 1) < 1e-3 and abs({gained_} - 1) < 1e-3",
-            "blend": f"assert {kept_} > 1e-3 and {gained_} > 1e-3",
-        }[claim]
-        case.check(promise[0], test, got=got, expected=f"overwrite={claim!r}: {promise[1]}", cause=cause)
-        if claim == "replace" and law.spec.exact:
-            case.close(both, new, cause=cause, expected="the newest value itself")
-        if claim == "blend":
-            _blends(case, new)
+    def test_eviction(self, law: Law) -> None:
+        """A full memory drops what its spec says: the oldest (fifo), the least recently used (lru), or any (random, reservoir)."""
+        kind = law.spec.eviction
+        if kind == "none":
+            raise NotAsked("it promises nothing about what is dropped")
+        if not law.spec.exact:
+            raise NotAsked("what is left can only be told from the answers of a memory that claims to be exact")
+        capacity = law.plug.shape(capacity=16).capacity
+        if 2 * capacity > LONGEST:
+            raise CannotMeasure(f"its capacity is fixed at {capacity}; let the factory take capacity")
+        for more in sorted({1, capacity // 2, capacity}):
+            for case in law.cases(capacity + more, **law.distinct(capacity + more)):
+                memory = case.build()
+                kept = _filled_and_touched(case, memory, capacity)
+                answers = memory.query(case.keys)
+                alive = (answers - case.values).abs().amax(-1) <= 1e-4 * max(1.0, case.values.abs().max().item())
+                ref = case.script.ref(answers)
+                case.script.say(
+                    f"alive = [i for i in range(len(keys)) if torch.allclose({ref}[i], values[i], atol=1e-4)]"
+                )
+                got = f"of {case.n} pairs these are left: {alive.nonzero().flatten().tolist()}"
+                if kind in ("fifo", "lru"):
+                    case.check(
+                        alive.nonzero().flatten().tolist() == kept,
+                        f"assert alive == {kept}",
+                        got=got,
+                        expected=f"eviction={kind!r}: {kept}",
+                        cause="the write pointer or the age is off by one, restarts with every call, or counts the wrong way",
+                    )
+                count = int(alive.sum())
+                most = count <= capacity if kind == "similarity" else count == capacity
+                case.check(
+                    most and count > 0,
+                    f"assert len(alive) == {capacity}",
+                    got=got,
+                    expected=f"eviction={kind!r}: {capacity} pairs",
+                    cause="slots are left empty, or hold a pair twice, when the memory is full",
+                )
+
+    def test_rewritten_is_recent(self, law: Law) -> None:
+        """In a full memory that declares lru eviction, writing a stored key again makes it the most recently used."""
+        if law.spec.eviction != "lru" or law.spec.overwrite != "replace" or not law.spec.exact:
+            raise NotAsked("it does not declare lru eviction with exact recall and replaced values")
+        capacity = law.plug.shape(capacity=16).capacity
+        if capacity > LONGEST:
+            raise CannotMeasure(f"its capacity is fixed at {capacity}; let the factory take capacity")
+        if capacity < 2:
+            raise CannotMeasure("it holds one pair: the newest is all there is")
+        for case in law.cases(capacity + 1, **law.distinct(capacity + 1)):
+            memory = case.build()
+            for rows in (slice(0, capacity), slice(0, 1), slice(capacity, None)):
+                memory.store(case.keys[rows], case.values[rows])
+            case.close(
+                memory.query(case.keys[:1]),
+                case.values[:1],
+                cause="only a new key gets a new time; that is fifo",
+                expected="the pair that was written again, for the next oldest made room",
+            )
+
+    # ---- state ----------------------------------------------------------------------------------------------------
+
+    def test_empty_read(self, law: Law) -> None:
+        """A memory that holds nothing answers zeros, freshly built and after reset."""
+        if law.spec.empty_read != "zeros":
+            raise NotAsked("it promises nothing about reading while empty")
+        for case in law.cases(1):
+            memory = case.build()
+            for _ in range(2):
+                answers = memory.answers()
+                case.same(
+                    answers,
+                    torch.zeros_like(answers),
+                    cause="reading blends random or unused slots; mask them",
+                    expected="zeros",
+                )
+                memory.store(case.keys, case.values)
+                memory.reset()
+
+    def test_constant_state(self, law: Law) -> None:
+        """The bytes of state after 200 writes are those after one."""
+        if not law.spec.constant_state:
+            raise NotAsked("it does not claim a constant state")
+        for case in law.cases(1):
+            memory = case.build()
+            memory.update(case.keys, case.values)
+            was = state_bytes(memory.memory)
+            memory.update_rows(*case.pairs(199))
+            now = state_bytes(memory.memory)
+            case.script.needs("from memspec.plugs.population import state_bytes")
+            case.check(
+                now == was,
+                f"assert state_bytes({memory.name}) == {was}",
+                got=f"{was} bytes after 1 write, {now} after 200",
+                expected="the same number",
+                cause="a list or buffer grows with every write, or tensors of earlier writes are kept",
+            )
+
+    def test_deterministic(self, law: Law) -> None:
+        """A memory that claims to be deterministic draws from no global generator, and does not depend on one."""
+        if not law.spec.deterministic:
+            raise NotAsked("it does not claim to be deterministic")
+        for case in law.cases(1, 20):
+            answers = []
+            for seed in (1, 2):
+                memory = case.build(seed=3)
+                case.seed(seed)
+                before = case.generators()
+                memory.store(case.keys, case.values)
+                answers.append(memory.answers())
+                case.same_generators(
+                    before, cause="update or query draws random numbers: eviction, dropout, noise, init"
+                )
+            case.same(answers[1], answers[0], cause="the result depends on a global generator")
+
+    # ---- gradients ------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("what", ["query", "keys", "values"])
+    def test_differentiable(self, law: Law, what: str) -> None:
+        """Where the spec says so, an answer has a gradient with respect to the query, or the keys or values written: finite, not zero."""
+        if what not in law.spec.differentiable:
+            raise NotAsked(f"it does not claim to be differentiable in {what}")
+        if what != "query" and "Functional" not in law.plug.capabilities:
+            raise CannotMeasure("gradients to what was written are asked through the functional form, and it has none")
+        for case in law.cases(2, 5):
+            for zero in (False, True) if law.spec.key_domain == "real" else (False,):
+                # A zero row among the keys: norms have no derivative there, and must still not give NaN.
+                keys = torch.cat((case.keys[:-1], 0 * case.keys[:1])) if zero else case.keys
+                # Stored keys are asked too: a sparse read may find nothing near the others.
+                asked = torch.cat((case.probe, 0 * case.keys[:1])) if zero else case.probe
+                if law.spec.association == "auto" and zero:
+                    continue
+                leaves = {"query": asked, "keys": keys, "values": case.values}
+                leaf = leaves[what].clone().requires_grad_()
+                case.script.say(f"leaf = {case.script.ref(leaves[what])}.clone().requires_grad_()")
+                case.script.bind(leaf, "leaf")
+                answer = _answer(case, **(leaves | {what: leaf}))
+                _has_gradient(case, answer, leaf, what)
+
+    # ---- modes ----------------------------------------------------------------------------------------------------
+
+    def test_inference_mode(self, law: Law) -> None:
+        """A memory that claims it learns and answers inside torch.inference_mode() as outside; others get advice."""
+        try:
+            for case in law.cases(1, 5):
+                want = case.stored().answers()
+                case.suspect = (
+                    "an inner gradient step: enable_grad does not work there; use inference_mode(False) and clones, "
+                    "or a closed form"
+                )
+                with case.within("torch.inference_mode()", torch.inference_mode()):
+                    got = case.stored().answers().clone()
+                case.close(
+                    got,
+                    want,
+                    cause=case.suspect,
+                    expected="the answers of a memory used outside inference_mode",
+                )
+        except LawBroken:
+            if law.spec.inference_mode:
+                raise
+            advise(law.plug, "does not work inside torch.inference_mode(); a closed-form inner gradient would")
+        if not law.spec.inference_mode:
+            raise NotAsked("it does not claim to work inside torch.inference_mode()")
 
 
 def _rewritten(case: Case, old: Tensor, new: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -156,113 +356,11 @@ def _blends(case: Case, value: Tensor) -> None:
     )
 
 
-# ---- exactness and eviction -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("form", ["batch", "rows"])
-def test_exact(law: Law, form: str) -> None:
-    """A memory that claims to be exact recalls every stored pair, to float precision, at any number up to its capacity."""
-    _claims_exact(law)
-    capacity = law.plug.shape(capacity=16).capacity
-    sizes = sorted({1, 2, 3, max(capacity // 2, 1), capacity} - {n for n in (1, 2, 3) if n > capacity})
-    if capacity > LONGEST:
-        sizes = [1, 2, 3, 64]
-    for case in law.cases(*sizes, **law.distinct(max(sizes))):
-        memory = case.build()
-        for _ in range(law.spec.presentations):
-            (memory.update if form == "batch" else memory.update_rows)(case.keys, case.values)
-        case.close(
-            memory.query(case.keys),
-            case.values,
-            cause="a pair is lost or overwritten before the store is full (a flag that says full too early, a pointer "
-            "that advances by the call), or reading mixes values: then do not claim exact",
-            expected="the stored values",
-        )
-
-
-def test_exact_lengths(law: Law) -> None:
-    """A memory that claims to be exact for real keys recalls them whatever their lengths."""
-    _claims_exact(law)
-    if law.spec.key_domain != "real" or law.spec.association == "auto":
-        raise NotAsked(f"its keys are declared to be {law.spec.key_domain}, or are what it recalls")
-    capacity = law.plug.shape(capacity=16).capacity
-    for case in law.cases(*sorted({1, 2, min(capacity, 16)})):
-        keys = case.keys * torch.linspace(0.5, 2, case.n, device=case.keys.device)[:, None]
-        memory = case.build()
-        memory.store(keys, case.values)
-        case.close(
-            memory.query(keys),
-            case.values,
-            cause="similarities are raw dot products, which a long key wins against every shorter one: normalise the "
-            "stored keys too, or declare key_domain='unit'",
-            expected="the stored values",
-        )
-
-
 def _claims_exact(law: Law) -> None:
     if not law.spec.exact:
         raise NotAsked("it does not claim to be exact")
     if law.spec.fidelity == "trained":
         raise NotAsked("it is only meaningful after outer training")
-
-
-def test_eviction(law: Law) -> None:
-    """A full memory drops what its spec says: the oldest (fifo), the least recently used (lru), or any (random, reservoir)."""
-    kind = law.spec.eviction
-    if kind == "none":
-        raise NotAsked("it promises nothing about what is dropped")
-    if not law.spec.exact:
-        raise NotAsked("what is left can only be told from the answers of a memory that claims to be exact")
-    capacity = law.plug.shape(capacity=16).capacity
-    if 2 * capacity > LONGEST:
-        raise CannotMeasure(f"its capacity is fixed at {capacity}; let the factory take capacity")
-    for more in sorted({1, capacity // 2, capacity}):
-        for case in law.cases(capacity + more, **law.distinct(capacity + more)):
-            memory = case.build()
-            kept = _filled_and_touched(case, memory, capacity)
-            answers = memory.query(case.keys)
-            alive = (answers - case.values).abs().amax(-1) <= 1e-4 * max(1.0, case.values.abs().max().item())
-            ref = case.script.ref(answers)
-            case.script.say(f"alive = [i for i in range(len(keys)) if torch.allclose({ref}[i], values[i], atol=1e-4)]")
-            got = f"of {case.n} pairs these are left: {alive.nonzero().flatten().tolist()}"
-            if kind in ("fifo", "lru"):
-                case.check(
-                    alive.nonzero().flatten().tolist() == kept,
-                    f"assert alive == {kept}",
-                    got=got,
-                    expected=f"eviction={kind!r}: {kept}",
-                    cause="the write pointer or the age is off by one, restarts with every call, or counts the wrong way",
-                )
-            count = int(alive.sum())
-            most = count <= capacity if kind == "similarity" else count == capacity
-            case.check(
-                most and count > 0,
-                f"assert len(alive) == {capacity}",
-                got=got,
-                expected=f"eviction={kind!r}: {capacity} pairs",
-                cause="slots are left empty, or hold a pair twice, when the memory is full",
-            )
-
-
-def test_rewritten_is_recent(law: Law) -> None:
-    """In a full memory that declares lru eviction, writing a stored key again makes it the most recently used."""
-    if law.spec.eviction != "lru" or law.spec.overwrite != "replace" or not law.spec.exact:
-        raise NotAsked("it does not declare lru eviction with exact recall and replaced values")
-    capacity = law.plug.shape(capacity=16).capacity
-    if capacity > LONGEST:
-        raise CannotMeasure(f"its capacity is fixed at {capacity}; let the factory take capacity")
-    if capacity < 2:
-        raise CannotMeasure("it holds one pair: the newest is all there is")
-    for case in law.cases(capacity + 1, **law.distinct(capacity + 1)):
-        memory = case.build()
-        for rows in (slice(0, capacity), slice(0, 1), slice(capacity, None)):
-            memory.store(case.keys[rows], case.values[rows])
-        case.close(
-            memory.query(case.keys[:1]),
-            case.values[:1],
-            cause="only a new key gets a new time; that is fifo",
-            expected="the pair that was written again, for the next oldest made room",
-        )
 
 
 def _filled_and_touched(case: Case, memory: Driven, capacity: int) -> list[int]:
@@ -276,89 +374,6 @@ def _filled_and_touched(case: Case, memory: Driven, capacity: int) -> list[int]:
         memory.store(case.keys[row : row + 1], case.values[row : row + 1])
     more = case.n - capacity
     return [0, *range(more + 1, case.n)] if lru else list(range(more, case.n))
-
-
-# ---- state ----------------------------------------------------------------------------------------------------
-
-
-def test_empty_read(law: Law) -> None:
-    """A memory that holds nothing answers zeros, freshly built and after reset."""
-    if law.spec.empty_read != "zeros":
-        raise NotAsked("it promises nothing about reading while empty")
-    for case in law.cases(1):
-        memory = case.build()
-        for _ in range(2):
-            answers = memory.answers()
-            case.same(
-                answers,
-                torch.zeros_like(answers),
-                cause="reading blends random or unused slots; mask them",
-                expected="zeros",
-            )
-            memory.store(case.keys, case.values)
-            memory.reset()
-
-
-def test_constant_state(law: Law) -> None:
-    """The bytes of state after 200 writes are those after one."""
-    if not law.spec.constant_state:
-        raise NotAsked("it does not claim a constant state")
-    for case in law.cases(1):
-        memory = case.build()
-        memory.update(case.keys, case.values)
-        was = state_bytes(memory.memory)
-        memory.update_rows(*case.pairs(199))
-        now = state_bytes(memory.memory)
-        case.script.needs("from memspec.plugs.population import state_bytes")
-        case.check(
-            now == was,
-            f"assert state_bytes({memory.name}) == {was}",
-            got=f"{was} bytes after 1 write, {now} after 200",
-            expected="the same number",
-            cause="a list or buffer grows with every write, or tensors of earlier writes are kept",
-        )
-
-
-def test_deterministic(law: Law) -> None:
-    """A memory that claims to be deterministic draws from no global generator, and does not depend on one."""
-    if not law.spec.deterministic:
-        raise NotAsked("it does not claim to be deterministic")
-    for case in law.cases(1, 20):
-        answers = []
-        for seed in (1, 2):
-            memory = case.build(seed=3)
-            case.seed(seed)
-            before = case.generators()
-            memory.store(case.keys, case.values)
-            answers.append(memory.answers())
-            case.same_generators(before, cause="update or query draws random numbers: eviction, dropout, noise, init")
-        case.same(answers[1], answers[0], cause="the result depends on a global generator")
-
-
-# ---- gradients ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("what", ["query", "keys", "values"])
-def test_differentiable(law: Law, what: str) -> None:
-    """Where the spec says so, an answer has a gradient with respect to the query, or the keys or values written: finite, not zero."""
-    if what not in law.spec.differentiable:
-        raise NotAsked(f"it does not claim to be differentiable in {what}")
-    if what != "query" and "Functional" not in law.plug.capabilities:
-        raise CannotMeasure("gradients to what was written are asked through the functional form, and it has none")
-    for case in law.cases(2, 5):
-        for zero in (False, True) if law.spec.key_domain == "real" else (False,):
-            # A zero row among the keys: norms have no derivative there, and must still not give NaN.
-            keys = torch.cat((case.keys[:-1], 0 * case.keys[:1])) if zero else case.keys
-            # Stored keys are asked too: a sparse read may find nothing near the others.
-            asked = torch.cat((case.probe, 0 * case.keys[:1])) if zero else case.probe
-            if law.spec.association == "auto" and zero:
-                continue
-            leaves = {"query": asked, "keys": keys, "values": case.values}
-            leaf = leaves[what].clone().requires_grad_()
-            case.script.say(f"leaf = {case.script.ref(leaves[what])}.clone().requires_grad_()")
-            case.script.bind(leaf, "leaf")
-            answer = _answer(case, **(leaves | {what: leaf}))
-            _has_gradient(case, answer, leaf, what)
 
 
 def _answer(case: Case, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -402,31 +417,3 @@ def _has_gradient(case: Case, answer: Tensor, leaf: Tensor, what: str) -> None:
         expected=f"a finite gradient to {what}",
         cause="sqrt or a norm at zero, or a mask applied after log or division: use torch.where on the input",
     )
-
-
-# ---- modes ----------------------------------------------------------------------------------------------------
-
-
-def test_inference_mode(law: Law) -> None:
-    """A memory that claims it learns and answers inside torch.inference_mode() as outside; others get advice."""
-    try:
-        for case in law.cases(1, 5):
-            want = case.stored().answers()
-            case.suspect = (
-                "an inner gradient step: enable_grad does not work there; use inference_mode(False) and clones, "
-                "or a closed form"
-            )
-            with case.within("torch.inference_mode()", torch.inference_mode()):
-                got = case.stored().answers().clone()
-            case.close(
-                got,
-                want,
-                cause=case.suspect,
-                expected="the answers of a memory used outside inference_mode",
-            )
-    except LawBroken:
-        if law.spec.inference_mode:
-            raise
-        advise(law.plug, "does not work inside torch.inference_mode(); a closed-form inner gradient would")
-    if not law.spec.inference_mode:
-        raise NotAsked("it does not claim to work inside torch.inference_mode()")

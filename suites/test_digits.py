@@ -14,34 +14,36 @@ from memspec.running.session import Judge
 SETTING = Digits()
 
 
-@pytest.mark.measurement
-@pytest.mark.parametrize("n", SETTING.stored, ids="n{}".format)
-def test_accuracy(judge: Judge, n: int) -> None:
-    """Labels of unseen digits, after n stored ones, are not told systematically wrong: at least half of chance."""
-    judge(
-        DIGITS,
-        SETTING,
-        "accuracy",
-        Bound(at_least=CHANCE / 2, source="universal floor: half of chance"),
-        at=n,
-        cause="values are stored with the wrong sign, or answers are not finite",
-    )
+class TestDigits:
+    """Digits: real features stored with their labels, and asked for unseen ones."""
 
-
-@pytest.mark.claim
-@pytest.mark.parametrize("n", SETTING.stored, ids="n{}".format)
-def test_exact(plug: Plug, runner: Runner, n: int) -> None:
-    """A memory that claims to be exact answers every stored digit, of n, with its own label."""
-    if not plug.spec.exact:
-        raise NotAsked(f"{plug.name} does not claim to be exact")
-    if built_for(plug, SETTING, n).capacity < n:
-        raise NotAsked(f"{plug.name} claims to be exact only up to {built_for(plug, SETTING, n).capacity} pairs")
-    points, accuracy = runner.curve(DIGITS, SETTING, "stored_accuracy")
-    wrong = (1 - accuracy[:, points.index(n)]) * n
-    if wrong.any():
-        pytest.fail(
-            f"{plug.name} claims exact=True, but {wrong.max():.0f} of {n} stored digits answer another label "
-            f"(trial {wrong.argmax()}).\n  likeliest cause: near keys are taken for one (different digits have cosines "
-            "up to 0.87 here), or rows of a batch are lost",
-            pytrace=False,
+    @pytest.mark.measurement
+    @pytest.mark.parametrize("n", SETTING.stored, ids="n{}".format)
+    def test_accuracy(self, judge: Judge, n: int) -> None:
+        """Labels of unseen digits, after n stored ones, are not told systematically wrong: at least half of chance."""
+        judge(
+            DIGITS,
+            SETTING,
+            "accuracy",
+            Bound(at_least=CHANCE / 2, source="universal floor: half of chance"),
+            at=n,
+            cause="values are stored with the wrong sign, or answers are not finite",
         )
+
+    @pytest.mark.claim
+    @pytest.mark.parametrize("n", SETTING.stored, ids="n{}".format)
+    def test_exact(self, plug: Plug, runner: Runner, n: int) -> None:
+        """A memory that claims to be exact answers every stored digit, of n, with its own label."""
+        if not plug.spec.exact:
+            raise NotAsked(f"{plug.name} does not claim to be exact")
+        if built_for(plug, SETTING, n).capacity < n:
+            raise NotAsked(f"{plug.name} claims to be exact only up to {built_for(plug, SETTING, n).capacity} pairs")
+        points, accuracy = runner.curve(DIGITS, SETTING, "stored_accuracy")
+        wrong = (1 - accuracy[:, points.index(n)]) * n
+        if wrong.any():
+            pytest.fail(
+                f"{plug.name} claims exact=True, but {wrong.max():.0f} of {n} stored digits answer another label "
+                f"(trial {wrong.argmax()}).\n  likeliest cause: near keys are taken for one (different digits have cosines "
+                "up to 0.87 here), or rows of a batch are lost",
+                pytrace=False,
+            )

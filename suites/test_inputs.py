@@ -11,15 +11,7 @@ from torch import Tensor
 from memspec.errors import CannotMeasure, NotAsked
 from memspec.laws.law import Case, Driven, Law
 
-pytestmark = pytest.mark.law
-
 Bad = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
-def wider(rows: Tensor) -> Tensor:
-    return torch.cat((rows, rows[:, :1]), -1)
-
-
 UPDATES: dict[str, Bad] = {
     "wide-keys": lambda k, v: (wider(k), v),
     "narrow-keys": lambda k, v: (k[:, :-1], v),
@@ -31,35 +23,127 @@ UPDATES: dict[str, Bad] = {
     "one-value": lambda k, v: (k, v[:1]),
     "one-key": lambda k, v: (k[:1], v),
 }
+RANKS: dict[str, Callable[[Tensor], Tensor]] = {
+    "one-row-flat": lambda rows: rows[0],
+    "batched": lambda rows: rows[None],
+}
+NONFINITE = {"nan": float("nan"), "inf": float("inf")}
 
 
-@pytest.mark.parametrize("kind", UPDATES)
-def test_update_refuses(law: Law, kind: str) -> None:
-    """`update` refuses pairs of the wrong width or of unequal number, and what was stored answers as before, bit for bit."""
-    for case in law.cases(1, 4):
-        good = case.others[:3], case.spare[:3]
-        keys, values = UPDATES[kind](*good)
-        if 0 in keys.shape or 0 in values.shape or (keys.shape == good[0].shape and values.shape == good[1].shape):
-            raise CannotMeasure("its vectors are too narrow for this")
-        memory = case.stored()
-        before = memory.answers()
-        error = memory.refused("update", keys, values)
-        _refused(case, memory, error, f"update with keys {tuple(keys.shape)} and values {tuple(values.shape)}")
-        case.same(memory.answers(), before, cause="state is changed before the inputs are checked; check first")
+class TestInputs:
+    """Bad inputs: refused with a clear exception, or treated as declared, and what was stored before still answers."""
+
+    pytestmark = pytest.mark.law
+
+    @pytest.mark.parametrize("kind", UPDATES)
+    def test_update_refuses(self, law: Law, kind: str) -> None:
+        """`update` refuses pairs of the wrong width or of unequal number, and what was stored answers as before, bit for bit."""
+        for case in law.cases(1, 4):
+            good = case.others[:3], case.spare[:3]
+            keys, values = UPDATES[kind](*good)
+            if 0 in keys.shape or 0 in values.shape or (keys.shape == good[0].shape and values.shape == good[1].shape):
+                raise CannotMeasure("its vectors are too narrow for this")
+            memory = case.stored()
+            before = memory.answers()
+            error = memory.refused("update", keys, values)
+            _refused(case, memory, error, f"update with keys {tuple(keys.shape)} and values {tuple(values.shape)}")
+            case.same(memory.answers(), before, cause="state is changed before the inputs are checked; check first")
+
+    @pytest.mark.parametrize("kind", ["wide", "narrow"])
+    def test_query_refuses(self, law: Law, kind: str) -> None:
+        """`query` refuses keys of the wrong width, and answers good ones as before, bit for bit."""
+        for case in law.cases(1, 4):
+            keys = wider(case.others) if kind == "wide" else case.others[:, :-1]
+            if 0 in keys.shape:
+                raise CannotMeasure("its keys are too narrow for this")
+            memory = case.stored()
+            before = memory.answers()
+            error = memory.refused("query", keys)
+            _refused(case, memory, error, f"query with keys {tuple(keys.shape)}")
+            case.same(memory.answers(), before, cause="query changes the state before it checks its input")
+
+    @pytest.mark.parametrize("kind", RANKS)
+    def test_rank_of_update(self, law: Law, kind: str) -> None:
+        """`update` with vectors [D] or batches [1, N, D] is refused, or does what the same rows as [N, D] do."""
+        for case in law.cases(1, 4):
+            keys, values = case.others[:2], case.spare[:2]
+            odd = RANKS[kind](keys), RANKS[kind](values)
+            memory, plain = case.stored(), case.stored()
+            before = memory.answers()
+            error = memory.refused("update", *odd)
+            if error is None:
+                plain.update(odd[0].reshape(-1, keys.shape[-1]), odd[1].reshape(-1, values.shape[-1]))
+                before = plain.answers()
+            case.close(
+                memory.answers(),
+                before,
+                cause="a tensor of the wrong rank is broadcast into the state; check keys.ndim == 2",
+                expected="the answers before" if error else "what the same rows do as [N, D]",
+            )
+
+    @pytest.mark.parametrize("kind", RANKS)
+    def test_rank_of_query(self, law: Law, kind: str) -> None:
+        """`query` of a vector [D] or a batch [1, Q, D] is refused, or gives the numbers that its rows get."""
+        for case in law.cases(1, 4):
+            memory = case.stored()
+            before = memory.answers()
+            odd = RANKS[kind](case.others)
+            if memory.refused("query", odd) is None:
+                answer, want = memory.live(odd), memory.query(case.others[:1] if odd.ndim == 1 else case.others)
+                flat = answer.detach().reshape(want.shape) if answer.numel() == want.numel() else answer
+                case.script.say(f"flat = {case.script.ref(answer)}.detach().reshape({tuple(flat.shape)})")
+                case.script.bind(flat, "flat")
+                case.close(
+                    flat,
+                    want,
+                    cause="the answer to a tensor of the wrong rank means nothing; check keys.ndim == 2",
+                    expected="an exception, or the rows' own answers",
+                )
+            case.same(memory.answers(), before, cause="query changes the state before it checks its input")
+
+    @pytest.mark.parametrize("what", ["keys", "values"])
+    @pytest.mark.parametrize("kind", NONFINITE)
+    def test_nonfinite_update(self, law: Law, kind: str, what: str) -> None:
+        """NaN or infinity in a written row is refused without a trace, or harms that row alone, as the spec says."""
+        claim = law.spec.nonfinite
+        for case in law.cases(1, 4):
+            spoilt = [case.others[:3].clone(), case.spare[:3].clone()]
+            spoilt[what == "values"][1, 0] = NONFINITE[kind]
+            if law.spec.association == "auto":
+                spoilt = [spoilt[what == "values"]] * 2
+            memory = case.stored()
+            before = memory.answers()
+            error = memory.refused("update", spoilt[0], spoilt[1])
+            cause = "the state is changed before the inputs are checked; check first"
+            if error is not None:
+                case.same(memory.answers(), before, cause=cause)
+            if claim == "reject":
+                case.check(
+                    error is not None,
+                    f"raise AssertionError('update took {kind} in {what}')",
+                    got=f"update took {kind} in {what}",
+                    expected="nonfinite='reject': an exception",
+                    cause="the check is missing; raise ValueError where not torch.isfinite(rows).all()",
+                )
+            elif claim == "isolate" and error is None:
+                _isolated(case, memory, spoilt)
+        if claim == "none":
+            raise NotAsked("it promises nothing about NaN and infinity")
+
+    @pytest.mark.parametrize("kind", NONFINITE)
+    def test_nonfinite_query(self, law: Law, kind: str) -> None:
+        """Asking with NaN or infinity leaves no trace: good keys are answered as before, bit for bit."""
+        for case in law.cases(1, 4):
+            memory = case.stored()
+            before = memory.answers()
+            asked = case.others.clone()
+            asked[0, 0] = NONFINITE[kind]
+            memory.refused("query", asked)
+            case.same(memory.answers(), before, cause="query writes to the state (a running norm, a cache)")
 
 
-@pytest.mark.parametrize("kind", ["wide", "narrow"])
-def test_query_refuses(law: Law, kind: str) -> None:
-    """`query` refuses keys of the wrong width, and answers good ones as before, bit for bit."""
-    for case in law.cases(1, 4):
-        keys = wider(case.others) if kind == "wide" else case.others[:, :-1]
-        if 0 in keys.shape:
-            raise CannotMeasure("its keys are too narrow for this")
-        memory = case.stored()
-        before = memory.answers()
-        error = memory.refused("query", keys)
-        _refused(case, memory, error, f"query with keys {tuple(keys.shape)}")
-        case.same(memory.answers(), before, cause="query changes the state before it checks its input")
+def wider(rows: Tensor) -> Tensor:
+    return torch.cat((rows, rows[:, :1]), -1)
 
 
 def _refused(case: Case, memory: Driven, error: Exception | None, what: str) -> None:
@@ -72,86 +156,6 @@ def _refused(case: Case, memory: Driven, error: Exception | None, what: str) -> 
     )
 
 
-RANKS: dict[str, Callable[[Tensor], Tensor]] = {
-    "one-row-flat": lambda rows: rows[0],
-    "batched": lambda rows: rows[None],
-}
-
-
-@pytest.mark.parametrize("kind", RANKS)
-def test_rank_of_update(law: Law, kind: str) -> None:
-    """`update` with vectors [D] or batches [1, N, D] is refused, or does what the same rows as [N, D] do."""
-    for case in law.cases(1, 4):
-        keys, values = case.others[:2], case.spare[:2]
-        odd = RANKS[kind](keys), RANKS[kind](values)
-        memory, plain = case.stored(), case.stored()
-        before = memory.answers()
-        error = memory.refused("update", *odd)
-        if error is None:
-            plain.update(odd[0].reshape(-1, keys.shape[-1]), odd[1].reshape(-1, values.shape[-1]))
-            before = plain.answers()
-        case.close(
-            memory.answers(),
-            before,
-            cause="a tensor of the wrong rank is broadcast into the state; check keys.ndim == 2",
-            expected="the answers before" if error else "what the same rows do as [N, D]",
-        )
-
-
-@pytest.mark.parametrize("kind", RANKS)
-def test_rank_of_query(law: Law, kind: str) -> None:
-    """`query` of a vector [D] or a batch [1, Q, D] is refused, or gives the numbers that its rows get."""
-    for case in law.cases(1, 4):
-        memory = case.stored()
-        before = memory.answers()
-        odd = RANKS[kind](case.others)
-        if memory.refused("query", odd) is None:
-            answer, want = memory.live(odd), memory.query(case.others[:1] if odd.ndim == 1 else case.others)
-            flat = answer.detach().reshape(want.shape) if answer.numel() == want.numel() else answer
-            case.script.say(f"flat = {case.script.ref(answer)}.detach().reshape({tuple(flat.shape)})")
-            case.script.bind(flat, "flat")
-            case.close(
-                flat,
-                want,
-                cause="the answer to a tensor of the wrong rank means nothing; check keys.ndim == 2",
-                expected="an exception, or the rows' own answers",
-            )
-        case.same(memory.answers(), before, cause="query changes the state before it checks its input")
-
-
-NONFINITE = {"nan": float("nan"), "inf": float("inf")}
-
-
-@pytest.mark.parametrize("what", ["keys", "values"])
-@pytest.mark.parametrize("kind", NONFINITE)
-def test_nonfinite_update(law: Law, kind: str, what: str) -> None:
-    """NaN or infinity in a written row is refused without a trace, or harms that row alone, as the spec says."""
-    claim = law.spec.nonfinite
-    for case in law.cases(1, 4):
-        spoilt = [case.others[:3].clone(), case.spare[:3].clone()]
-        spoilt[what == "values"][1, 0] = NONFINITE[kind]
-        if law.spec.association == "auto":
-            spoilt = [spoilt[what == "values"]] * 2
-        memory = case.stored()
-        before = memory.answers()
-        error = memory.refused("update", spoilt[0], spoilt[1])
-        cause = "the state is changed before the inputs are checked; check first"
-        if error is not None:
-            case.same(memory.answers(), before, cause=cause)
-        if claim == "reject":
-            case.check(
-                error is not None,
-                f"raise AssertionError('update took {kind} in {what}')",
-                got=f"update took {kind} in {what}",
-                expected="nonfinite='reject': an exception",
-                cause="the check is missing; raise ValueError where not torch.isfinite(rows).all()",
-            )
-        elif claim == "isolate" and error is None:
-            _isolated(case, memory, spoilt)
-    if claim == "none":
-        raise NotAsked("it promises nothing about NaN and infinity")
-
-
 def _isolated(case: Case, memory: Driven, spoilt: list[Tensor]) -> None:
     """The rows beside the bad one act as if it were not there."""
     clean = case.stored()
@@ -162,15 +166,3 @@ def _isolated(case: Case, memory: Driven, spoilt: list[Tensor]) -> None:
     cause = "the bad row reaches a sum over all rows or slots; mask it with torch.where before it is used"
     case.finite(answers, cause=cause)
     case.close(answers, clean.query(asked), cause=cause, expected="nonfinite='isolate': as without the bad row")
-
-
-@pytest.mark.parametrize("kind", NONFINITE)
-def test_nonfinite_query(law: Law, kind: str) -> None:
-    """Asking with NaN or infinity leaves no trace: good keys are answered as before, bit for bit."""
-    for case in law.cases(1, 4):
-        memory = case.stored()
-        before = memory.answers()
-        asked = case.others.clone()
-        asked[0, 0] = NONFINITE[kind]
-        memory.refused("query", asked)
-        case.same(memory.answers(), before, cause="query writes to the state (a running norm, a cache)")

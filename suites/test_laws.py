@@ -9,303 +9,363 @@ from memspec.errors import CannotMeasure, NotAsked
 from memspec.laws.law import CAPACITY, LONGEST, Case, Law, advise, graph_nodes
 from memspec.plugs.reachable import tensors_in
 
-pytestmark = pytest.mark.law
-
 LONG = 135
 """Rows of a long query: more than one chunk of any size in use, and no multiple of one."""
-
-
-# ---- shapes ---------------------------------------------------------------------------------------------------
-
-
-def test_shape(law: Law) -> None:
-    """`query` of [Q, Dk] answers [Q, Dv] in the keys' dtype and on their device, for any Q, none included."""
-    for case in law.cases(0, 1, 2, 5):
-        memory = case.stored()
-        for keys in (case.others[:0], case.others[:1], case.others):
-            answer = memory.query(keys)
-            got = f"{answer.dtype} on {answer.device}"
-            case.check(
-                answer.dtype == keys.dtype and answer.device == keys.device,
-                f"assert ({case.script.ref(answer)}.dtype, {case.script.ref(answer)}.device) "
-                f"== ({case.script.ref(keys)}.dtype, {case.script.ref(keys)}.device)",
-                got=got,
-                expected=f"{keys.dtype} on {keys.device}",
-                cause="state was made in another dtype or on another device than the inputs",
-            )
-
-
-def test_empty_update(law: Law) -> None:
-    """An update with no pairs changes nothing."""
-    for case in law.cases(0, 1, 5):
-        memory = case.stored()
-        before = memory.answers()
-        memory.update(case.others[:0], case.spare[:0])
-        case.same(
-            memory.answers(), before, cause="a decay, a step or a counter runs even where there is nothing to write"
-        )
-
-
-# ---- purity ---------------------------------------------------------------------------------------------------
-
-
-def test_query_repeats(law: Law) -> None:
-    """Asking does not change what is answered: the same query gives the same bits, other queries between or not."""
-    for case in law.cases(0, 1, 2, 7):
-        memory = case.stored()
-        first = memory.query(case.probe)
-        cause = "query writes to the state: usage, recency, a cache, a step of learning, or noise"
-        case.same(memory.query(case.probe), first, cause=cause)
-        memory.query(case.others.flip(0))
-        case.same(memory.query(case.probe), first, cause=cause)
-
-
-def test_query_leaves_state(law: Law) -> None:
-    """Asking again what was just asked moves none of the tensors that can be reached from the memory."""
-    for case in law.cases(0, 1, 7):
-        memory = case.stored()
-        memory.answers()  # what is built on first use is built now
-        before = memory.state()
-        memory.answers()
-        case.same_state(
-            memory.state(), before, cause="query counts usage, ages slots, or learns; offer touch() for that"
-        )
-
-
-def test_query_leaves_behaviour(law: Law) -> None:
-    """A memory that was asked between writes behaves later as one that was not, past its capacity too."""
-    for case in law.cases(1, 9):
-        quiet, asked, written = case.build(), case.build(), []
-        for turn in range(3):
-            keys, values = case.pairs(case.n)
-            written.append(keys)
-            for memory in (quiet, asked):
-                case.seed(turn)
-                memory.store(keys, values)
-            asked.query(case.others)
-            asked.query(keys[:3])
-        cause = "query marks what it read, and later writes (eviction, usage, momentum) depend on the mark"
-        for keys in (case.others, *written):
-            case.same(asked.query(keys), quiet.query(keys), cause=cause)
-
-
-def test_inputs_unmodified(law: Law) -> None:
-    """Neither `update` nor `query` changes the tensors it is given."""
-    for case in law.cases(1, 5):
-        given = [t.clone() for t in (case.keys, case.values, case.others)]
-        for was, name in zip(given, ("keys", "values", "others")):
-            case.script.say(f"{name}_was = {name}.clone()")
-            case.script.bind(was, f"{name}_was")
-        memory = case.stored()
-        memory.query(case.others)
-        for now, was in zip((case.keys, case.values, case.others), given):
-            case.same(now, was, cause="an in-place operation (normalisation, scaling) on the caller's tensor")
-
-
-def test_query_leaves_generators(law: Law) -> None:
-    """Asking draws from no global random generator."""
-    for case in law.cases(0, 2):
-        memory = case.stored()
-        before = case.generators()
-        memory.answers()
-        case.same_generators(
-            before, cause="query draws random numbers (dropout, sampling); draw them in update or not at all"
-        )
-
-
-# ---- fresh again ----------------------------------------------------------------------------------------------
-
-
-def test_reset_answers(law: Law) -> None:
-    """After `reset` the memory answers as right after construction, bit for bit."""
-    for case in law.cases(1, 7):
-        memory = case.build()
-        fresh = memory.answers()
-        memory.store(case.keys, case.values)
-        memory.reset()
-        case.same(memory.answers(), fresh, cause="reset leaves a part of the state, or draws a new random start")
-
-
-def test_reset_behaviour(law: Law) -> None:
-    """After `reset` the memory also learns as right after construction: counters, moments and pointers are back."""
-    for case in law.cases(1, 7):
-        memory = case.build()
-        (k1, v1), (k2, v2), ends = case.pairs(case.n), case.pairs(case.n), []
-        for life in range(2):
-            if life:
-                memory.reset()
-            for turn, (keys, values) in enumerate(((case.keys, case.values), (k1, v1), (k2, v2))):
-                case.seed(turn)
-                memory.store(keys, values)
-            ends.append(memory.answers())
-        case.same(
-            ends[1], ends[0], cause="reset forgets a counter, a write pointer, an optimiser's moments or a usage table"
-        )
-
-
-def test_same_seed(law: Law) -> None:
-    """Two memories built under one seed and called alike, generators seeded alike, answer the same bits."""
-    for case in law.cases(1, 7):
-        answers = []
-        for _ in range(2):
-            memory = case.build(seed=3)
-            case.seed(5)
-            memory.store(case.keys, case.values)
-            answers.append(memory.answers())
-        case.same(
-            answers[1],
-            answers[0],
-            cause="randomness from outside the global generators: time, id(), os.urandom, hash()",
-        )
-
-
-def test_instances_independent(law: Law) -> None:
-    """What one instance learns is unknown to every other, built before or after it."""
-    for case in law.cases(1, 5):
-        first = case.build()
-        fresh = first.answers()
-        case.stored()
-        cause = "state lives on the class, in a module, in a default argument, or in a shared buffer"
-        case.same(first.answers(), fresh, cause=cause, expected="the answers of a memory that was never written to")
-        case.same(case.build().answers(), fresh, cause=cause, expected="the answers of a fresh memory")
-
-
-# ---- aliasing -------------------------------------------------------------------------------------------------
-
-
-def test_caller_reuses_tensors(law: Law) -> None:
-    """A caller may overwrite its own tensors after `update`; the memory keeps what was written."""
-    for case in law.cases(1, 5, CAPACITY + 4):  # a batch that fills the store is often written another way
-        memory = case.stored()
-        asked = case.probe  # a copy of the keys, made before they change
-        before = memory.query(asked)
-        for tensor in (case.keys, case.values):
-            case.script.say(f"{case.script.ref(tensor)}.fill_(7.0)")
-            tensor.fill_(7.0)
-        case.same(memory.query(asked), before, cause="the memory stores the caller's tensors themselves; clone them")
-
-
-def test_caller_reuses_queries(law: Law) -> None:
-    """A caller may overwrite the keys it asked, and ask again: what counts is what the tensor holds now."""
-    for case in law.cases(1, 5):
-        memory = case.stored()
-        want = memory.query(case.probe.flip(0))
-        memory.query(case.probe)
-        case.script.say("probe.copy_(probe.flip(0))")
-        case.probe.copy_(case.probe.flip(0))
-        cause = "answers are cached by the tensor's id, address or version; cache by its numbers, or not at all"
-        case.close(memory.query(case.probe), want, cause=cause, expected="the answers to what the tensor holds now")
-
-
-def test_strided(law: Law) -> None:
-    """Rows that do not lie one after another in memory (a transpose, every other row) are the same numbers."""
-    for case in law.cases(2, 5):
-        want = case.stored().answers()
-        memory = case.build()
-        strided = []
-        for name, rows in (("keys", case.keys), ("values", case.values), ("probe", case.probe)):
-            case.script.say(f"{name}_t = {name}.T.contiguous().T")
-            strided.append(rows.T.contiguous().T)
-            case.script.bind(strided[-1], f"{name}_t")
-        case.suspect = cause = (
-            "view, as_strided or a raw pointer takes the rows for contiguous: call contiguous() first"
-        )
-        memory.store(strided[0], strided[1])
-        case.close(memory.query(strided[2]), want, cause=cause, expected="the answers for contiguous rows")
-
-
-def test_caller_changes_answers(law: Law) -> None:
-    """A caller may overwrite an answer; the memory answers the same afterwards."""
-    for case in law.cases(0, 1, 5):
-        memory = case.stored()
-        before = memory.answers()
-        live = memory.live(case.probe)
-        case.script.say(f"for row in {case.script.ref(live)}.detach(): row.fill_(7.0)")
-        try:
-            for row in live.detach():
-                row.fill_(7.0)
-        except RuntimeError:  # rows of one number, expanded: torch itself forbids writing to them
-            continue
-        case.same(
-            memory.answers(), before, cause="query returns a view of the state; return a clone or a computed tensor"
-        )
-
-
-# ---- rows -----------------------------------------------------------------------------------------------------
-
-
-def test_rows_alone(law: Law) -> None:
-    """Each row of a query is answered as if it were asked alone."""
-    for case in law.cases(0, 1, 2, 7):
-        memory = case.stored()
-        together = memory.answers()
-        alone = torch.cat([memory.query(row) for row in case.probe.split(1)])
-        case.close(
-            together,
-            alone,
-            cause="rows mix: a softmax, norm or mean over the wrong axis, or row 0's index used for all",
-            expected="each row as it is answered alone",
-        )
-
-
-def test_rows_split(law: Law) -> None:
-    """A long query is answered as its parts are: no row is lost where the memory works in chunks."""
-    for case in law.cases(LONG):
-        memory = case.build()
-        memory.store(case.keys[:7], case.values[:7])
-        whole = memory.query(case.keys)
-        parts = torch.cat([memory.query(part) for part in case.keys.split(11)])
-        case.close(
-            whole,
-            parts,
-            cause="the last, shorter chunk of a long query is dropped, padded or given another chunk's rows",
-            expected="the answers of the parts",
-        )
-
-
-def test_rows_permuted(law: Law) -> None:
-    """The order of the rows of a query does not matter."""
-    for case in law.cases(0, 1, 7):
-        memory = case.stored()
-        forward, backward = memory.answers(), memory.query(case.probe.flip(0)).flip(0)
-        case.close(
-            backward,
-            forward,
-            cause="an answer depends on the row's place in the batch: a running state inside query, or a wrong index",
-            expected="the same answers in the other order",
-        )
-
-
-# ---- hard numbers ---------------------------------------------------------------------------------------------
 
 HARD = ["zero-keys", "tiny-keys", "huge-keys", "constant-keys", "duplicate-keys", "zero-values", "huge-values"]
 
 
-@pytest.mark.parametrize("kind", HARD)
-def test_finite(law: Law, kind: str) -> None:
-    """Zero, tiny (1e-30), huge (1e4), constant and duplicate rows are refused with a clear error, or answers stay finite."""
-    change, _, what = kind.partition("-")
-    domain = law.spec.key_domain if what == "keys" else law.spec.value_domain
-    if domain != "real" and change != "duplicate":
-        raise NotAsked(f"{kind} are outside the declared domain ({domain})")
-    for case in law.cases(1, 2):
-        memory = case.build()
-        rows = hard_rows(case, change, what)
-        keys, values = rows if law.spec.association != "auto" else (rows[what == "values"],) * 2
-        error = memory.refused("update", keys, values)
-        case.check(
-            error is None or isinstance(error, (ValueError, TypeError)),
-            f"{memory.name}.update({case.script.ref(keys)}, {case.script.ref(values)})",
-            got=f"update raised {type(error).__name__}: {error}",
-            expected="finite answers, or a ValueError that says what is wrong",
-            cause="a singular system or a division by a norm; add a small ridge, or guard the zero",
-        )
-        if error is None:
-            cause = "a division by a zero norm or variance, an exp without the maximum taken out, or a singular system"
+class TestLaws:
+    """Laws: what every memory does, whatever its kind."""
+
+    pytestmark = pytest.mark.law
+
+    # ---- shapes ---------------------------------------------------------------------------------------------------
+
+    def test_shape(self, law: Law) -> None:
+        """`query` of [Q, Dk] answers [Q, Dv] in the keys' dtype and on their device, for any Q, none included."""
+        for case in law.cases(0, 1, 2, 5):
+            memory = case.stored()
+            for keys in (case.others[:0], case.others[:1], case.others):
+                answer = memory.query(keys)
+                got = f"{answer.dtype} on {answer.device}"
+                case.check(
+                    answer.dtype == keys.dtype and answer.device == keys.device,
+                    f"assert ({case.script.ref(answer)}.dtype, {case.script.ref(answer)}.device) "
+                    f"== ({case.script.ref(keys)}.dtype, {case.script.ref(keys)}.device)",
+                    got=got,
+                    expected=f"{keys.dtype} on {keys.device}",
+                    cause="state was made in another dtype or on another device than the inputs",
+                )
+
+    def test_empty_update(self, law: Law) -> None:
+        """An update with no pairs changes nothing."""
+        for case in law.cases(0, 1, 5):
+            memory = case.stored()
+            before = memory.answers()
+            memory.update(case.others[:0], case.spare[:0])
+            case.same(
+                memory.answers(), before, cause="a decay, a step or a counter runs even where there is nothing to write"
+            )
+
+    # ---- purity ---------------------------------------------------------------------------------------------------
+
+    def test_query_repeats(self, law: Law) -> None:
+        """Asking does not change what is answered: the same query gives the same bits, other queries between or not."""
+        for case in law.cases(0, 1, 2, 7):
+            memory = case.stored()
+            first = memory.query(case.probe)
+            cause = "query writes to the state: usage, recency, a cache, a step of learning, or noise"
+            case.same(memory.query(case.probe), first, cause=cause)
+            memory.query(case.others.flip(0))
+            case.same(memory.query(case.probe), first, cause=cause)
+
+    def test_query_leaves_state(self, law: Law) -> None:
+        """Asking again what was just asked moves none of the tensors that can be reached from the memory."""
+        for case in law.cases(0, 1, 7):
+            memory = case.stored()
+            memory.answers()  # what is built on first use is built now
+            before = memory.state()
+            memory.answers()
+            case.same_state(
+                memory.state(), before, cause="query counts usage, ages slots, or learns; offer touch() for that"
+            )
+
+    def test_query_leaves_behaviour(self, law: Law) -> None:
+        """A memory that was asked between writes behaves later as one that was not, past its capacity too."""
+        for case in law.cases(1, 9):
+            quiet, asked, written = case.build(), case.build(), []
+            for turn in range(3):
+                keys, values = case.pairs(case.n)
+                written.append(keys)
+                for memory in (quiet, asked):
+                    case.seed(turn)
+                    memory.store(keys, values)
+                asked.query(case.others)
+                asked.query(keys[:3])
+            cause = "query marks what it read, and later writes (eviction, usage, momentum) depend on the mark"
+            for keys in (case.others, *written):
+                case.same(asked.query(keys), quiet.query(keys), cause=cause)
+
+    def test_inputs_unmodified(self, law: Law) -> None:
+        """Neither `update` nor `query` changes the tensors it is given."""
+        for case in law.cases(1, 5):
+            given = [t.clone() for t in (case.keys, case.values, case.others)]
+            for was, name in zip(given, ("keys", "values", "others")):
+                case.script.say(f"{name}_was = {name}.clone()")
+                case.script.bind(was, f"{name}_was")
+            memory = case.stored()
+            memory.query(case.others)
+            for now, was in zip((case.keys, case.values, case.others), given):
+                case.same(now, was, cause="an in-place operation (normalisation, scaling) on the caller's tensor")
+
+    def test_query_leaves_generators(self, law: Law) -> None:
+        """Asking draws from no global random generator."""
+        for case in law.cases(0, 2):
+            memory = case.stored()
+            before = case.generators()
+            memory.answers()
+            case.same_generators(
+                before, cause="query draws random numbers (dropout, sampling); draw them in update or not at all"
+            )
+
+    # ---- fresh again ----------------------------------------------------------------------------------------------
+
+    def test_reset_answers(self, law: Law) -> None:
+        """After `reset` the memory answers as right after construction, bit for bit."""
+        for case in law.cases(1, 7):
+            memory = case.build()
+            fresh = memory.answers()
+            memory.store(case.keys, case.values)
+            memory.reset()
+            case.same(memory.answers(), fresh, cause="reset leaves a part of the state, or draws a new random start")
+
+    def test_reset_behaviour(self, law: Law) -> None:
+        """After `reset` the memory also learns as right after construction: counters, moments and pointers are back."""
+        for case in law.cases(1, 7):
+            memory = case.build()
+            (k1, v1), (k2, v2), ends = case.pairs(case.n), case.pairs(case.n), []
+            for life in range(2):
+                if life:
+                    memory.reset()
+                for turn, (keys, values) in enumerate(((case.keys, case.values), (k1, v1), (k2, v2))):
+                    case.seed(turn)
+                    memory.store(keys, values)
+                ends.append(memory.answers())
+            case.same(
+                ends[1],
+                ends[0],
+                cause="reset forgets a counter, a write pointer, an optimiser's moments or a usage table",
+            )
+
+    def test_same_seed(self, law: Law) -> None:
+        """Two memories built under one seed and called alike, generators seeded alike, answer the same bits."""
+        for case in law.cases(1, 7):
+            answers = []
+            for _ in range(2):
+                memory = case.build(seed=3)
+                case.seed(5)
+                memory.store(case.keys, case.values)
+                answers.append(memory.answers())
+            case.same(
+                answers[1],
+                answers[0],
+                cause="randomness from outside the global generators: time, id(), os.urandom, hash()",
+            )
+
+    def test_instances_independent(self, law: Law) -> None:
+        """What one instance learns is unknown to every other, built before or after it."""
+        for case in law.cases(1, 5):
+            first = case.build()
+            fresh = first.answers()
+            case.stored()
+            cause = "state lives on the class, in a module, in a default argument, or in a shared buffer"
+            case.same(first.answers(), fresh, cause=cause, expected="the answers of a memory that was never written to")
+            case.same(case.build().answers(), fresh, cause=cause, expected="the answers of a fresh memory")
+
+    # ---- aliasing -------------------------------------------------------------------------------------------------
+
+    def test_caller_reuses_tensors(self, law: Law) -> None:
+        """A caller may overwrite its own tensors after `update`; the memory keeps what was written."""
+        for case in law.cases(1, 5, CAPACITY + 4):  # a batch that fills the store is often written another way
+            memory = case.stored()
+            asked = case.probe  # a copy of the keys, made before they change
+            before = memory.query(asked)
+            for tensor in (case.keys, case.values):
+                case.script.say(f"{case.script.ref(tensor)}.fill_(7.0)")
+                tensor.fill_(7.0)
+            case.same(
+                memory.query(asked), before, cause="the memory stores the caller's tensors themselves; clone them"
+            )
+
+    def test_caller_reuses_queries(self, law: Law) -> None:
+        """A caller may overwrite the keys it asked, and ask again: what counts is what the tensor holds now."""
+        for case in law.cases(1, 5):
+            memory = case.stored()
+            want = memory.query(case.probe.flip(0))
+            memory.query(case.probe)
+            case.script.say("probe.copy_(probe.flip(0))")
+            case.probe.copy_(case.probe.flip(0))
+            cause = "answers are cached by the tensor's id, address or version; cache by its numbers, or not at all"
+            case.close(memory.query(case.probe), want, cause=cause, expected="the answers to what the tensor holds now")
+
+    def test_strided(self, law: Law) -> None:
+        """Rows that do not lie one after another in memory (a transpose, every other row) are the same numbers."""
+        for case in law.cases(2, 5):
+            want = case.stored().answers()
+            memory = case.build()
+            strided = []
+            for name, rows in (("keys", case.keys), ("values", case.values), ("probe", case.probe)):
+                case.script.say(f"{name}_t = {name}.T.contiguous().T")
+                strided.append(rows.T.contiguous().T)
+                case.script.bind(strided[-1], f"{name}_t")
+            case.suspect = cause = (
+                "view, as_strided or a raw pointer takes the rows for contiguous: call contiguous() first"
+            )
+            memory.store(strided[0], strided[1])
+            case.close(memory.query(strided[2]), want, cause=cause, expected="the answers for contiguous rows")
+
+    def test_caller_changes_answers(self, law: Law) -> None:
+        """A caller may overwrite an answer; the memory answers the same afterwards."""
+        for case in law.cases(0, 1, 5):
+            memory = case.stored()
+            before = memory.answers()
+            live = memory.live(case.probe)
+            case.script.say(f"for row in {case.script.ref(live)}.detach(): row.fill_(7.0)")
+            try:
+                for row in live.detach():
+                    row.fill_(7.0)
+            except RuntimeError:  # rows of one number, expanded: torch itself forbids writing to them
+                continue
+            case.same(
+                memory.answers(), before, cause="query returns a view of the state; return a clone or a computed tensor"
+            )
+
+    # ---- rows -----------------------------------------------------------------------------------------------------
+
+    def test_rows_alone(self, law: Law) -> None:
+        """Each row of a query is answered as if it were asked alone."""
+        for case in law.cases(0, 1, 2, 7):
+            memory = case.stored()
+            together = memory.answers()
+            alone = torch.cat([memory.query(row) for row in case.probe.split(1)])
+            case.close(
+                together,
+                alone,
+                cause="rows mix: a softmax, norm or mean over the wrong axis, or row 0's index used for all",
+                expected="each row as it is answered alone",
+            )
+
+    def test_rows_split(self, law: Law) -> None:
+        """A long query is answered as its parts are: no row is lost where the memory works in chunks."""
+        for case in law.cases(LONG):
+            memory = case.build()
+            memory.store(case.keys[:7], case.values[:7])
+            whole = memory.query(case.keys)
+            parts = torch.cat([memory.query(part) for part in case.keys.split(11)])
+            case.close(
+                whole,
+                parts,
+                cause="the last, shorter chunk of a long query is dropped, padded or given another chunk's rows",
+                expected="the answers of the parts",
+            )
+
+    def test_rows_permuted(self, law: Law) -> None:
+        """The order of the rows of a query does not matter."""
+        for case in law.cases(0, 1, 7):
+            memory = case.stored()
+            forward, backward = memory.answers(), memory.query(case.probe.flip(0)).flip(0)
+            case.close(
+                backward,
+                forward,
+                cause="an answer depends on the row's place in the batch: a running state inside query, or a wrong index",
+                expected="the same answers in the other order",
+            )
+
+    # ---- hard numbers ---------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("kind", HARD)
+    def test_finite(self, law: Law, kind: str) -> None:
+        """Zero, tiny (1e-30), huge (1e4), constant and duplicate rows are refused with a clear error, or answers stay finite."""
+        change, _, what = kind.partition("-")
+        domain = law.spec.key_domain if what == "keys" else law.spec.value_domain
+        if domain != "real" and change != "duplicate":
+            raise NotAsked(f"{kind} are outside the declared domain ({domain})")
+        for case in law.cases(1, 2):
+            memory = case.build()
+            rows = hard_rows(case, change, what)
+            keys, values = rows if law.spec.association != "auto" else (rows[what == "values"],) * 2
+            error = memory.refused("update", keys, values)
+            case.check(
+                error is None or isinstance(error, (ValueError, TypeError)),
+                f"{memory.name}.update({case.script.ref(keys)}, {case.script.ref(values)})",
+                got=f"update raised {type(error).__name__}: {error}",
+                expected="finite answers, or a ValueError that says what is wrong",
+                cause="a singular system or a division by a norm; add a small ridge, or guard the zero",
+            )
+            if error is None:
+                cause = (
+                    "a division by a zero norm or variance, an exp without the maximum taken out, or a singular system"
+                )
+                case.finite(memory.query(keys), cause=cause)
+                case.finite(memory.query(case.others), cause=cause)
+                memory.update(case.others, case.spare if law.spec.association != "auto" else case.others.clone())
+                case.finite(memory.query(case.others), cause="what such rows left in the state spoils later writes")
+
+    # ---- much ------------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("form", ["one-call", "rows"])
+    def test_overfilling(self, law: Law, form: str) -> None:
+        """Four times as many pairs as the capacity: no exception, finite answers, and still a memory afterwards."""
+        for case in law.cases(1):
+            count = 4 * case.shape.capacity
+            if count > LONGEST:
+                raise CannotMeasure(f"its capacity is fixed at {case.shape.capacity}; let the factory take capacity")
+            memory = case.build()
+            keys, values = case.pairs(count)
+            cause = case.suspect = "an index past the end of the store, or a state that grows without bound"
+            (memory.update if form == "one-call" else memory.update_rows)(keys, values)
             case.finite(memory.query(keys), cause=cause)
-            case.finite(memory.query(case.others), cause=cause)
-            memory.update(case.others, case.spare if law.spec.association != "auto" else case.others.clone())
-            case.finite(memory.query(case.others), cause="what such rows left in the state spoils later writes")
+            memory.store(case.keys, case.values)
+            case.finite(memory.query(case.keys), cause=cause)
+            memory.reset()
+
+    def test_no_graph_kept(self, law: Law) -> None:
+        """The autograd graph behind the state does not grow from update to update."""
+        for case in law.cases(1):
+            case.script.needs("from memspec.laws.law import graph_nodes")
+            memory = case.build()
+            counts = []
+            for _ in range(2):
+                memory.update(case.keys, case.values, times=100)
+                counts.append(graph_nodes([memory.live(case.keys), *tensors_in(memory.memory)]))
+            case.script.say("# the answer, and so the state, hangs on the graph of every update so far")
+            case.check(
+                counts[1] <= counts[0],
+                f"assert graph_nodes([{memory.name}.query(keys)]) <= {counts[0]}",
+                got=f"{counts[0]} autograd nodes after 100 updates, {counts[1]} after 200",
+                expected="no more nodes than before",
+                cause="the new state is not detached from the old one; detach it, or update under torch.no_grad()",
+            )
+
+    def test_no_grad(self, law: Law) -> None:
+        """Inside torch.no_grad() the memory learns and answers as outside."""
+        for case in law.cases(1, 5):
+            want = case.stored().answers()
+            case.suspect = "the inner gradient step needs torch.enable_grad() around it (or a closed form)"
+            with case.within("torch.no_grad()", torch.no_grad()):
+                got = case.stored().answers()
+            case.close(
+                got,
+                want,
+                cause=case.suspect,
+                expected="the answers of a memory used outside no_grad",
+            )
+
+    def test_inputs_requiring_grad(self, law: Law) -> None:
+        """Keys and values that require grad are stored as the same numbers without."""
+        for case in law.cases(1, 5):
+            plain, live = case.stored(), case.build()
+            leaves = [t.clone().requires_grad_() for t in (case.keys, case.values)]
+            names = [case.script.fresh("leaf") for _ in leaves]
+            case.script.say(f"{', '.join(names)} = (t.clone().requires_grad_() for t in (keys, values))")
+            for leaf, name in zip(leaves, names):
+                case.script.bind(leaf, name)
+            case.suspect = "an in-place operation meets a tensor that autograd needs; detach what is stored"
+            live.store(leaves[0], leaves[1])
+            case.close(
+                live.answers(),
+                plain.answers(),
+                cause=case.suspect,
+                expected="the answers of a memory that was given the same numbers",
+            )
+            few = graph_nodes([live.live(case.keys), *tensors_in(live.memory)])
+            live.update(leaves[0], leaves[1], times=20)
+            if graph_nodes([live.live(case.keys), *tensors_in(live.memory)]) > few + 20:
+                advise(
+                    law.plug,
+                    "with inputs that require grad, each update adds to the autograd graph; detach when training",
+                )
 
 
 def hard_rows(case: Case, change: str, what: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -315,82 +375,3 @@ def hard_rows(case: Case, change: str, what: str) -> tuple[torch.Tensor, torch.T
     factor = {"zero": 0.0, "tiny": 1e-30, "huge": 1e4, "constant": 0.0}[change]
     rows = (case.keys if what == "keys" else case.values) * factor + (change == "constant")
     return (rows, case.values) if what == "keys" else (case.keys, rows)
-
-
-# ---- much ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("form", ["one-call", "rows"])
-def test_overfilling(law: Law, form: str) -> None:
-    """Four times as many pairs as the capacity: no exception, finite answers, and still a memory afterwards."""
-    for case in law.cases(1):
-        count = 4 * case.shape.capacity
-        if count > LONGEST:
-            raise CannotMeasure(f"its capacity is fixed at {case.shape.capacity}; let the factory take capacity")
-        memory = case.build()
-        keys, values = case.pairs(count)
-        cause = case.suspect = "an index past the end of the store, or a state that grows without bound"
-        (memory.update if form == "one-call" else memory.update_rows)(keys, values)
-        case.finite(memory.query(keys), cause=cause)
-        memory.store(case.keys, case.values)
-        case.finite(memory.query(case.keys), cause=cause)
-        memory.reset()
-
-
-def test_no_graph_kept(law: Law) -> None:
-    """The autograd graph behind the state does not grow from update to update."""
-    for case in law.cases(1):
-        case.script.needs("from memspec.laws.law import graph_nodes")
-        memory = case.build()
-        counts = []
-        for _ in range(2):
-            memory.update(case.keys, case.values, times=100)
-            counts.append(graph_nodes([memory.live(case.keys), *tensors_in(memory.memory)]))
-        case.script.say("# the answer, and so the state, hangs on the graph of every update so far")
-        case.check(
-            counts[1] <= counts[0],
-            f"assert graph_nodes([{memory.name}.query(keys)]) <= {counts[0]}",
-            got=f"{counts[0]} autograd nodes after 100 updates, {counts[1]} after 200",
-            expected="no more nodes than before",
-            cause="the new state is not detached from the old one; detach it, or update under torch.no_grad()",
-        )
-
-
-def test_no_grad(law: Law) -> None:
-    """Inside torch.no_grad() the memory learns and answers as outside."""
-    for case in law.cases(1, 5):
-        want = case.stored().answers()
-        case.suspect = "the inner gradient step needs torch.enable_grad() around it (or a closed form)"
-        with case.within("torch.no_grad()", torch.no_grad()):
-            got = case.stored().answers()
-        case.close(
-            got,
-            want,
-            cause=case.suspect,
-            expected="the answers of a memory used outside no_grad",
-        )
-
-
-def test_inputs_requiring_grad(law: Law) -> None:
-    """Keys and values that require grad are stored as the same numbers without."""
-    for case in law.cases(1, 5):
-        plain, live = case.stored(), case.build()
-        leaves = [t.clone().requires_grad_() for t in (case.keys, case.values)]
-        names = [case.script.fresh("leaf") for _ in leaves]
-        case.script.say(f"{', '.join(names)} = (t.clone().requires_grad_() for t in (keys, values))")
-        for leaf, name in zip(leaves, names):
-            case.script.bind(leaf, name)
-        case.suspect = "an in-place operation meets a tensor that autograd needs; detach what is stored"
-        live.store(leaves[0], leaves[1])
-        case.close(
-            live.answers(),
-            plain.answers(),
-            cause=case.suspect,
-            expected="the answers of a memory that was given the same numbers",
-        )
-        few = graph_nodes([live.live(case.keys), *tensors_in(live.memory)])
-        live.update(leaves[0], leaves[1], times=20)
-        if graph_nodes([live.live(case.keys), *tensors_in(live.memory)]) > few + 20:
-            advise(
-                law.plug, "with inputs that require grad, each update adds to the autograd graph; detach when training"
-            )

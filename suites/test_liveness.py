@@ -11,111 +11,138 @@ from torch import Tensor, nn
 from memspec.errors import NotAsked
 from memspec.laws.law import NOISE, Case, Driven, Law, advise
 
-pytestmark = pytest.mark.law
-
 SHOWN = 20
 """Calls of update in laws that compare small effects, so that slow learners show them too."""
+STATISTICS: dict[str, tuple[str, Callable[[Driven], Tensor]]] = {
+    "confidence": ("Confident", lambda m: m.call("confidence", m.case.probe)),
+    "slot-usage": ("Slotted", lambda m: m.call("slot_usage")),
+    "read-weights": ("Addressable", lambda m: m.call("read_weights", m.case.probe)),
+}
 
 
-def test_keys(law: Law) -> None:
-    """Different keys get different answers: with two or more pairs stored, the answers are not all the same row."""
-    for case in law.cases(2, 4, **law.distinct(5)):
-        memory = case.build()
-        memory.update(case.keys, case.values, times=SHOWN)
-        answers = memory.query(case.keys)
-        first = answers[:1].expand_as(answers)
-        case.moved(
-            answers,
-            first,
-            cause="query ignores the key (uniform weights, a dead temperature), or only the last value is kept",
-            expected="answers that differ from one stored key to another",
-        )
+class TestLiveness:
+    """Liveness: what is written, asked and declared makes a difference. The memory that answers zeros fails here."""
 
+    pytestmark = pytest.mark.law
 
-def test_values(law: Law) -> None:
-    """Answers depend on the values written."""
-    for case in law.cases(1, 2, **law.distinct(5)):
-        memory, other = case.build(), case.build()
-        memory.update(case.keys, case.values, times=SHOWN)
-        other.update(*case.changed_pairs(case.keys, case.values), times=SHOWN)
-        case.moved(
-            other.query(case.keys),
-            memory.query(case.keys),
-            cause="update does nothing, works on a copy, or its step is scaled away",
-            expected="other answers where other values were written",
-        )
-
-
-def test_distinct_writes(law: Law) -> None:
-    """Distinct writes stay distinct: what writing changes is not the same for every key."""
-    for case in law.cases(2, 4, **law.distinct(5)):
-        memory = case.build()
-        # A memory that recalls keys themselves may answer a stored key as it did when empty: ask it strange ones too.
-        asked = case.probe if law.spec.association == "auto" else case.keys
-        before = memory.query(asked)
-        memory.update(case.keys, case.values, times=SHOWN)
-        after = memory.query(asked)
-        change = after - before
-        case.script.say(f"change = {case.script.ref(after)} - {case.script.ref(before)}")
-        case.script.bind(change, "change")
-        largest = change.abs().max().item()
-        spread = (change - change[:1]).abs().max().item()
-        least = 1e-3 * largest + NOISE * before.abs().max().item()
-        case.check(
-            spread > least,
-            f"assert (change - change[:1]).abs().max() > {least:.3g}",
-            got=f"answers moved by up to {largest:.3g}, but for all keys alike, to within {spread:.3g}",
-            expected="each key's answer moves in a way of its own",
-            cause="a broadcast write: the same vector is added to every slot, so nothing distinct can be stored",
-        )
-
-
-def test_every_row(law: Law) -> None:
-    """Every pair of an update counts: another value in any one row changes some answer."""
-    for case in law.cases(1, 2, 3, 5, **law.distinct(5)):
-        memory = case.build()
-        memory.update(case.keys, case.values, times=SHOWN)
-        before = memory.query(case.probe)
-        keys, values = case.changed_pairs(case.keys, case.values)
-        for row in range(case.n):
-            one = (torch.arange(case.n, device=values.device) == row)[:, None]
-            other = case.build()
-            other.update(torch.where(one, keys, case.keys), torch.where(one, values, case.values), times=SHOWN)
+    def test_keys(self, law: Law) -> None:
+        """Different keys get different answers: with two or more pairs stored, the answers are not all the same row."""
+        for case in law.cases(2, 4, **law.distinct(5)):
+            memory = case.build()
+            memory.update(case.keys, case.values, times=SHOWN)
+            answers = memory.query(case.keys)
+            first = answers[:1].expand_as(answers)
             case.moved(
-                other.query(case.probe),
-                before,
-                cause=f"row {row} of {case.n} is dropped: a remainder of a chunk, or one row's index used for all",
-                expected=f"some answer changes with the value of row {row}",
+                answers,
+                first,
+                cause="query ignores the key (uniform weights, a dead temperature), or only the last value is kept",
+                expected="answers that differ from one stored key to another",
             )
 
+    def test_values(self, law: Law) -> None:
+        """Answers depend on the values written."""
+        for case in law.cases(1, 2, **law.distinct(5)):
+            memory, other = case.build(), case.build()
+            memory.update(case.keys, case.values, times=SHOWN)
+            other.update(*case.changed_pairs(case.keys, case.values), times=SHOWN)
+            case.moved(
+                other.query(case.keys),
+                memory.query(case.keys),
+                cause="update does nothing, works on a copy, or its step is scaled away",
+                expected="other answers where other values were written",
+            )
 
-def test_parameters(law: Law) -> None:
-    """Every weight matrix of the module has an influence: on an answer, a statistic, or a declared loss."""
-    if not isinstance(law.plug._probe, nn.Module):
-        raise NotAsked("it is not an nn.Module")
-    names = [name for name, p in law.plug._probe.named_parameters() if p.requires_grad and p.numel()]
-    if not names:
-        raise NotAsked("it has no parameters")
-    (case,) = law.cases(5)
-    for name in names:
-        parameter = law.plug._probe.get_parameter(name)
-        # A layer in front of one that starts at zero has an influence only once that one has moved.
-        for others in ([], [other for other in names if other != name]):
-            want, got = (_everything(case, _moved(case, chosen)) for chosen in (others, [*others, name]))
-            alive = any(g.shape != w.shape or not torch.equal(g, w) for g, w in zip(got, want))
-            if alive:
-                break
-        if not alive and parameter.ndim < 2:
-            # A bias added to every logit cancels in a softmax: dead, and harmless.
-            advise(law.plug, f"parameter {name} influences no answer")
-            continue
-        case.check(
-            alive,
-            f"raise AssertionError('{name} changed, and no answer with it')",
-            got=f"{name} {tuple(parameter.shape)} was changed, and every answer stayed the same",
-            expected="some answer, statistic or auxiliary loss that changes with it",
-            cause="a layer that is never called, or one whose output is overwritten",
-        )
+    def test_distinct_writes(self, law: Law) -> None:
+        """Distinct writes stay distinct: what writing changes is not the same for every key."""
+        for case in law.cases(2, 4, **law.distinct(5)):
+            memory = case.build()
+            # A memory that recalls keys themselves may answer a stored key as it did when empty: ask it strange ones too.
+            asked = case.probe if law.spec.association == "auto" else case.keys
+            before = memory.query(asked)
+            memory.update(case.keys, case.values, times=SHOWN)
+            after = memory.query(asked)
+            change = after - before
+            case.script.say(f"change = {case.script.ref(after)} - {case.script.ref(before)}")
+            case.script.bind(change, "change")
+            largest = change.abs().max().item()
+            spread = (change - change[:1]).abs().max().item()
+            least = 1e-3 * largest + NOISE * before.abs().max().item()
+            case.check(
+                spread > least,
+                f"assert (change - change[:1]).abs().max() > {least:.3g}",
+                got=f"answers moved by up to {largest:.3g}, but for all keys alike, to within {spread:.3g}",
+                expected="each key's answer moves in a way of its own",
+                cause="a broadcast write: the same vector is added to every slot, so nothing distinct can be stored",
+            )
+
+    def test_every_row(self, law: Law) -> None:
+        """Every pair of an update counts: another value in any one row changes some answer."""
+        for case in law.cases(1, 2, 3, 5, **law.distinct(5)):
+            memory = case.build()
+            memory.update(case.keys, case.values, times=SHOWN)
+            before = memory.query(case.probe)
+            keys, values = case.changed_pairs(case.keys, case.values)
+            for row in range(case.n):
+                one = (torch.arange(case.n, device=values.device) == row)[:, None]
+                other = case.build()
+                other.update(torch.where(one, keys, case.keys), torch.where(one, values, case.values), times=SHOWN)
+                case.moved(
+                    other.query(case.probe),
+                    before,
+                    cause=f"row {row} of {case.n} is dropped: a remainder of a chunk, or one row's index used for all",
+                    expected=f"some answer changes with the value of row {row}",
+                )
+
+    def test_parameters(self, law: Law) -> None:
+        """Every weight matrix of the module has an influence: on an answer, a statistic, or a declared loss."""
+        if not isinstance(law.plug._probe, nn.Module):
+            raise NotAsked("it is not an nn.Module")
+        names = [name for name, p in law.plug._probe.named_parameters() if p.requires_grad and p.numel()]
+        if not names:
+            raise NotAsked("it has no parameters")
+        (case,) = law.cases(5)
+        for name in names:
+            parameter = law.plug._probe.get_parameter(name)
+            # A layer in front of one that starts at zero has an influence only once that one has moved.
+            for others in ([], [other for other in names if other != name]):
+                want, got = (_everything(case, _moved(case, chosen)) for chosen in (others, [*others, name]))
+                alive = any(g.shape != w.shape or not torch.equal(g, w) for g, w in zip(got, want))
+                if alive:
+                    break
+            if not alive and parameter.ndim < 2:
+                # A bias added to every logit cancels in a softmax: dead, and harmless.
+                advise(law.plug, f"parameter {name} influences no answer")
+                continue
+            case.check(
+                alive,
+                f"raise AssertionError('{name} changed, and no answer with it')",
+                got=f"{name} {tuple(parameter.shape)} was changed, and every answer stayed the same",
+                expected="some answer, statistic or auxiliary loss that changes with it",
+                cause="a layer that is never called, or one whose output is overwritten",
+            )
+
+    @pytest.mark.parametrize("statistic", STATISTICS)
+    def test_statistic_moves(self, law: Law, statistic: str) -> None:
+        """A declared statistic says something: it is not one constant, whatever is stored and whatever is asked."""
+        capability, read = STATISTICS[statistic]
+        law.plug.needs(capability)
+        for case in law.cases(2):
+            memory = case.build()
+            seen = [read(memory)]
+            for _ in range(2):
+                memory.store(*case.pairs(2))
+                seen.append(read(memory))
+            memory.store(case.keys, case.values)
+            seen.append(read(memory))
+            flat = torch.cat([s.flatten() for s in seen])
+            names = ", ".join(f"{case.script.ref(s)}.flatten()" for s in seen)
+            case.check(
+                flat.numel() > 0 and bool((flat != flat[0]).any()),
+                f"assert len(torch.cat(({names})).unique()) > 1",
+                got=f"{statistic} is {flat[0].item() if flat.numel() else 'empty'} for every key and slot, fresh and filled",
+                expected="a number that depends on what is stored or asked",
+                cause="the statistic reads a constant (a mask of ones, an untouched buffer) instead of the state",
+            )
 
 
 def _moved(case: Case, names: list[str]) -> Driven:
@@ -152,34 +179,3 @@ def _everything(case: Case, memory: Driven) -> list[Tensor]:
     if "Auxiliary" in case.plug.capabilities:
         out.append(memory.call("auxiliary_loss", case.keys, case.values))
     return out
-
-
-STATISTICS: dict[str, tuple[str, Callable[[Driven], Tensor]]] = {
-    "confidence": ("Confident", lambda m: m.call("confidence", m.case.probe)),
-    "slot-usage": ("Slotted", lambda m: m.call("slot_usage")),
-    "read-weights": ("Addressable", lambda m: m.call("read_weights", m.case.probe)),
-}
-
-
-@pytest.mark.parametrize("statistic", STATISTICS)
-def test_statistic_moves(law: Law, statistic: str) -> None:
-    """A declared statistic says something: it is not one constant, whatever is stored and whatever is asked."""
-    capability, read = STATISTICS[statistic]
-    law.plug.needs(capability)
-    for case in law.cases(2):
-        memory = case.build()
-        seen = [read(memory)]
-        for _ in range(2):
-            memory.store(*case.pairs(2))
-            seen.append(read(memory))
-        memory.store(case.keys, case.values)
-        seen.append(read(memory))
-        flat = torch.cat([s.flatten() for s in seen])
-        names = ", ".join(f"{case.script.ref(s)}.flatten()" for s in seen)
-        case.check(
-            flat.numel() > 0 and bool((flat != flat[0]).any()),
-            f"assert len(torch.cat(({names})).unique()) > 1",
-            got=f"{statistic} is {flat[0].item() if flat.numel() else 'empty'} for every key and slot, fresh and filled",
-            expected="a number that depends on what is stored or asked",
-            cause="the statistic reads a constant (a mask of ones, an untouched buffer) instead of the state",
-        )

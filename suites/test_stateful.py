@@ -9,9 +9,12 @@ import pytest
 from memspec.laws import stateful
 from memspec.laws.law import Law
 
-pytestmark = pytest.mark.law
 
+class TestStateful:
+    """Any sequence of calls: a Hypothesis state machine beside a plain dict, the functional form, or a twin."""
 
-def test_any_sequence(law: Law, suite_options: Any) -> None:
-    """Whatever the sequence of update, overwrite, query, reset, save and restore, the memory answers as its model."""
-    stateful.run(law, suite_options.examples)
+    pytestmark = pytest.mark.law
+
+    def test_any_sequence(self, law: Law, suite_options: Any) -> None:
+        """Whatever the sequence of update, overwrite, query, reset, save and restore, the memory answers as its model."""
+        stateful.run(law, suite_options.examples)

@@ -22,18 +22,15 @@ from memspec.laws.law import Law, MemspecAdvice, advise, generator_states, graph
 from memspec.laws.transcript import Transcript, expression
 from memspec.plugs.loading import load_plug
 from memspec.plugs.plug import Plug
-from memspec.suites import (
-    test_capabilities,
-    test_claims,
-    test_inputs,
-    test_laws,
-    test_liveness,
-    test_persistence,
-)
+from memspec.suites import test_capabilities, test_claims, test_inputs, test_laws, test_liveness, test_persistence
 
-SUITES = (test_laws, test_claims, test_inputs, test_persistence, test_capabilities, test_liveness)
-for suite in SUITES:
-    suite.__test__ = False  # type: ignore[attr-defined]
+laws = test_laws.TestLaws()
+claims = test_claims.TestClaims()
+inputs = test_inputs.TestInputs()
+persistence = test_persistence.TestPersistence()
+capabilities = test_capabilities.TestCapabilities()
+liveness = test_liveness.TestLiveness()
+SUITES = (laws, claims, inputs, persistence, capabilities, liveness)
 
 
 def plug_of(factory: Callable[..., Any]) -> Plug:
@@ -50,7 +47,7 @@ def every_law() -> list[Any]:
     """Every law of the suites, with each of its parameters."""
     out = []
     for suite in SUITES:
-        for name, function in inspect.getmembers(suite, inspect.isfunction):
+        for name, function in inspect.getmembers(suite, inspect.ismethod):
             if not name.startswith("test_"):
                 continue
             marks = [m for m in getattr(function, "pytestmark", []) if m.name == "parametrize"]
@@ -65,33 +62,33 @@ def every_law() -> list[Any]:
 # ---- snippets -------------------------------------------------------------------------------------------------
 
 BROKEN = [
-    ("laws:SqueezesSingleQuery", test_laws.test_shape, {}),
-    ("laws:LearnsOnQuery", test_laws.test_query_repeats, {}),
-    ("laws:CountsQueries", test_laws.test_query_leaves_state, {}),
-    ("laws:DrawsOnQuery", test_laws.test_query_leaves_generators, {}),
-    ("laws:KeepsCallersTensors", test_laws.test_caller_reuses_tensors, {}),
-    ("laws:AnswersWithItsBuffer", test_laws.test_caller_changes_answers, {}),
-    ("laws:SharesItsState", test_laws.test_instances_independent, {}),
-    ("laws:DividesByTheNorm", test_laws.test_finite, {"kind": "zero-keys"}),
-    ("laws:RunsPastTheEnd", test_laws.test_overfilling, {"form": "rows"}),
-    ("laws:KeepsTheGraph", test_laws.test_no_graph_kept, {}),
-    ("laws:NeedsTheCallersGrad", test_laws.test_no_grad, {}),
-    ("laws:BroadcastsWrites", test_liveness.test_distinct_writes, {}),
-    ("laws:HasADeadLayer", test_liveness.test_parameters, {}),
-    ("laws:AlwaysUnsure", test_liveness.test_statistic_moves, {"statistic": "confidence"}),
-    ("laws_claims:CorrectsSimultaneously", test_claims.test_split, {}),
-    ("laws_claims:KeepsTheFirstValue", test_claims.test_overwrite, {}),
-    ("laws_claims:DropsTheNewest", test_claims.test_eviction, {}),
-    ("laws_claims:GrowsWithEveryBatch", test_claims.test_constant_state, {}),
-    ("laws_claims:HasNoGradientAtZero", test_claims.test_differentiable, {"what": "query"}),
-    ("laws_claims:StepsInInferenceMode", test_claims.test_inference_mode, {}),
-    ("laws_claims:ZipsRows", test_inputs.test_update_refuses, {"kind": "one-key"}),
-    ("laws_claims:RefusesTooLate", test_inputs.test_nonfinite_update, {"kind": "nan", "what": "keys"}),
-    ("laws_claims:SavesPrivateTensors", test_persistence.test_saved_file, {}),
-    ("laws_claims:PicklesEmpty", test_persistence.test_copies, {"way": "pickle"}),
-    ("laws_claims:MasksAfterTheLog", test_capabilities.test_auxiliary_loss, {}),
-    ("laws_claims:WritesInPlace", test_capabilities.test_functional_is_pure, {}),
-    ("laws_claims:SumsOverTheBatch", test_capabilities.test_batch_is_isolated, {}),
+    ("laws:SqueezesSingleQuery", laws.test_shape, {}),
+    ("laws:LearnsOnQuery", laws.test_query_repeats, {}),
+    ("laws:CountsQueries", laws.test_query_leaves_state, {}),
+    ("laws:DrawsOnQuery", laws.test_query_leaves_generators, {}),
+    ("laws:KeepsCallersTensors", laws.test_caller_reuses_tensors, {}),
+    ("laws:AnswersWithItsBuffer", laws.test_caller_changes_answers, {}),
+    ("laws:SharesItsState", laws.test_instances_independent, {}),
+    ("laws:DividesByTheNorm", laws.test_finite, {"kind": "zero-keys"}),
+    ("laws:RunsPastTheEnd", laws.test_overfilling, {"form": "rows"}),
+    ("laws:KeepsTheGraph", laws.test_no_graph_kept, {}),
+    ("laws:NeedsTheCallersGrad", laws.test_no_grad, {}),
+    ("laws:BroadcastsWrites", liveness.test_distinct_writes, {}),
+    ("laws:HasADeadLayer", liveness.test_parameters, {}),
+    ("laws:AlwaysUnsure", liveness.test_statistic_moves, {"statistic": "confidence"}),
+    ("laws_claims:CorrectsSimultaneously", claims.test_split, {}),
+    ("laws_claims:KeepsTheFirstValue", claims.test_overwrite, {}),
+    ("laws_claims:DropsTheNewest", claims.test_eviction, {}),
+    ("laws_claims:GrowsWithEveryBatch", claims.test_constant_state, {}),
+    ("laws_claims:HasNoGradientAtZero", claims.test_differentiable, {"what": "query"}),
+    ("laws_claims:StepsInInferenceMode", claims.test_inference_mode, {}),
+    ("laws_claims:ZipsRows", inputs.test_update_refuses, {"kind": "one-key"}),
+    ("laws_claims:RefusesTooLate", inputs.test_nonfinite_update, {"kind": "nan", "what": "keys"}),
+    ("laws_claims:SavesPrivateTensors", persistence.test_saved_file, {}),
+    ("laws_claims:PicklesEmpty", persistence.test_copies, {"way": "pickle"}),
+    ("laws_claims:MasksAfterTheLog", capabilities.test_auxiliary_loss, {}),
+    ("laws_claims:WritesInPlace", capabilities.test_functional_is_pure, {}),
+    ("laws_claims:SumsOverTheBatch", capabilities.test_batch_is_isolated, {}),
     ("laws:SecondResetKeeps", stateful.run, {}),
 ]
 
@@ -112,7 +109,7 @@ def test_message_says_everything() -> None:
     """Rule, smallest case, what came, what should have, the likeliest cause, and the program."""
     law = law_of("memspec.fixtures.mutants.laws:LearnsOnQuery", "Asking changes   nothing.")
     with pytest.raises(LawBroken) as broken:
-        test_laws.test_query_repeats(law)
+        laws.test_query_repeats(law)
     text = str(broken.value)
     for part in ("broken law: largest difference", "rule:     Asking changes nothing.", "smallest: 1 pair, key_dim 6"):
         assert part in text
@@ -222,7 +219,7 @@ def test_plain_objects_are_spared_any_sequence(factory: Callable[..., Any]) -> N
 def test_uncopyable_objects_get_advice(way: str) -> None:
     """Copying is not part of the protocol: an object that cannot be copied is told so, and passes."""
     with pytest.warns(MemspecAdvice, match=f"cannot be copied by {way}"):
-        test_persistence.test_copies(law_of(Uncopyable), way)
+        persistence.test_copies(law_of(Uncopyable), way)
 
 
 def test_advice_is_never_an_error() -> None:
