@@ -14,7 +14,7 @@ from memspec.errors import MemspecError
 from memspec.experiments import catalog
 from memspec.experiments.base import Experiment, Runner, Setting
 from memspec.experiments.capacity import LOAD, Load
-from memspec.judging.verdicts import Metric
+from memspec.metrics import Metric
 from memspec.plugs.loading import load_plug
 from memspec.running.selfcheck import Matrix, matrix
 

@@ -18,7 +18,7 @@ from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments import curves, decode
 from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting
 from memspec.experiments.drawing import drawn
-from memspec.judging.verdicts import Metric
+from memspec.metrics import Metric
 from memspec.plugs.plug import Plug
 from memspec.plugs.population import Population, populate
 

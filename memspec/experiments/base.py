@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memspec.errors import MemspecError
-from memspec.judging.verdicts import FIRST_TRIALS, Metric
+from memspec.judging.verdicts import FIRST_TRIALS
+from memspec.metrics import Metric
 from memspec.plugs.plug import Plug
 
 if TYPE_CHECKING:

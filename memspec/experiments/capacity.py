@@ -15,7 +15,7 @@ from memspec.errors import CannotMeasure
 from memspec.experiments import decode
 from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting
 from memspec.experiments.drawing import drawn
-from memspec.judging.verdicts import Metric
+from memspec.metrics import Metric
 from memspec.plugs.plug import Plug, Shape
 from memspec.plugs.population import Population, populate
 

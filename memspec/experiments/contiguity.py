@@ -26,7 +26,7 @@ from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments import decode
 from memspec.experiments.base import Experiment, Measured, Setting
 from memspec.fixtures.data import pairs
-from memspec.judging.verdicts import Metric
+from memspec.metrics import Metric
 from memspec.plugs.plug import Plug, Shape
 from memspec.plugs.population import populate
 

@@ -21,7 +21,7 @@ from memspec import randomness
 from memspec.experiments import decode
 from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting
 from memspec.fixtures.data import pairs
-from memspec.judging.verdicts import Metric
+from memspec.metrics import Metric
 from memspec.plugs.plug import CLOCK, Plug
 from memspec.plugs.reachable import device_of, tensors_in
 from memspec.randomness import seed_of

@@ -12,7 +12,7 @@ from memspec.experiments import decode
 from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting
 from memspec.experiments.curves import s_curve
 from memspec.experiments.drawing import drawn
-from memspec.judging.verdicts import Metric
+from memspec.metrics import Metric
 from memspec.plugs.plug import Plug
 from memspec.plugs.population import populate
 

@@ -23,7 +23,7 @@ from memspec import randomness
 from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments.base import Experiment, Measured, Scoring, Setting
 from memspec.fixtures.tasks import facts
-from memspec.judging.verdicts import Metric
+from memspec.metrics import Metric
 from memspec.plugs.plug import Plug, Shape
 from memspec.plugs.population import Population, populate
 

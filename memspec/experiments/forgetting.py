@@ -19,7 +19,7 @@ from memspec.experiments import decode
 from memspec.experiments.base import Experiment, Measured, Scoring, Setting
 from memspec.experiments.drawing import needs_pairs
 from memspec.fixtures.data import pairs
-from memspec.judging.verdicts import Metric
+from memspec.metrics import Metric
 from memspec.plugs.plug import Plug, Shape
 from memspec.plugs.population import populate
 

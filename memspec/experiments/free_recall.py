@@ -28,7 +28,7 @@ from memspec.errors import NotAsked
 from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting
 from memspec.experiments.contiguity import same_space
 from memspec.fixtures.data import pairs
-from memspec.judging.verdicts import Metric
+from memspec.metrics import Metric
 from memspec.plugs.plug import Plug
 from memspec.plugs.population import populate
 

@@ -21,7 +21,7 @@ from memspec.experiments import decode
 from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting
 from memspec.experiments.robustness import noisy
 from memspec.fixtures.data import pairs
-from memspec.judging.verdicts import Metric
+from memspec.metrics import Metric
 from memspec.plugs.plug import Plug, Shape
 from memspec.plugs.population import populate
 

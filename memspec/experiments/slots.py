@@ -18,7 +18,7 @@ from memspec import randomness
 from memspec.errors import CannotMeasure, MemspecError, NotAsked
 from memspec.experiments.base import Experiment, Measured, Scoring, Setting
 from memspec.fixtures.data import pairs
-from memspec.judging.verdicts import Metric
+from memspec.metrics import Metric
 from memspec.plugs.plug import Plug
 from memspec.plugs.population import Population, populate
 

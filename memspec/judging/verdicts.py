@@ -15,30 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memspec.judging.statistics import Interval, confidence_interval
+from memspec.metrics import Metric
 
 Status = Literal["pass", "fail", "inconclusive"]
 
 FIRST_TRIALS = 16
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What an experiment measures.
-
-    Attributes:
-        description: one line, with the unit.
-        low, high: the known range; infinite where there is none (then the share of trials that meet a bound is judged).
-        better: direction of improvement, ``up`` or ``down``; ``none`` where neither is.
-    """
-
-    description: str
-    low: float = 0.0
-    high: float = 1.0
-    better: Literal["up", "down", "none"] = "up"
-
-    @property
-    def bounded(self) -> bool:
-        return math.isfinite(self.low) and math.isfinite(self.high)
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from typing import Any
 
 from memspec.errors import BoundsError, NotAsked
 from memspec.experiments.base import Experiment, Runner, Setting
-from memspec.judging.verdicts import Bound, Metric, Verdict, first_bound
+from memspec.judging.verdicts import Bound, Verdict, first_bound
 from memspec.judging.verdicts import judge as judge_metric
+from memspec.metrics import Metric
 from memspec.plugs.loading import as_plug, load_plug
 from memspec.plugs.plug import Plug
 from memspec.plugs.population import state_bytes

@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from memspec.judging.statistics import Interval
-from memspec.judging.verdicts import Bound, Metric, decide, first_bound, judge
+from memspec.judging.verdicts import Bound, decide, first_bound, judge
+from memspec.metrics import Metric
 
 SHARE = Metric("a share")
 RATIO = Metric("a ratio", high=math.inf, better="down")
