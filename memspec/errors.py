@@ -28,12 +28,42 @@ class BoundsError(MemspecError):
 
 
 class LawBroken(AssertionError):
-    """One counterexample to a law; the message says all of it.
+    """One counterexample to a law; the message, rendered from these parts, says all of it.
 
     Attributes:
+        rule: the sentence the law states.
+        got, expected: what came, and what should have come.
+        cause: the likeliest reason.
         snippet: a program that repeats it, and ends in an exception.
+        check, memory: the id of the check, and the plug it was asked of.
+        smallest: the case it broke at, the first of ascending sizes.
     """
 
-    def __init__(self, message: str, snippet: str = "") -> None:
-        super().__init__(message)
-        self.snippet = snippet
+    def __init__(
+        self,
+        rule: str,
+        got: str,
+        expected: str,
+        cause: str,
+        snippet: str = "",
+        check: str = "",
+        memory: str = "",
+        smallest: str = "",
+    ) -> None:
+        super().__init__(rule, got, expected, cause, snippet, check, memory, smallest)
+        self.rule, self.got, self.expected, self.cause, self.snippet = rule, got, expected, cause, snippet
+        self.check, self.memory, self.smallest = check, memory, smallest
+
+    def __str__(self) -> str:
+        lines = [
+            f"broken law: {self.got}",
+            f"  check:    {self.check}, by {self.memory}",
+            f"  rule:     {self.rule}",
+            f"  smallest: {self.smallest}",
+            f"  expected: {self.expected}",
+            f"  likely:   {self.cause}",
+            "  repeat:   paste this into Python",
+            "",
+            self.snippet,
+        ]
+        return "\n".join(lines)

@@ -231,23 +231,18 @@ class Case:
 
     def broken(self, got: str, expected: str, cause: str) -> LawBroken:
         """The exception that says all of it."""
-        snippet = self.script.render()
         shape = self.shape
-        text = "\n".join(
-            (
-                f"broken law: {got}",
-                f"  check:    {self.law.check}, by {self.plug.name}",
-                f"  rule:     {self.law.rule}",
-                f"  smallest: {self.n} pair{'s' * (self.n != 1)}, key_dim {shape.key_dim}, value_dim {shape.value_dim},"
-                f" capacity {shape.capacity}",
-                f"  expected: {expected}",
-                f"  likely:   {cause}",
-                "  repeat:   paste this into Python",
-                "",
-                snippet,
-            )
+        pairs = f"{self.n} pair{'s' * (self.n != 1)}"
+        return LawBroken(
+            rule=self.law.rule,
+            got=got,
+            expected=expected,
+            cause=cause,
+            snippet=self.script.render(),
+            check=self.law.check,
+            memory=self.plug.name,
+            smallest=f"{pairs}, key_dim {shape.key_dim}, value_dim {shape.value_dim}, capacity {shape.capacity}",
         )
-        return LawBroken(text, snippet)
 
     def check(self, holds: bool | Tensor, assertion: str, *, got: str, expected: str, cause: str) -> None:
         """Break the law unless ``holds``; ``assertion`` says the same in the transcript's names."""
