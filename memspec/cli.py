@@ -156,8 +156,9 @@ def _score(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _compare(options: argparse.Namespace, rest: list[str]) -> int:
-    from memspec.scorecard import record, render
+    from memspec.scorecard import record
     from memspec.scorecard.compare import INCONCLUSIVE, NOT_COMPARABLE, WORSE, compare, matched
+    from memspec.scorecard.differences import comparison
 
     if options.tolerance < 0:
         raise UsageProblem(f"--tolerance is {options.tolerance}; it must be at least 0")
@@ -170,7 +171,7 @@ def _compare(options: argparse.Namespace, rest: list[str]) -> int:
             continue
         result = compare(ours, theirs, tolerance=options.tolerance)
         title = ours.name if ours.name == theirs.name else f"{ours.name} against {theirs.name}"
-        show(render.comparison(result, title, most=10**6 if options.all else 20))
+        show(comparison(result, title, most=10**6 if options.all else 20))
         codes.append(result.exit_status)
     left = {r.name for r in old} - {r.name for r in new} if len(old) + len(new) > 2 else set()
     for name in sorted(left):
@@ -186,10 +187,12 @@ def _report(options: argparse.Namespace, rest: list[str]) -> int:
     cards = [rescore(card) for card in record.load(options.card)]
     show(render.terminal(cards))
     if options.md:
-        record.write_atomically(options.md, render.markdown(cards))
+        from memspec.scorecard.pages import markdown
+
+        record.write_atomically(options.md, markdown(cards))
         print(f"written: {options.md}")
     if options.html:
-        from memspec.scorecard.html import page
+        from memspec.scorecard.pages import page
 
         record.write_atomically(options.html, page(cards))
         print(f"written: {options.html}")
@@ -232,7 +235,7 @@ def _trial(options: argparse.Namespace, rest: list[str]) -> int:
     from memspec.experiments import catalog
     from memspec.experiments.base import arrays
     from memspec.plugs.loading import load_plug
-    from memspec.scorecard.render import number
+    from memspec.scorecard.formatting import number
 
     known = catalog.experiments()
     if options.experiment not in known:

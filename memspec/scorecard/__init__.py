@@ -1,1 +1,1 @@
-"""The scorecard: record (JSON), score (0..1), render (terminal, Markdown, HTML, plots), compare."""
+"""The scorecard: record (JSON), score (0..1), render (terminal), pages (HTML, Markdown), panels and plots, compare."""

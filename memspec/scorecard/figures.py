@@ -106,7 +106,7 @@ def _cost(record: Record, name: str, metric: str, scale: float, meaning: str) ->
 
 def table(cards: Sequence[Record]) -> str:
     """The cards side by side as a Markdown table, one row a memory; an en dash where nothing was measured."""
-    from memspec.scorecard.render import number, short_names
+    from memspec.scorecard.formatting import number, short_names
 
     rows = [figures(card) for card in cards]
     names = list(rows[0]) if rows else []

@@ -9,8 +9,8 @@ from typing import Any
 
 from memspec.errors import RecordError
 from memspec.running.session import Session
+from memspec.scorecard import pages, render
 from memspec.scorecard import record as records
-from memspec.scorecard import render
 from memspec.scorecard.record import Record
 from memspec.scorecard.score import rescore
 
@@ -64,12 +64,10 @@ def write(cards: Sequence[Record], path: Path, *, html: bool = False, markdown: 
     written = [path]
     if markdown:
         written.append(path.with_suffix(".md"))
-        records.write_atomically(written[-1], render.markdown(cards))
+        records.write_atomically(written[-1], pages.markdown(cards))
     if html:
-        from memspec.scorecard.html import page
-
         written.append(path.with_suffix(".html"))
-        records.write_atomically(written[-1], page(cards))
+        records.write_atomically(written[-1], pages.page(cards))
     return written
 
 
@@ -162,12 +160,13 @@ def _regressions(
     cards: Sequence[Record], baseline: Sequence[Record], option: Callable[[str], Any], outcome: Outcome
 ) -> None:
     from memspec.scorecard.compare import WORSE, compare, matched
+    from memspec.scorecard.differences import comparison
 
     for new, old in matched(cards, baseline):
         if old is None:
             outcome.lines.append((f"baseline: {new.name} is not in {option('--baseline')}: not compared", "yellow"))
             continue
         result = compare(new, old, tolerance=option("--tolerance"), selection=bool(new.notes))
-        outcome.lines.extend(render.comparison(result, f"baseline: {new.name} against {option('--baseline')}"))
+        outcome.lines.extend(comparison(result, f"baseline: {new.name} against {option('--baseline')}"))
         if result.refused or result.exit_status == WORSE:
             outcome.exit_status = 4 if result.refused else max(outcome.exit_status, 1)

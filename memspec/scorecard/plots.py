@@ -1,25 +1,18 @@
-"""Plots of a record, drawn from its raw rows alone: every curve, and every metric over a swept setting.
-
-Nothing here knows an experiment by name. A curve metric is drawn along its axis; a number measured at several settings
-is drawn over the numeric field that varies most. Means carry a 95% t interval over trials; theory bands and required
-bounds come from the checks. Several memories share a panel.
-"""
+"""Plots of a record: the panels of :mod:`memspec.scorecard.panels`, drawn with matplotlib."""
 
 from __future__ import annotations
 
 import base64
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from memspec.judging.statistics import mean_interval
-from memspec.scorecard.record import Record, merged, values_of
-from memspec.scorecard.render import short_names
+from memspec.scorecard.panels import Band, FloatArray, Panel, panels_of
+from memspec.scorecard.record import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,79 +22,15 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5
 """Okabe and Ito's palette: told apart by colour-blind readers too."""
 
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
-MOST_LINES = 6
 COLUMNS = 3
 WIDTH = 4.1
 """Of a panel, in inches."""
-
-ALONG = {
-    "adaptation.several": "showings",
-    "adaptation.single": "showings",
-    "capacity.load": "pairs stored",
-    "capacity.overfill": "writes since",
-    "contiguity.free_recall": "lag",
-    "cost.growth": "pairs stored",
-    "digits": "digits stored",
-    "dimensions.internal": "memory dimension",
-    "dimensions.token": "token dimension",
-    "forgetting.retention": "writes since",
-    "forgetting.sequence": "tasks learned",
-    "robustness.correlated": "rho, the correlation of keys",
-    "robustness.cue": "share of the cue erased",
-    "robustness.distractors": "share of distractors",
-    "robustness.noise": "noise sigma",
-    "selectivity.calibration": "coverage, share of queries answered",
-}
-"""What the horizontal axis of an experiment's curves (or of its main sweep) is."""
 
 CAPTIONS = {"R": "accuracy on a task (a line each) after each of the tasks was learned, in order"}
 """Where a metric's own description is for readers of formulas."""
 
 TINY = 1e-6
 """A logarithmic axis goes down to this share of its top: an exact answer's rounding errors are no finding."""
-
-FloatArray = NDArray[np.float64]
-
-
-@dataclass
-class Line:
-    """Mean and interval over trials at each point; ``memory`` and ``group`` index colour and dash."""
-
-    label: str
-    memory: int
-    group: int
-    x: FloatArray
-    mean: FloatArray
-    low: FloatArray
-    high: FloatArray
-
-
-@dataclass
-class Band:
-    """What was required at some points, or observed elsewhere (people): ``low`` or ``high`` may be infinite."""
-
-    label: str
-    memory: int
-    x: FloatArray
-    low: FloatArray
-    high: FloatArray
-    theory: bool
-
-
-@dataclass
-class Panel:
-    """One metric of one experiment."""
-
-    metric: str
-    description: str
-    x_label: str
-    low: float
-    high: float
-    lines: list[Line] = field(default_factory=list)
-    bands: list[Band] = field(default_factory=list)
-    left_out: int = 0
-    several: bool = False
-    """Whether the page shows several memories: then a colour is a memory's, here as in every panel."""
 
 
 def figures(cards: Sequence[Record]) -> list[dict[str, str]]:
@@ -119,183 +48,6 @@ def figures(cards: Sequence[Record]) -> list[dict[str, str]]:
         width = f"{100 * min(COLUMNS, len(panels)) / COLUMNS:.0f}%"  # so that a panel has one size everywhere
         out.append({"title": experiment, "caption": "; ".join(captions), "png": png, "width": width})
     return out
-
-
-def panels_of(cards: Sequence[Record]) -> dict[str, list[Panel]]:
-    """Every panel worth drawing, by experiment."""
-    blocks = [(i, block) for i, card in enumerate(cards) for block in merged(card.blocks)]
-    out: dict[str, list[Panel]] = {}
-    for experiment in sorted({b["experiment"] for _, b in blocks}):
-        mine = [(i, b) for i, b in blocks if b["experiment"] == experiment]
-        for metric in dict.fromkeys(name for _, b in mine for name in b["metrics"]):
-            having = [(i, b) for i, b in mine if metric in b["metrics"]]
-            meta = having[0][1]["metrics"][metric]
-            panel: Panel | None
-            if metric == "R":
-                panel = _matrix_panel(cards, having, metric, meta)
-            elif any(len(b["metrics"][metric]["at"] or ()) > 1 for _, b in having):
-                panel = _curve_panel(cards, having, metric, meta)
-            else:
-                panel = _sweep_panel(cards, having, metric, meta)
-            if panel is not None and any(line.x.size > 1 for line in panel.lines):
-                panel.bands += list(_human(experiment, metric))
-                panel.several = len(cards) > 1
-                out.setdefault(experiment, []).append(panel)
-    return out
-
-
-Blocks = Sequence[tuple[int, Mapping[str, Any]]]
-
-
-def _panel(metric: str, meta: Mapping[str, Any], x_label: str) -> Panel:
-    low, high = float(meta.get("low", -math.inf)), float(meta.get("high", math.inf))
-    return Panel(metric, meta.get("description", ""), x_label, low, high)
-
-
-def _curve_panel(cards: Sequence[Record], blocks: Blocks, metric: str, meta: Mapping[str, Any]) -> Panel:
-    """A line for each memory and setting, along the metric's own axis."""
-    panel = _panel(metric, meta, ALONG.get(blocks[0][1]["experiment"], ""))
-    settings = list(dict.fromkeys(b["setting"] for _, b in blocks))
-    shown = _some(settings)
-    panel.left_out = len(settings) - len(shown)
-    for memory, block in blocks:
-        if block["setting"] not in shown:
-            continue
-        kept = block["metrics"][metric]
-        label = _label(cards, memory, block["setting"] if len(settings) > 1 else "")
-        group = shown.index(block["setting"])
-        panel.lines.append(_line(label, memory, group, np.asarray(kept["at"], dtype=float), values_of(kept)))
-        panel.bands += _required(
-            cards,
-            memory,
-            block["experiment"],
-            {(block["setting"], f"{metric}@{x:g}"): x for x in kept["at"]},
-        )
-    return panel
-
-
-def _matrix_panel(cards: Sequence[Record], blocks: Blocks, metric: str, meta: Mapping[str, Any]) -> Panel:
-    """The matrix R of a task sequence (row i: after task i, flattened): a line for each task, over the tasks learned."""
-    panel = _panel(metric, meta, "tasks learned")
-    for memory, block in blocks:
-        values = values_of(block["metrics"][metric])
-        tasks = math.isqrt(values.shape[-1])
-        shown = _some(range(tasks))
-        panel.left_out = max(panel.left_out, tasks - len(shown))
-        for group, task in enumerate(shown):
-            after = values.reshape(len(values), tasks, tasks)[:, :, task]
-            label = _label(cards, memory, f"task {task + 1}")
-            panel.lines.append(_line(label, memory, group, np.arange(1.0, tasks + 1), after))
-    return panel
-
-
-def _sweep_panel(cards: Sequence[Record], blocks: Blocks, metric: str, meta: Mapping[str, Any]) -> Panel | None:
-    """A line for each memory (and each combination of the other fields), over the field that varies most."""
-    swept = _swept([b.get("fields", {}) for _, b in blocks])
-    if swept is None:
-        return None
-    x_name, others = swept
-    known = ALONG.get(blocks[0][1]["experiment"], x_name) if x_name == "n" else x_name
-    panel = _panel(metric, meta, known)
-    groups: dict[tuple[Any, ...], dict[int, list[Mapping[str, Any]]]] = {}
-    for memory, block in blocks:
-        key = tuple(str(block["fields"].get(name)) for name in others)
-        groups.setdefault(key, {}).setdefault(memory, []).append(block)
-    usable = [key for key, by_memory in groups.items() if any(len(bs) > 1 for bs in by_memory.values())]
-    shown = _some(usable)
-    panel.left_out = len(usable) - len(shown)
-    for group, key in enumerate(shown):
-        what = ", ".join(f"{name} {value}" for name, value in zip(others, key)) if len(groups) > 1 else ""
-        for memory, mine in groups[key].items():
-            mine = sorted(mine, key=lambda b: b["fields"][x_name])
-            x = np.array([float(b["fields"][x_name]) for b in mine])
-            columns = [values_of(b["metrics"][metric]).reshape(-1) for b in mine]
-            panel.lines.append(_line(_label(cards, memory, what), memory, group, x, columns))
-            at = {(b["setting"], metric): float(b["fields"][x_name]) for b in mine}
-            panel.bands += _required(cards, memory, mine[0]["experiment"], at)
-    return panel
-
-
-def _swept(fields: Sequence[Mapping[str, Any]]) -> tuple[str, list[str]] | None:
-    """The numeric field with most values (at least 3), and the other fields that vary."""
-    values = {
-        name: {f.get(name) if not isinstance(f.get(name), list) else str(f.get(name)) for f in fields}
-        for name in dict.fromkeys(name for f in fields for name in f)
-    }
-    varying = {name: v for name, v in values.items() if len(v) > 1}
-    numeric = [
-        name
-        for name, v in varying.items()
-        if len(v) >= 3 and all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in v)
-    ]
-    if not numeric:
-        return None
-    best = max(numeric, key=lambda name: len(varying[name]))
-    return best, [name for name in varying if name != best]
-
-
-def _some(names: Sequence[Any]) -> list[Any]:
-    """At most ``MOST_LINES`` of them, spread evenly, first and last included."""
-    if len(names) <= MOST_LINES:
-        return list(names)
-    return [names[round(i * (len(names) - 1) / (MOST_LINES - 1))] for i in range(MOST_LINES)]
-
-
-def _label(cards: Sequence[Record], memory: int, setting: str) -> str:
-    name = short_names(cards)[memory] if len(cards) > 1 else ""
-    return ", ".join(part for part in (name, setting) if part)
-
-
-def _line(label: str, memory: int, group: int, x: FloatArray, values: Any) -> Line:
-    """Points from ``[T, K]`` values, or from K columns of different lengths."""
-    columns = [np.asarray(c, dtype=float) for c in (values.T if isinstance(values, np.ndarray) else values)]
-    finite = [c[np.isfinite(c)] for c in columns]
-    keep = [i for i, c in enumerate(finite) if c.size]
-    intervals = [mean_interval(finite[i]) for i in keep]
-    return Line(
-        label,
-        memory,
-        group,
-        x[keep],
-        np.array([i.mean for i in intervals]),
-        np.array([i.low if math.isfinite(i.low) else i.mean for i in intervals]),
-        np.array([i.high if math.isfinite(i.high) else i.mean for i in intervals]),
-    )
-
-
-def _required(cards: Sequence[Record], memory: int, experiment: str, at: Mapping[tuple[str, str], float]) -> list[Band]:
-    """Bands and bounds that checks put on these points, theory apart from the rest."""
-    card, name = cards[memory], _label(cards, memory, "")
-    points: dict[bool, dict[float, tuple[float, float]]] = {}
-    for check in card.checks:
-        place = (check.get("setting"), check.get("metric"))
-        bound = check.get("bound")
-        if check.get("experiment") != experiment or place not in at or not bound:
-            continue
-        low = -math.inf if bound["at_least"] is None else float(bound["at_least"])
-        high = math.inf if bound["at_most"] is None else float(bound["at_most"])
-        points.setdefault(bound["source"].startswith("theory"), {})[at[place]] = (low, high)  # type: ignore[index]
-    bands = []
-    whose = f", {name}" if name else ""
-    for theory, found in points.items():
-        x = np.array(sorted(found))
-        low, high = np.array([found[p] for p in x]).T
-        bands.append(Band(f"{'theory' if theory else 'required'}{whose}", memory, x, low, high, theory))
-    return bands
-
-
-def _human(experiment: str, metric: str) -> Iterator[Band]:
-    """What people do, where the experiment's module publishes it as ``HUMAN`` (see ``catalog.human``)."""
-    from memspec.experiments import catalog
-
-    known = catalog.human().get((experiment, metric))
-    if known:
-        x = np.array(sorted(known))
-        low, high = np.array([known[p] for p in x]).T
-        yield Band("people", -1, x, low, high, False)
-
-
-# ---- drawing --------------------------------------------------------------------------------------------------
 
 
 def draw(panels: Sequence[Panel]) -> Figure:

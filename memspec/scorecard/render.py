@@ -1,26 +1,19 @@
-"""A record as text: the terminal summary, Markdown, and what a comparison found."""
+"""A record as text: the summary in the terminal, and what a check found in one line."""
 
 from __future__ import annotations
 
-import math
 import re
 import shutil
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from memspec.scorecard.formatting import Line, bar, clip, number, short_names, two_digits
 from memspec.scorecard.record import STATUSES, Record
-
-if TYPE_CHECKING:
-    from memspec.scorecard.compare import Change, Comparison
-
-Line = tuple[str, str]
-"""Text, and the pytest markup it is shown in (``green``, ``red bold``, ...)."""
 
 STYLE = {"pass": "green", "fail": "red", "inconclusive": "yellow", "skip": "yellow"}
 KINDS = ("law", "claim", "measurement")
 """In the order in which failures are to be looked at: what breaks a law may well break the rest."""
 
-BAR = 10
 MOST_LINES = 12
 
 
@@ -164,22 +157,6 @@ def _settings(one: Record, name: str, most: int = 3) -> str:
     return f" (from {text}{' only' if full else ''})"
 
 
-def two_digits(score: float) -> str:
-    """A score to two digits, without the sign of a negative zero."""
-    return f"{round(float(score), 2) + 0.0:.2f}"
-
-
-def bar(score: float) -> str:
-    """Ten cells; a score outside 0..1 is marked by ``<`` or ``>`` at its end, not cut off silently."""
-    if not math.isfinite(score):
-        return "?" * BAR
-    filled = round(BAR * min(max(score, 0.0), 1.0))
-    cells = "█" * filled + "░" * (BAR - filled)
-    if score < -0.005:
-        return "<" + cells[1:]
-    return cells[:-1] + ">" if score > 1.005 else cells
-
-
 def urgent(checks: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Laws first, then claims, then measurements; within a kind the axis ``laws``, then by id."""
     return sorted(checks, key=lambda c: (KINDS.index(c["kind"]), c["axis"] != "laws", c["id"]))
@@ -206,11 +183,6 @@ def listed(checks: Sequence[dict[str, Any]], width: int, most: int = MOST_LINES)
         lines.append(f"{head}{clip(error, max(width - len(head) - len(few) - 2, 100))}: {few}")
     hidden = sum(len(mine) for mine in list(groups.values())[most:])
     return lines + [f"... and {hidden} more (pytest shows each in full; --html lists them)"] * bool(hidden)
-
-
-def clip(text: str, width: int) -> str:
-    """At most ``width`` characters, cut between words."""
-    return text if len(text) <= width else text[: width - 3].rpartition(" ")[0].rstrip(" ,;:(") + " ..."
 
 
 def raised(message: str) -> str:
@@ -300,140 +272,3 @@ def side_by_side(cards: Sequence[Record]) -> list[Line]:
         cells = [two_digits(one.scores[name]["score"]) if name in one.scores else "-" for one in cards]
         lines.append((f"  {name:<{first}}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths)), ""))
     return lines
-
-
-def short_names(cards: Sequence[Record]) -> list[str]:
-    """The plugs without their modules, where that still tells them apart."""
-    short = [one.name.rpartition(":")[2] if "(" not in one.name else one.name.split(":", 1)[-1] for one in cards]
-    return short if len(set(short)) == len(short) else [one.name for one in cards]
-
-
-def number(value: Any) -> str:
-    """A number for people: three significant digits, whole numbers in full up to ten million; ``-`` for none."""
-    if value is None:
-        return "-"
-    x = float(value)
-    if not math.isfinite(x):
-        return str(x)
-    if abs(x) < 1e7 and (x == int(x) or abs(x) >= 1000):
-        return f"{x:,.0f}"
-    return f"{x:.3g}"
-
-
-# ---- comparison -----------------------------------------------------------------------------------------------
-
-
-def comparison(result: Comparison, title: str, most: int = 20) -> list[Line]:
-    """What a comparison found: effect sizes first, then checks, then whatever is on one side only."""
-    if result.refused:
-        return [("", ""), (f"{title}: not comparable: {result.refused}", "red bold")]
-    worse, better, unclear = result.of("worse"), result.of("better"), result.of("unclear")
-    moved = sorted(worse + better + unclear, key=lambda c: -abs(c.effect))
-    summary = {0: "no worse", 1: "WORSE", 3: "INCONCLUSIVE"}[result.exit_status]
-    style = {0: "green", 1: "red", 3: "yellow"}[result.exit_status]
-    lines: list[Line] = [("", ""), (f"{title}: {summary}", f"bold {style}")]
-    untested = len(result.of("untested"))
-    lines.append(
-        (
-            f"  {len(result.changes)} metrics paired: {len(worse)} worse, {len(better)} better, {len(unclear)} unclear, "
-            f"{len(result.of('same'))} within {result.tolerance:g}, {untested} without a direction or times (not judged)",
-            "",
-        )
-    )
-    groups = _together(moved)
-    lines += [
-        (f"  {change_line(c, along)}", {"worse": "red", "better": "green"}.get(c.verdict, "yellow"))
-        for c, along in groups[:most]
-    ]
-    if len(groups) > most:
-        lines.append((f"  and {len(groups) - most} smaller moves", ""))
-    for name, (before, now) in sorted(result.checks.items()):
-        style = "red" if now == "fail" else "green" if now == "pass" else "yellow"
-        lines.append((f"  check {name}: {before} -> {now}", style))
-    lines += _one_side("checks of the old record that this one lacks", result.checks_gone, "yellow")
-    lines += _one_side("checks that the old record lacks", result.checks_new, "")
-    lines += _one_side(
-        "metrics of the old record that this one lacks", dict.fromkeys(result.metrics_gone, ""), "yellow"
-    )
-    lines += _one_side("metrics that the old record lacks", dict.fromkeys(result.metrics_new, ""), "")
-    return lines
-
-
-def change_line(c: Change, along: Sequence[Change] = ()) -> str:
-    """One metric's move, effect first; ``along`` are metrics of the same setting that moved with it."""
-    size = abs(c.effect)
-    by = f" by {size:.1%}" if size < 10 else f" by {number(size)} times the old value" if math.isfinite(size) else ""
-    moved = f"{'worse' if c.effect < 0 else 'better'}{by}{' (unclear)' if c.verdict == 'unclear' else ''}"
-    others = f"; likewise {', '.join(o.metric for o in along)}" if along else ""
-    return (
-        f"{moved}: {c.name} {number(c.old)} -> {number(c.new)} "
-        f"(difference {number(c.interval[0])} to {number(c.interval[1])}, p {c.p:.2g}, {c.trials} paired trials{others})"
-    )
-
-
-SAME_MEASURE = ("bits", "bits_per_parameter", "bits_per_state_byte", "bits_per_slot", "share_of_ceiling")
-"""One measure over different denominators: where the denominator stays, these move together."""
-
-
-def _together(moved: Iterable[Change]) -> list[tuple[Change, list[Change]]]:
-    """Moves, each with those that say the same: one measure, one setting, one direction and verdict."""
-    groups: dict[tuple[Any, ...], list[Change]] = {}
-    for c in moved:
-        alike = ("bits", c.verdict, c.effect < 0) if c.metric in SAME_MEASURE else (c.metric,)
-        groups.setdefault((c.experiment, c.setting, *alike), []).append(c)
-    return [(mine[0], mine[1:]) for mine in groups.values()]
-
-
-def _one_side(title: str, items: dict[str, str], style: str, most: int = 12) -> list[Line]:
-    if not items:
-        return []
-    lines: list[Line] = [(f"  {len(items)} {title}:", f"bold {style}".strip())]
-    lines += [(f"    {name}{f' ({why})' if why else ''}", style) for name, why in list(items.items())[:most]]
-    if len(items) > most:
-        lines.append((f"    and {len(items) - most} more", style))
-    return lines
-
-
-# ---- Markdown -------------------------------------------------------------------------------------------------
-
-
-def markdown(cards: Sequence[Record]) -> str:
-    """The cards as Markdown tables."""
-    from memspec.scorecard.html import environment
-
-    return environment().get_template("card.md.j2").render(**context(cards))
-
-
-COST_ORDER = (
-    *("state_bytes", "bytes_per_pair", "bytes_kept_by_reset", "bits_per_state_bit", "parameters"),
-    *("flops", "update_flops", "query_flops"),
-    *("update_seconds", "update_seconds_p95", "update_growth", "query_seconds", "query_seconds_p95", "query_growth"),
-)
-"""State and how it grows, parameters, operations, times."""
-
-
-def cost_rows(one: Record) -> list[tuple[str, dict[str, Any]]]:
-    """What was measured of the cost, in the order of ``COST_ORDER``."""
-    known = {name: place for place, name in enumerate(COST_ORDER)}
-    ranked = sorted(one.cost, key=lambda name: (known.get(name, len(known)), name))
-    return [(name, one.cost[name]) for name in ranked if isinstance(one.cost[name], dict)]
-
-
-def amount(value: float, name: str) -> str:
-    """A number of the metric ``name``; times in units that people read."""
-    if "seconds" not in name.split("_") or not math.isfinite(value):
-        return number(value)
-    factor, unit = next(((f, u) for f, u in ((1.0, "s"), (1e3, "ms")) if value * f >= 1), (1e6, "us"))
-    return f"{number(value * factor)} {unit}"
-
-
-def context(cards: Sequence[Record]) -> dict[str, Any]:
-    """What both page templates are given."""
-    tallies = [{row["axis"]: row["tally"] for row in axes(one) if row["tally"]} for one in cards]
-    return {
-        "tallies": tallies,
-        "axis_names": sorted({axis for rows in tallies for axis in rows}, key=lambda a: (a != "laws", a)),
-        "cards": cards,
-        "heads": short_names(cards),
-        "score_names": list(dict.fromkeys(axis for one in cards for axis in one.scores)),
-    }

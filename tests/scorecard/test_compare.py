@@ -12,8 +12,9 @@ import pytest
 
 from memspec.cli import main
 from memspec.scorecard import record as records
-from memspec.scorecard import render
 from memspec.scorecard.compare import INCONCLUSIVE, NO_WORSE, NOT_COMPARABLE, WORSE, compare
+from memspec.scorecard.differences import comparison
+from memspec.scorecard.formatting import number
 from memspec.scorecard.record import Record
 
 SPEC = {"key_domain": "real", "value_domain": "real", "association": "hetero", "presentations": 1, "family": "generic"}
@@ -73,7 +74,7 @@ def test_a_significant_loss_beyond_the_tolerance_is_worse() -> None:
 def test_a_measure_over_several_denominators_is_one_move() -> None:
     old = np.linspace(1, 2, 16)
     result = compare(made(bits=old / 2, bits_per_parameter=old / 8), made(bits=old, bits_per_parameter=old / 4))
-    (line,) = [text for text, _ in render.comparison(result, "title") if text.startswith("  worse by")]
+    (line,) = [text for text, _ in comparison(result, "title") if text.startswith("  worse by")]
     assert "worse by 50.0%: axis.exp[default].bits" in line
     assert line.endswith("likewise bits_per_parameter)")
 
@@ -90,8 +91,8 @@ def test_a_measure_over_several_denominators_is_one_move() -> None:
 )
 def test_a_move_is_told_in_words(now: float, told: str) -> None:
     result = compare(made(error=np.full(16, now)), made(error=np.ones(16)))
-    (line,) = [text for text, _ in render.comparison(result, "title") if "axis.exp[default].error" in text]
-    assert line.startswith(f"  {told}axis.exp[default].error 1 -> {render.number(now)}")
+    (line,) = [text for text, _ in comparison(result, "title") if "axis.exp[default].error" in text]
+    assert line.startswith(f"  {told}axis.exp[default].error 1 -> {number(now)}")
 
 
 def test_down_is_worse_where_less_is_better() -> None:

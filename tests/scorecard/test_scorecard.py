@@ -12,10 +12,11 @@ import pytest
 
 from memspec.errors import RecordError
 from memspec.experiments.base import Scoring
+from memspec.scorecard import formatting, pages, render
 from memspec.scorecard import record as records
-from memspec.scorecard import render
-from memspec.scorecard.html import page
-from memspec.scorecard.plots import ALONG, Band, Line, Panel, _apart, draw, panels_of
+from memspec.scorecard.pages import page
+from memspec.scorecard.panels import ALONG, Band, Line, Panel, panels_of
+from memspec.scorecard.plots import _apart, draw
 from memspec.scorecard.record import Record, merged
 from memspec.scorecard.score import rescore, score_of
 
@@ -318,8 +319,8 @@ def test_a_long_list_is_counted_not_shown() -> None:
 
 
 def test_a_line_is_cut_between_words() -> None:
-    assert render.clip("one two three four", 12) == "one two ..."
-    assert render.clip("one two", 7) == "one two"
+    assert formatting.clip("one two three four", 12) == "one two ..."
+    assert formatting.clip("one two", 7) == "one two"
 
 
 def test_a_score_from_fewer_settings_than_a_full_run_names_them() -> None:
@@ -335,7 +336,7 @@ def test_several_memories_stand_side_by_side() -> None:
     two.memory["plug"] = "m:Other"
     text = "\n".join(line for line, _ in render.terminal([one, two]))
     assert "scores side by side" in text
-    assert render.short_names([one, two]) == ["M", "Other"]
+    assert formatting.short_names([one, two]) == ["M", "Other"]
 
 
 @pytest.mark.parametrize(
@@ -343,7 +344,7 @@ def test_several_memories_stand_side_by_side() -> None:
     [(0.0, "░" * 10), (1.0, "█" * 10), (1.4, "█" * 9 + ">"), (-0.4, "<" + "░" * 9), (math.nan, "?" * 10)],
 )
 def test_a_bar_shows_what_leaves_the_scale(score: float, bar: str) -> None:
-    assert render.bar(score) == bar
+    assert formatting.bar(score) == bar
 
 
 @pytest.mark.parametrize(
@@ -359,7 +360,7 @@ def test_a_bar_shows_what_leaves_the_scale(score: float, bar: str) -> None:
     ],
 )
 def test_numbers_are_for_people(value: Any, text: str) -> None:
-    assert render.number(value) == text
+    assert formatting.number(value) == text
 
 
 def test_the_page_is_self_contained_and_escapes_what_it_shows() -> None:
@@ -371,7 +372,7 @@ def test_the_page_is_self_contained_and_escapes_what_it_shows() -> None:
 
 
 def test_markdown_shows_the_same_card() -> None:
-    text = render.markdown([full_card()])
+    text = pages.markdown([full_card()])
     assert "# m:M: FAIL (1 passed, 2 failed, 1 inconclusive, 1 skipped)" in text
     assert "| axis | 0.5 |" in text
     assert "* `axis/crash`: RuntimeError: no index" in text
@@ -380,10 +381,10 @@ def test_markdown_shows_the_same_card() -> None:
 def test_markdown_of_several_cards_begins_with_them_side_by_side() -> None:
     one, two = full_card(), full_card()
     two.memory["plug"] = "m:Other"
-    text = render.markdown([one, two])
+    text = pages.markdown([one, two])
     assert text.startswith("# Side by side")
     assert "| score | M | Other |\n|---|---|---|\n| axis | 0.50 | 0.50 |" in text
-    assert "Side by side" not in render.markdown([one])
+    assert "Side by side" not in pages.markdown([one])
 
 
 def test_costs_come_in_a_fixed_order_and_times_in_units() -> None:
@@ -392,9 +393,9 @@ def test_costs_come_in_a_fixed_order_and_times_in_units() -> None:
     cost["metrics"] = dict.fromkeys(names, cost["metrics"]["recall"])
     one = rescore(card(cost), [])
     ordered = ["state_bytes", "bytes_per_pair", "flops", "query_seconds", "unheard_of"]
-    assert [name for name, _ in render.cost_rows(one)] == ordered
-    assert "| query_seconds | n8 | 20 us |" in render.markdown([one])
-    assert [render.amount(x, "update_seconds") for x in (2.5, 0.0025)] == ["2.5 s", "2.5 ms"]
+    assert [name for name, _ in pages.cost_rows(one)] == ordered
+    assert "| query_seconds | n8 | 20 us |" in pages.markdown([one])
+    assert [formatting.amount(x, "update_seconds") for x in (2.5, 0.0025)] == ["2.5 s", "2.5 ms"]
 
 
 def test_failures_stand_before_passes_on_the_page() -> None:
@@ -403,7 +404,7 @@ def test_failures_stand_before_passes_on_the_page() -> None:
 
 
 def test_markdown_lists_laws_first() -> None:
-    text = render.markdown([card(checks=[check("a/b", "fail", "lost"), check("z/law", "fail", "lost", kind="law")])])
+    text = pages.markdown([card(checks=[check("a/b", "fail", "lost"), check("z/law", "fail", "lost", kind="law")])])
     assert text.index("`z/law`") < text.index("`a/b`")
 
 

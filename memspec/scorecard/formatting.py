@@ -1,0 +1,61 @@
+"""How numbers, scores and names are written for people, wherever a record is shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from memspec.scorecard.record import Record
+
+Line = tuple[str, str]
+"""Text, and the pytest markup it is shown in (``green``, ``red bold``, ...)."""
+
+BAR = 10
+
+
+def number(value: Any) -> str:
+    """A number for people: three significant digits, whole numbers in full up to ten million; ``-`` for none."""
+    if value is None:
+        return "-"
+    x = float(value)
+    if not math.isfinite(x):
+        return str(x)
+    if abs(x) < 1e7 and (x == int(x) or abs(x) >= 1000):
+        return f"{x:,.0f}"
+    return f"{x:.3g}"
+
+
+def amount(value: float, name: str) -> str:
+    """A number of the metric ``name``; times in units that people read."""
+    if "seconds" not in name.split("_") or not math.isfinite(value):
+        return number(value)
+    factor, unit = next(((f, u) for f, u in ((1.0, "s"), (1e3, "ms")) if value * f >= 1), (1e6, "us"))
+    return f"{number(value * factor)} {unit}"
+
+
+def two_digits(score: float) -> str:
+    """A score to two digits, without the sign of a negative zero."""
+    return f"{round(float(score), 2) + 0.0:.2f}"
+
+
+def bar(score: float) -> str:
+    """Ten cells; a score outside 0..1 is marked by ``<`` or ``>`` at its end, not cut off silently."""
+    if not math.isfinite(score):
+        return "?" * BAR
+    filled = round(BAR * min(max(score, 0.0), 1.0))
+    cells = "█" * filled + "░" * (BAR - filled)
+    if score < -0.005:
+        return "<" + cells[1:]
+    return cells[:-1] + ">" if score > 1.005 else cells
+
+
+def clip(text: str, width: int) -> str:
+    """At most ``width`` characters, cut between words."""
+    return text if len(text) <= width else text[: width - 3].rpartition(" ")[0].rstrip(" ,;:(") + " ..."
+
+
+def short_names(cards: Sequence[Record]) -> list[str]:
+    """The plugs without their modules, where that still tells them apart."""
+    short = [one.name.rpartition(":")[2] if "(" not in one.name else one.name.split(":", 1)[-1] for one in cards]
+    return short if len(set(short)) == len(short) else [one.name for one in cards]

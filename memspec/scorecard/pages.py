@@ -1,0 +1,87 @@
+"""The scorecard as pages, from templates: one self-contained HTML file (no scripts, plots inside), or Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from memspec.scorecard import render
+from memspec.scorecard.formatting import amount, number, short_names, two_digits
+from memspec.scorecard.record import STATUSES, Record
+
+if TYPE_CHECKING:
+    import jinja2
+
+
+def page(cards: Sequence[Record]) -> str:
+    """The HTML text for one memory, or several side by side."""
+    from memspec.scorecard.plots import figures
+
+    return environment().get_template("card.html").render(**context(cards), figures=figures(cards))
+
+
+def markdown(cards: Sequence[Record]) -> str:
+    """The cards as Markdown tables."""
+    return environment().get_template("card.md.j2").render(**context(cards))
+
+
+WORST = ("fail", "inconclusive", "skip", "pass")
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """The templates with the helpers they use; HTML is escaped, Markdown is not."""
+    import jinja2
+
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("memspec.scorecard", "templates"),
+        autoescape=lambda name: bool(name and name.endswith(".html")),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    made.filters |= {
+        "number": number,
+        "two_digits": two_digits,
+        "gist": render.gist,
+        "limits": render.limits,
+        "about": render.about,
+        "headline": lambda one: render.headline(one)[0],
+        "axes": render.axes,
+        "urgent": render.urgent,
+        "cost_rows": cost_rows,
+        "amount": amount,
+        "worst_first": lambda checks: sorted(checks, key=lambda c: (WORST.index(c["status"]), c["id"])),
+        "cell": lambda text: str(text).replace("|", "\\|").replace("\n", " "),
+        "place": lambda x: min(max(100 * float(x), 0.0), 100.0),
+    }
+    made.globals["STATUSES"] = STATUSES
+    return made
+
+
+def context(cards: Sequence[Record]) -> dict[str, Any]:
+    """What both page templates are given."""
+    tallies = [{row["axis"]: row["tally"] for row in render.axes(one) if row["tally"]} for one in cards]
+    return {
+        "tallies": tallies,
+        "axis_names": sorted({axis for rows in tallies for axis in rows}, key=lambda a: (a != "laws", a)),
+        "cards": cards,
+        "heads": short_names(cards),
+        "score_names": list(dict.fromkeys(axis for one in cards for axis in one.scores)),
+    }
+
+
+COST_ORDER = (
+    *("state_bytes", "bytes_per_pair", "bytes_kept_by_reset", "bits_per_state_bit", "parameters"),
+    *("flops", "update_flops", "query_flops"),
+    *("update_seconds", "update_seconds_p95", "update_growth", "query_seconds", "query_seconds_p95", "query_growth"),
+)
+"""State and how it grows, parameters, operations, times."""
+
+
+def cost_rows(one: Record) -> list[tuple[str, dict[str, Any]]]:
+    """What was measured of the cost, in the order of ``COST_ORDER``."""
+    known = {name: place for place, name in enumerate(COST_ORDER)}
+    ranked = sorted(one.cost, key=lambda name: (known.get(name, len(known)), name))
+    return [(name, one.cost[name]) for name in ranked if isinstance(one.cost[name], dict)]
