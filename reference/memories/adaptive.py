@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from memspec.protocol import MemorySpec
-from memspec.reference.memories.addressing import softmax_weights, unit_rows
-from memspec.reference.memories.heads import place
 from memspec.reference.memories.rows import RowMemory, as_rows
+from memspec.reference.ops.rows import place, unit_rows
+from memspec.reference.ops.softmax import softmax_weights
 
 
 class AdaptiveState(NamedTuple):

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.protocol import MemorySpec
-from memspec.reference.memories.addressing import nearest_slot, unit_rows
+from memspec.reference.ops.rows import picked, rows_at, unit_rows
+from memspec.reference.ops.search import nearest_slot
 
 BLOCK = 512
 """Rows of one update whose similarities are held at once: bounds the memory a large update needs."""
@@ -146,7 +147,7 @@ class CachedMemory(FunctionalMemory):
     def read(self, state: CachedState, keys: Tensor) -> Tensor:
         index, _ = self._nearest(state, keys)
         # Slots not in use hold zeros, so an empty memory answers zeros.
-        return state.values.gather(-2, index[..., None].expand(*index.shape, self.value_dim))
+        return rows_at(state.values, index)
 
     def confidence(self, keys: Tensor) -> Tensor:
         """``[..., Q]``: cosine with the nearest stored key, negative ones as 0; 0 while the memory is empty."""
@@ -208,8 +209,3 @@ def contrastive_loss(cosines: Tensor, share: Tensor, used: Tensor, temperature: 
     same = torch.where(positive, logits + torch.where(positive, share, 1.0).log(), -torch.inf)
     every, same = (torch.where(has_positive, part, 0.0).logsumexp(-1) for part in (every, same))
     return (every - same).sum() / has_positive.sum().clamp_min(1)
-
-
-def picked(old: Tensor, new: Tensor, held: Tensor) -> Tensor:
-    """Rows ``held [..., M]`` of ``old [..., M, D]`` followed by ``new [..., N, D]``."""
-    return torch.cat((old, new), -2).gather(-2, held[..., None].expand(*held.shape, old.shape[-1]))

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memspec.protocol import MemorySpec
-from memspec.reference.memories.heads import content_weights, erase_add, place
 from memspec.reference.memories.rows import AddressedRowMemory, as_rows, assign
+from memspec.reference.ops.addressing import content_weights
+from memspec.reference.ops.rows import place
+from memspec.reference.ops.writes import erase_add
 
 
 class CellState(NamedTuple):

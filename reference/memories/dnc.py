@@ -11,8 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from memspec.protocol import MemorySpec
-from memspec.reference.memories.heads import allocation, content_weights, erase_add, oneplus, place
 from memspec.reference.memories.rows import AddressedRowMemory, as_rows
+from memspec.reference.ops.addressing import content_weights, oneplus
+from memspec.reference.ops.links import linked
+from memspec.reference.ops.rows import place
+from memspec.reference.ops.usage import allocation, used_after_write
+from memspec.reference.ops.writes import erase_add
 
 
 class DNCState(NamedTuple):
@@ -296,21 +300,6 @@ class DNCMemory(AddressedRowMemory):
             by_head(mask, reads).sigmoid() if self.mask else None,
             by_head(mask_w, writes).sigmoid() if self.mask else None,
         )
-
-
-def used_after_write(usage: Tensor, write_weights: Tensor) -> Tensor:
-    """``u + w - u w`` with ``w = 1 - prod_h (1 - w_h)``: ``usage [..., S]``, ``write_weights [..., H, S]``."""
-    for written in write_weights.unbind(-2):
-        usage = usage.addcmul(1 - usage, written)
-    return usage
-
-
-def linked(links: Tensor, precedence: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Links ``[..., H, S, S]`` and precedence ``[..., H, S]`` after a write with ``weights [..., H, S]``."""
-    into, out = weights.unsqueeze(-1), weights.unsqueeze(-2)
-    fresh = (((1 - into) - out) * links).addcmul(into, precedence.unsqueeze(-2))
-    fresh.diagonal(dim1=-2, dim2=-1).zero_()  # of a tensor made here, which no gradient formula looks at
-    return fresh, (1 - weights.sum(-1, keepdim=True)) * precedence + weights
 
 
 def sum_of_products(ones: Iterable[Tensor], others: Iterable[Tensor]) -> Tensor:

@@ -10,14 +10,9 @@ from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.protocol import MemorySpec
-from memspec.reference.memories.addressing import (
-    any_within,
-    distance_at,
-    nearest_slot,
-    softmax_weights,
-    unit_distances,
-    unit_rows,
-)
+from memspec.reference.ops.rows import rows_at, unit_rows
+from memspec.reference.ops.search import any_within, distance_at, nearest_slot, unit_distances
+from memspec.reference.ops.softmax import softmax_weights
 
 BLOCK = 512
 """Rows of one update whose similarities are held at once: bounds the memory a large update needs."""
@@ -233,7 +228,7 @@ class DynamicMemory(FunctionalMemory):
             return self._weights(state, keys) @ state.values
         index, _ = nearest_slot(keys, state.keys, state.writes > 0)
         # Free slots hold zeros, so an empty memory answers zeros.
-        return state.values.gather(-2, index[..., None].expand(*index.shape, self.value_dim))
+        return rows_at(state.values, index)
 
     def _weights(self, state: DynamicState, keys: Tensor) -> Tensor:
         used = state.writes > 0
@@ -270,10 +265,9 @@ class DynamicMemory(FunctionalMemory):
 
     def _compacted(self, state: DynamicState) -> DynamicState:
         order = (state.writes == 0).to(torch.int8).argsort(dim=-1, stable=True)
-        rows = order[..., None]
         state = DynamicState(
-            state.keys.gather(-2, rows.expand(*order.shape, self.key_dim)),
-            state.values.gather(-2, rows.expand(*order.shape, self.value_dim)),
+            rows_at(state.keys, order),
+            rows_at(state.values, order),
             state.writes.gather(-1, order),
             state.last.gather(-1, order),
             state.clock,

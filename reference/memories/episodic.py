@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from memspec.functional import FunctionalMemory, map_state, state_tensors
 from memspec.protocol import MemorySpec
-from memspec.reference.memories.addressing import softmax_weights
+from memspec.reference.ops.softmax import softmax_weights
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 """Adam's moments and floor, as in Kingma and Ba 2015 and as torch's defaults."""

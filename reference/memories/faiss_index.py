@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memspec.reference.memories.search import Candidates, one_batch
+from memspec.reference.ops.search import Candidates, one_batch
 
 
 class FlatIndex:

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from memspec.protocol import MemorySpec
-from memspec.reference.memories.heads import content_weights, place
 from memspec.reference.memories.rows import AddressedRowMemory, as_rows, assign
+from memspec.reference.ops.addressing import content_weights
+from memspec.reference.ops.rows import place
+from memspec.reference.ops.writes import gated_write
 
 
 class GatedState(NamedTuple):
@@ -170,9 +172,3 @@ class GatedMemory(AddressedRowMemory):
             memory = gated_write(memory, weights, forget, entry, candidate)
         given = gates.output * memory.unsqueeze(-3)
         return (gates.read_weights.unsqueeze(-2) @ given).squeeze(-2), state._replace(memory=memory)
-
-
-def gated_write(memory: Tensor, weights: Tensor, forget: Tensor, entry: Tensor, candidate: Tensor) -> Tensor:
-    """``(1 - w) M + w (f M + i c)``, written so that f = 1, i = 0 leaves every bit as it is; ``weights [..., S]``."""
-    weights = weights.unsqueeze(-1)
-    return memory * (1 - weights * (1 - forget)) + weights * entry * candidate

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.protocol import MemorySpec
-from memspec.reference.memories.addressing import unit_rows
 from memspec.reference.memories.matrix import MatrixState
+from memspec.reference.ops.rows import unit_rows
 
 
 class GatedDeltaMemory(FunctionalMemory):

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.protocol import MemorySpec
-from memspec.reference.memories.addressing import any_within, distance_at, unit_distances, unit_rows
+from memspec.reference.ops.rows import rows_at, unit_rows
+from memspec.reference.ops.search import any_within, distance_at, unit_distances
 
 BLOCK = 512
 """Rows of one update that are placed together: bounds the memory a large update needs."""
@@ -178,8 +179,8 @@ class HierarchicalMemory(FunctionalMemory):
             dropped = dropped + torch.where(moving, entries.counts.gather(-1, coming), 0)[..., 0]
         order = torch.cat(held, -1)
         return HierarchicalState(
-            entries.keys.gather(-2, order[..., None].expand(*order.shape, self.key_dim)),
-            entries.values.gather(-2, order[..., None].expand(*order.shape, self.value_dim)),
+            rows_at(entries.keys, order),
+            rows_at(entries.values, order),
             entries.counts.gather(-1, order),
             entries.last.gather(-1, order),
             state.clock + n,
@@ -199,8 +200,8 @@ class HierarchicalMemory(FunctionalMemory):
 
     def _merged(self, entries: _Entries, held: Tensor, coming: Tensor, moving: Tensor) -> tuple[_Entries, Tensor]:
         """The entries once ``coming [..., 1]`` merged with the nearest of a level, and whether it is still ``moving``."""
-        keys = entries.keys.gather(-2, held[..., None].expand(*held.shape, self.key_dim))
-        key = entries.keys.gather(-2, coming[..., None].expand(*coming.shape, self.key_dim))
+        keys = rows_at(entries.keys, held)
+        key = rows_at(entries.keys, coming)
         apart = torch.where(entries.last.gather(-1, held) >= 0, unit_distances(key, keys)[..., 0, :], torch.inf)
         least, nearest = apart.min(-1, keepdim=True)
         hit = moving & (least <= distance_at(self.match, key.dtype))
@@ -237,7 +238,7 @@ class HierarchicalMemory(FunctionalMemory):
             return self._weights(state, keys) @ state.values
         index = self._answering(state, keys)
         # Free slots hold zeros, so an empty memory answers zeros.
-        return state.values.gather(-2, index[..., None].expand(*index.shape, self.value_dim))
+        return rows_at(state.values, index)
 
     def _weights(self, state: HierarchicalState, keys: Tensor) -> Tensor:
         used = (state.last >= 0)[..., None, :]
@@ -294,9 +295,8 @@ class HierarchicalMemory(FunctionalMemory):
             known = known[..., 0, :]
             last = torch.where(known & ~below, state.clock[..., None], state.last)
             hit = (known & below & (state.counts >= self.promote_count)).any(-1, keepdim=True)
-            rows = index[..., None].expand(*index.shape, -1)
-            copied = state.keys.gather(-2, rows.expand(*index.shape, self.key_dim))
-            values = state.values.gather(-2, rows.expand(*index.shape, self.value_dim))
+            copied = rows_at(state.keys, index)
+            values = rows_at(state.values, index)
             state = self._entered(state._replace(last=last), copied, values, hit, count=0)
         return state
 
@@ -354,9 +354,8 @@ def level_sizes(capacity: int, levels: int = 3, growth: int = 4) -> tuple[int, .
 
 def _towards(rows: Tensor, into: Tensor, coming: Tensor, share: Tensor) -> Tensor:
     """``rows [..., E, D]`` whose row ``into [..., 1]`` went ``share [..., 1, 1]`` of the way to row ``coming``."""
-    width = (*into.shape, rows.shape[-1])
-    old, new = (rows.gather(-2, i[..., None].expand(width)) for i in (into, coming))
-    return rows.scatter(-2, into[..., None].expand(width), (1 - share) * old + share * new)
+    between = (1 - share) * rows_at(rows, into) + share * rows_at(rows, coming)
+    return rows.scatter(-2, into[..., None].expand(between.shape), between)
 
 
 def _nearest(apart: Tensor, last: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from memspec.functional import FunctionalMemory
 from memspec.protocol import MemorySpec
-from memspec.reference.memories.addressing import unit_rows
+from memspec.reference.ops.rows import unit_rows
 
 
 class LinearAttentionState(NamedTuple):

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from memspec.functional import FunctionalMemory
 from memspec.protocol import MemorySpec
-from memspec.reference.memories.addressing import softmax_weights, unit_rows
+from memspec.reference.ops.rows import unit_rows
+from memspec.reference.ops.softmax import softmax_weights
 
 Norm = Literal["layer", "l2"]
 

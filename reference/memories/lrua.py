@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from memspec.protocol import MemorySpec
-from memspec.reference.memories.heads import content_weights, least_used, place
 from memspec.reference.memories.rows import AddressedRowMemory, as_rows
+from memspec.reference.ops.addressing import content_weights
+from memspec.reference.ops.rows import place
+from memspec.reference.ops.usage import least_used
 
 
 class LRUAState(NamedTuple):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from memspec.reference.memories.neighbours import Metric, NeighbourStore, Read
-from memspec.reference.memories.search import distances
+from memspec.reference.ops.search import distances
 
 GATHERED = 2**24
 """Numbers of candidate keys held at once: 64 MB in float32."""

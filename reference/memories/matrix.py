@@ -10,7 +10,7 @@ from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.protocol import MemorySpec
-from memspec.reference.memories.addressing import unit_rows
+from memspec.reference.ops.rows import unit_rows
 
 
 class MatrixState(NamedTuple):

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from memspec.functional import FunctionalMemory
 from memspec.protocol import MemorySpec
-from memspec.reference.memories import ring
-from memspec.reference.memories.addressing import unit_rows
+from memspec.reference.ops import ring
+from memspec.reference.ops.rows import gather_rows, unit_rows
 
 
 class MbPAMemory(FunctionalMemory):
@@ -95,8 +95,8 @@ class MbPAMemory(FunctionalMemory):
         # Stable, so that ties go to the lower slot on every device.
         squared, index = squared.sort(dim=-1, stable=True)
         squared, index = squared[..., : self.neighbours], index[..., : self.neighbours]
-        near = ring.gather_rows(state.keys, index)
+        near = gather_rows(state.keys, index)
         # The distance again, from the rows themselves: exact for a stored key, and differentiable.
         exact = (near - q[..., None, :]).square().sum(-1)
         weights = torch.where(torch.isfinite(squared), 1 / (exact + self.eps), 0.0)
-        return near, ring.gather_rows(state.values, index), weights / weights.sum(-1, keepdim=True).clamp_min(1e-30)
+        return near, gather_rows(state.values, index), weights / weights.sum(-1, keepdim=True).clamp_min(1e-30)

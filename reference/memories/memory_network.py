@@ -14,8 +14,11 @@ from torch import Tensor, nn
 
 from memspec.functional import FunctionalMemory
 from memspec.protocol import MemorySpec
-from memspec.reference.memories import ring
-from memspec.reference.memories.addressing import nearest_slot, softmax_weights, unit_rows
+from memspec.reference.ops import ring
+from memspec.reference.ops.ring import slot_ages
+from memspec.reference.ops.rows import unit_rows
+from memspec.reference.ops.search import nearest_slot
+from memspec.reference.ops.softmax import softmax_weights
 
 
 class _HoppingMemory(FunctionalMemory):
@@ -266,12 +269,3 @@ def sentence_vectors(words: Tensor, encode_positions: bool = True) -> Tensor:
     if not encode_positions:
         return words.sum(-2)
     return (words * position_encoding(*words.shape[-2:]).to(words)).sum(-2)
-
-
-def slot_ages(written: Tensor, slots: int) -> Tensor:
-    """``[..., S]`` int64: writes since each slot of a ring was written, 0 for the newest; ``written [...]`` rows ever.
-
-    The index of the temporal encoding (Sukhbaatar et al. 2015, section 4.1: sentences in reverse order). Slots that
-    were never written have ages beyond those of all others.
-    """
-    return (written[..., None] - 1 - torch.arange(slots, device=written.device)) % slots

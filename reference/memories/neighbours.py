@@ -10,9 +10,8 @@ from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.protocol import MemorySpec
-from memspec.reference.memories.addressing import unit_rows
-from memspec.reference.memories.ring import gather_rows
-from memspec.reference.memories.search import nearest
+from memspec.reference.ops.rows import gather_rows, unit_rows
+from memspec.reference.ops.search import nearest
 
 Read = Literal["mean", "softmax", "inverse"]
 Metric = Literal["l2", "cosine"]

@@ -10,16 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from memspec.protocol import MemorySpec
-from memspec.reference.memories.heads import (
-    content_weights,
-    erase_add,
-    interpolate,
-    is_one_hot,
-    place,
-    sharpen,
-    shift,
-)
 from memspec.reference.memories.rows import AddressedRowMemory, as_rows
+from memspec.reference.ops.addressing import content_weights, interpolate, is_one_hot, sharpen, shift
+from memspec.reference.ops.rows import place
+from memspec.reference.ops.writes import erase_add
 
 
 class NTMState(NamedTuple):

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.protocol import Eviction, MemorySpec
-from memspec.reference.memories import draws
-from memspec.reference.memories.cached import picked
-from memspec.reference.memories.search import equal_rows, nearest
+from memspec.reference.ops import draws
+from memspec.reference.ops.rows import picked, rows_at
+from memspec.reference.ops.search import equal_rows, nearest
 
 BLOCK = 512
 """Rows of one update that are compared with the store at once: bounds the memory a large update needs."""
@@ -151,7 +151,7 @@ class EvictingMemory(FunctionalMemory):
     def read(self, state: Any, keys: Tensor) -> Tensor:
         index, _ = nearest(keys, state.keys, 1, state.writes > 0)
         # Slots not in use hold zeros, so an empty memory answers zeros.
-        return state.values.gather(-2, index.expand(*index.shape[:-1], self.value_dim))
+        return rows_at(state.values, index[..., 0])
 
     # ---- what it can tell -------------------------------------------------------------------------------------
 

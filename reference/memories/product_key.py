@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from memspec.functional import FunctionalMemory
 from memspec.protocol import MemorySpec, Overwrite
-from memspec.reference.memories.addressing import unit_rows
+from memspec.reference.ops.rows import unit_rows
 
 
 class ProductKeyState(NamedTuple):

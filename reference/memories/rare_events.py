@@ -11,11 +11,9 @@ from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.protocol import MemorySpec
-from memspec.reference.memories import draws
-from memspec.reference.memories.addressing import unit_distances, unit_rows
-from memspec.reference.memories.cached import picked
-from memspec.reference.memories.ring import gather_rows
-from memspec.reference.memories.search import equal_rows, nearest
+from memspec.reference.ops import draws
+from memspec.reference.ops.rows import gather_rows, picked, rows_at, unit_rows
+from memspec.reference.ops.search import equal_rows, nearest, unit_distances
 
 BLOCK = 512
 """Rows of one update whose values are compared at once: bounds the memory a large update needs."""
@@ -155,7 +153,7 @@ class RareEventsMemory(FunctionalMemory):
             return (weights[..., None] * gather_rows(state.values, index)).sum(-2)
         index, _ = self._found(state, keys)
         # Slots not in use hold zeros, so an empty memory answers zeros.
-        return state.values.gather(-2, index[..., None].expand(*index.shape, self.value_dim))
+        return rows_at(state.values, index)
 
     def _found(self, state: RareEventsState, keys: Tensor) -> tuple[Tensor, Tensor]:
         """The nearest slot ``[..., Q]`` and its distance, inf while the memory is empty."""

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from memspec.functional import FunctionalMemory
-from memspec.reference.memories.heads import content_weights, cosine, place
+from memspec.reference.ops.addressing import content_weights, cosine
+from memspec.reference.ops.rows import place
 
 
 class RowMemory(FunctionalMemory):

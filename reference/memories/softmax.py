@@ -8,8 +8,10 @@ from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.protocol import MemorySpec
-from memspec.reference.memories import ring
-from memspec.reference.memories.addressing import nearest_slot, softmax_weights, unit_rows
+from memspec.reference.ops import ring
+from memspec.reference.ops.rows import unit_rows
+from memspec.reference.ops.search import nearest_slot
+from memspec.reference.ops.softmax import softmax_weights
 
 
 class SoftmaxMemory(FunctionalMemory):

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from memspec.protocol import MemorySpec
-from memspec.reference.memories.heads import cosine, place, top_k
 from memspec.reference.memories.rows import AddressedRowMemory, as_rows
+from memspec.reference.ops.addressing import cosine, top_k
+from memspec.reference.ops.rows import gather_rows, place
 
 
 class SparseState(NamedTuple):
@@ -139,7 +140,7 @@ class SparseMemory(AddressedRowMemory):
         strengths = keys.new_full(keys.shape[:-1], self.beta)
         slots, weights = self.nearest(keys, strengths, state.memory, self.key_dim)
         values = state.memory[..., self.key_dim :]
-        return (weights.unsqueeze(-2) @ picked(values, slots)).squeeze(-2)
+        return (weights.unsqueeze(-2) @ gather_rows(values, slots)).squeeze(-2)
 
     def weights(self, state: SparseState, keys: Tensor) -> Tensor:
         slots, weights = self.nearest(keys, keys.new_full(keys.shape[:-1], self.beta), state.memory, self.key_dim)
@@ -162,7 +163,7 @@ class SparseMemory(AddressedRowMemory):
         entries; gradients reach these slots only."""
         with torch.no_grad():
             slots = top_k(cosine(keys, memory[..., :width]), self.k)
-        rows = picked(memory[..., :width], slots)
+        rows = gather_rows(memory[..., :width], slots)
         near = cosine(keys.unsqueeze(-2), rows).squeeze(-2)
         return slots, (strengths.unsqueeze(-1) * near).softmax(-1)
 
@@ -175,7 +176,7 @@ class SparseMemory(AddressedRowMemory):
         erased = oldest if self.erase == "always" else write * (1 - reuse) * oldest
         memory = state.memory * (1 - erased.sum(-2)).unsqueeze(-1) + written.mT @ gates.add
         slots, weights = self.nearest(gates.key, gates.strength, memory, self.width)
-        reads = (weights.unsqueeze(-2) @ picked(memory, slots)).squeeze(-2)
+        reads = (weights.unsqueeze(-2) @ gather_rows(memory, slots)).squeeze(-2)
         dense = weights.new_zeros(*weights.shape[:-1], self.slots).scatter(-1, slots, weights)
         access = (written + dense).sum(-2) > self.delta
         accessed = torch.where(access, state.time, state.accessed)
@@ -192,9 +193,3 @@ class SparseMemory(AddressedRowMemory):
         width = self.width
         key, strength, add, write, reuse = raw.unflatten(-1, (self.heads, -1)).split([width, 1, width, 1, 1], -1)
         return SparseGates(key, F.softplus(strength[..., 0]), add, write[..., 0].sigmoid(), reuse[..., 0].sigmoid())
-
-
-def picked(rows: Tensor, slots: Tensor) -> Tensor:
-    """``rows [..., S, W]`` at ``slots [..., H, K]``: ``[..., H, K, W]``."""
-    flat = slots.flatten(-2).unsqueeze(-1).expand(*slots.shape[:-2], slots.shape[-2] * slots.shape[-1], rows.shape[-1])
-    return rows.gather(-2, flat).unflatten(-2, slots.shape[-2:])

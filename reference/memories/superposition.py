@@ -13,8 +13,8 @@ from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.protocol import MemorySpec
-from memspec.reference.memories.addressing import unit_rows
 from memspec.reference.memories.associative import signs
+from memspec.reference.ops.rows import unit_rows
 
 
 class TraceState(NamedTuple):

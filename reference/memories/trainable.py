@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from memspec.functional import FunctionalMemory
 from memspec.protocol import MemorySpec
-from memspec.reference.memories.addressing import nearest_slot, softmax_weights, unit_rows
-from memspec.reference.memories.cached import BLOCK, contrastive_loss, picked
+from memspec.reference.memories.cached import BLOCK, contrastive_loss
+from memspec.reference.ops.rows import picked, unit_rows
+from memspec.reference.ops.search import nearest_slot
+from memspec.reference.ops.softmax import softmax_weights
 
 
 class TrainableState(NamedTuple):

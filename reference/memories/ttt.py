@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from memspec.functional import FunctionalMemory
 from memspec.protocol import MemorySpec
 from memspec.reference.memories import inner
-from memspec.reference.memories.addressing import unit_rows
+from memspec.reference.ops.rows import unit_rows
 
 
 class TTTState(NamedTuple):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
 from memspec.functional import FunctionalMemory
-from memspec.reference.memories.ring import RingState, append, empty_ring, in_use
+from memspec.reference.ops.ring import RingState, append, empty_ring, in_use
 from memspec.reference.wrappers.weights import GradientWrapper, Inner, Weights, answered, plain, recording
 
 Likelihood = Literal["categorical", "bernoulli", "gaussian"]

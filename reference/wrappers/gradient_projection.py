@@ -14,7 +14,7 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor, nn
 
-from memspec.reference.memories.ring import RingState, append, empty_ring
+from memspec.reference.ops.ring import RingState, append, empty_ring
 from memspec.reference.wrappers.weights import GradientWrapper, Inner, answered, plain, recording
 
 Method = Literal["gem", "a-gem"]

@@ -13,8 +13,8 @@ from torch import nn
 
 from memspec.functional import named_tensors, replace_tensors, state_tensors
 from memspec.reference import ElasticWeightConsolidation, EpisodicMemory, ExactMemory, TitansMemory, TTTMemory
-from memspec.reference.memories.ring import append, empty_ring
 from memspec.reference.memories.ttt import ttt_mlp
+from memspec.reference.ops.ring import append, empty_ring
 from memspec.reference.wrappers.consolidation import (
     ElasticPenalty,
     anchored,

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from memspec.reference import DNCMemory
-from memspec.reference.memories.dnc import DNCGates, linked
-from memspec.reference.memories.heads import allocation, oneplus
+from memspec.reference.memories.dnc import DNCGates
+from memspec.reference.ops.addressing import oneplus
+from memspec.reference.ops.links import linked
+from memspec.reference.ops.usage import allocation
 
 EXACT = {"rtol": 0, "atol": 1e-10}
 

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from memspec.reference import GatedMemory
-from memspec.reference.memories.gated import SlotGates, gated_write
+from memspec.reference.memories.gated import SlotGates
+from memspec.reference.ops.writes import gated_write
 
 EXACT = {"rtol": 0, "atol": 1e-10}
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from memspec.reference import LRUAMemory
-from memspec.reference.memories.heads import least_used
 from memspec.reference.memories.lrua import LRUAGates
+from memspec.reference.ops.usage import least_used
 
 EXACT = {"rtol": 0, "atol": 1e-10}
 

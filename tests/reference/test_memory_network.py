@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from memspec.reference import KeyValueMemoryNetwork, MemoryNetwork, SoftmaxMemory
-from memspec.reference.memories.memory_network import position_encoding, sentence_vectors, slot_ages
+from memspec.reference.memories.memory_network import position_encoding, sentence_vectors
+from memspec.reference.ops.ring import slot_ages
 
 EXACT = {"rtol": 0, "atol": 1e-10}
 BOTH = pytest.mark.parametrize("kind", [MemoryNetwork, KeyValueMemoryNetwork])

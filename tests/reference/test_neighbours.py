@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from memspec.reference import ExactMemory, NearestNeighbourMemory, SoftmaxMemory
-from memspec.reference.memories import search
+from memspec.reference.ops import search
 
 EXACT = {"rtol": 0, "atol": 1e-10}
 INDICES = ["exact", "faiss"]

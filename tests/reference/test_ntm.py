@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from memspec.reference import NTMMemory
-from memspec.reference.memories.heads import content_weights, erase_add, interpolate, sharpen, shift
 from memspec.reference.memories.ntm import Addressing, NTMGates
+from memspec.reference.ops.addressing import content_weights, interpolate, sharpen, shift
+from memspec.reference.ops.writes import erase_add
 
 EXACT = {"rtol": 0, "atol": 1e-10}
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from memspec.reference import FIFOMemory, LRUMemory, RandomEvictionMemory, ReservoirMemory
-from memspec.reference.memories import draws
+from memspec.reference.ops import draws
 
 STORES = [FIFOMemory, LRUMemory, RandomEvictionMemory, ReservoirMemory]
 every = pytest.mark.parametrize("store", STORES)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from memspec.reference import SparseMemory
-from memspec.reference.memories.heads import content_weights, top_k
 from memspec.reference.memories.sparse import SparseGates
+from memspec.reference.ops.addressing import content_weights, top_k
 
 EXACT = {"rtol": 0, "atol": 1e-10}
 

@@ -6,13 +6,14 @@ Everything works for any leading batch dimensions; nothing here carries a gradie
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from memspec.reference.memories import draws
-from memspec.reference.memories.ring import gather_rows
+from memspec.reference.ops import draws
+from memspec.reference.ops.rows import gather_rows, unit_rows
 
 SCORES = 2**22
 """Scores held at once in a search: 16 MB in float32."""
@@ -191,3 +192,51 @@ def _fingerprints(rows: Tensor) -> Tensor:
     bits = (rows + 0.0).view(kind).long()  # -0 becomes 0
     width = torch.arange(rows.shape[-1], device=rows.device)
     return (bits * (draws.splitmix(torch.zeros((), dtype=torch.int64, device=rows.device), width) | 1)).sum(-1)
+
+
+def nearest_slot(queries: Tensor, keys: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
+    """Index ``[..., Q]`` of the used slot with the highest cosine (the lowest index among equals), and that cosine.
+
+    Where no slot is used the index is 0 and the cosine 0. No gradient flows. Found by the distance of unit rows,
+    pair by pair: a matrix product may round equal rows differently, and then duplicates would be told apart by chance.
+
+    Args:
+        queries: ``[..., Q, D]``.
+        keys: ``[..., S, D]``.
+        used: ``[..., S]`` bool.
+    """
+    distances = torch.where(used[..., None, :], unit_distances(queries, keys), torch.inf)
+    least, index = distances.min(-1)
+    return index, torch.where(used.any(-1, keepdim=True), 1 - least.square() / 2, 0.0)
+
+
+def unit_distances(queries: Tensor, keys: Tensor) -> Tensor:
+    """``[..., Q, S]`` distances of the unit rows, sqrt(2 - 2 cos), pair by pair; a zero row has cosine 0 with everything.
+
+    No gradient flows; in at least float32. Cosines themselves cannot tell directions apart that are closer than the
+    square root of the precision.
+    """
+    dtype = torch.promote_types(queries.dtype, torch.float32)  # cdist has no half or bfloat16
+    queries, keys = unit_rows(queries.detach().to(dtype)), unit_rows(keys.detach().to(dtype))
+    distances = torch.cdist(queries, keys, compute_mode="donot_use_mm_for_euclid_dist")
+    long = [torch.linalg.vector_norm(rows, dim=-1) > 0.5 for rows in (queries, keys)]
+    pointed = long[0][..., :, None] & long[1][..., None, :]
+    return torch.where(pointed, distances, 2**0.5)
+
+
+def distance_at(cosine: float, dtype: torch.dtype) -> float:
+    """Largest of :func:`unit_distances` between rows whose cosine is at least ``cosine``, up to rounding."""
+    return math.sqrt(2 * (1 - cosine)) + 4 * torch.finfo(torch.promote_types(dtype, torch.float32)).eps
+
+
+def any_within(queries: Tensor, keys: Tensor, cosine: float, pairs: Tensor) -> bool:
+    """False only if no query has a cosine of ``cosine`` or more with a key: a quick look, by one matrix product.
+
+    Args:
+        queries: ``[..., Q, D]``.
+        keys: ``[..., S, D]``.
+        pairs: ``[..., Q, S]`` bool, which count.
+    """
+    dtype = torch.promote_types(queries.dtype, torch.float32)
+    similar = unit_rows(queries.detach().to(dtype)) @ unit_rows(keys.detach().to(dtype)).mT
+    return bool((pairs & (similar >= cosine - 1e-3)).any())

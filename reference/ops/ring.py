@@ -51,7 +51,10 @@ def times_written(state: RingState) -> Tensor:
     return (state.written[..., None] + slots - 1 - torch.arange(slots, device=state.keys.device)) // slots
 
 
-def gather_rows(store: Tensor, index: Tensor) -> Tensor:
-    """``store [..., S, D]`` at ``index [..., Q, k]`` -> ``[..., Q, k, D]``."""
-    flat = index.flatten(-2)[..., None].expand(*index.shape[:-2], -1, store.shape[-1])
-    return torch.gather(store, -2, flat).unflatten(-2, index.shape[-2:])
+def slot_ages(written: Tensor, slots: int) -> Tensor:
+    """``[..., S]`` int64: writes since each slot of a ring was written, 0 for the newest; ``written [...]`` rows ever.
+
+    The index of the temporal encoding (Sukhbaatar et al. 2015, section 4.1: sentences in reverse order). Slots that
+    were never written have ages beyond those of all others.
+    """
+    return (written[..., None] - 1 - torch.arange(slots, device=written.device)) % slots

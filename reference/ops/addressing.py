@@ -1,7 +1,6 @@
-"""Heads: how they find rows of a memory and what they do to them. The one home of what NTM, DNC and kin share.
+"""How the heads of NTM, DNC and kin find rows of a memory: by content, and by where they were.
 
-Pure and differentiable functions. Shapes: any leading batch dimensions ``...``, ``H`` heads, ``S`` slots, ``W`` row
-width. A weighting is ``[..., H, S]``, nonnegative, with a sum of at most 1 a head. Ties always go to the lowest index.
+A weighting is ``[..., H, S]``, nonnegative, with a sum of at most 1 a head. Ties always go to the lowest index.
 """
 
 from __future__ import annotations
@@ -9,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from memspec.reference.ops.rows import near_unit
 
 
 def cosine(keys: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -25,17 +26,6 @@ def cosine(keys: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
     keys, key_lengths = near_unit(keys)
     memory, lengths = near_unit(memory)
     return keys @ memory.mT / (key_lengths.unsqueeze(-1) * lengths.unsqueeze(-2))
-
-
-def near_unit(rows: Tensor, eps: float = 1e-12) -> tuple[Tensor, Tensor]:
-    """Rows divided by their largest entry, and what their lengths are then, at least 1.
-
-    So squares neither vanish nor overflow, a zero row has cosine 0 with everything, and gradients stay finite. Rows
-    below ``eps`` fade to zero.
-    """
-    # A cosine does not depend on the scale, so no gradient is owed to it.
-    rows = rows / rows.detach().abs().amax(-1, keepdim=True).clamp_min(eps)
-    return rows, torch.linalg.vector_norm(rows, dim=-1).clamp_min(1)
 
 
 def content_weights(keys: Tensor, memory: Tensor, strengths: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -74,34 +64,6 @@ def sharpen(weights: Tensor, gamma: Tensor) -> Tensor:
     return powered / powered.sum(-1, keepdim=True).clamp_min(1)
 
 
-def erase_add(memory: Tensor, weights: Tensor, erase: Tensor, add: Tensor) -> Tensor:
-    """``M * prod_h (1 - w_h e_h^T) + sum_h w_h a_h^T`` (NTM eq. 3-4): all erases, then all adds.
-
-    ``weights [..., H, S]``, ``erase [..., H, W]`` in [0, 1], ``add [..., H, W]``.
-    """
-    for head in range(weights.shape[-2]):
-        memory = memory.addcmul(memory, weights[..., head, :, None] * erase[..., head, None, :], value=-1)
-    if weights.shape[-2] == 1:
-        return memory.addcmul(weights.mT, add)
-    return memory + weights.mT @ add
-
-
-def allocation(usage: Tensor) -> Tensor:
-    """``[..., S]`` weighting of free slots, least used first (DNC): ``a[phi_j] = (1 - u[phi_j]) prod_{i<j} u[phi_i]``.
-
-    Sums to ``1 - prod u`` exactly.
-    """
-    ordered, order = usage.sort(dim=-1, stable=True)
-    before = torch.cat((torch.ones_like(ordered[..., :1]), ordered[..., :-1].cumprod(-1)), -1)
-    return torch.zeros_like(usage).scatter(-1, order, (1 - ordered) * before)
-
-
-def least_used(usage: Tensor, heads: int) -> Tensor:
-    """``[..., heads, S]``: one-hot, head h on the h-th least used slot."""
-    slots = usage.detach().argsort(dim=-1, stable=True)[..., :heads]
-    return F.one_hot(slots, usage.shape[-1]).to(usage.dtype)
-
-
 def oneplus(x: Tensor) -> Tensor:
     """``1 + log(1 + e^x)`` (DNC)."""
     return 1 + F.softplus(x)
@@ -122,12 +84,3 @@ def top_k(scores: Tensor, k: int) -> Tensor:
 def is_one_hot(weights: Tensor) -> bool:
     """Whether every weighting along the last dimension is exactly one-hot."""
     return bool(((weights == 0) | (weights == 1)).all() and (weights.sum(-1) == 1).all())
-
-
-def place(memory: Tensor, rows: Tensor, slots: Tensor) -> Tensor:
-    """``memory [..., S, W]`` with ``rows [..., N, W]`` put into ``slots [..., N]``; of rows for one slot the last stays."""
-    count, size = rows.shape[-2], memory.shape[-2]
-    order = torch.arange(count, device=slots.device).expand(slots.shape)
-    last = torch.full((*slots.shape[:-1], size), -1, device=slots.device).scatter_reduce(-1, slots, order, "amax")
-    index = last.clamp_min(0).unsqueeze(-1).expand(*last.shape, rows.shape[-1])
-    return torch.where(last.unsqueeze(-1) >= 0, rows.gather(-2, index), memory)
