@@ -9,6 +9,7 @@ Shapes, throughout: ``N`` pairs, ``Q`` queries, ``S`` slots, ``Dk`` = key_dim, `
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args, get_type_hints, runtime_checkable
@@ -17,7 +18,7 @@ from torch import Tensor
 
 Family = Literal["generic", "hebbian", "delta", "least_squares", "cache", "softmax", "superposition", "sdm", "gradient"]
 Domain = Literal["real", "unit", "sign", "onehot"]
-WriteOrder = Literal["sequential", "set", "joint"]
+WriteOrder = Literal["none", "sequential", "set", "joint"]
 Overwrite = Literal["replace", "add", "blend", "none"]
 Eviction = Literal["none", "fifo", "lru", "random", "reservoir", "similarity"]
 Nonfinite = Literal["reject", "isolate", "none"]
@@ -46,10 +47,13 @@ class MemorySpec:
 
     Attributes:
         family: which closed-form predictions apply (:mod:`memspec.theory.closed_forms`); ``generic`` = none.
+        beta: the one parameter that a family's predictions need: the step of the delta rule in
+            ``S <- S + beta k^T (v - k S)`` (``family="delta"``), the inverse temperature of the scores
+            ``beta q . k`` (``family="softmax"``, unit keys). None = not told; what holds for every beta is then asked.
         key_domain, value_domain: what the vectors are; the harness generates data from these domains.
-        write: ``sequential`` (the protocol's meaning of a batch) rows act in order, splitting changes nothing;
-            ``set`` rows act independently of their order and of the split; ``joint`` one gradient for the call
-            (order-free, but a split is a different write).
+        write: what the rows of one call are to each other: ``sequential`` rows act in order, splitting changes
+            nothing; ``set`` rows act independently of their order and of the split; ``joint`` one gradient for the
+            call (order-free, but a split is a different write); ``none`` = nothing promised.
         overwrite: what a second write to the same key does: ``replace`` the value, ``add`` to it, ``blend``
             with it, or ``none`` (nothing promised).
         exact: recalls every stored pair, to float precision, up to ``capacity`` pairs.
@@ -74,9 +78,10 @@ class MemorySpec:
     """
 
     family: Family = "generic"
+    beta: float | None = None
     key_domain: Domain = "real"
     value_domain: Domain = "real"
-    write: WriteOrder = "sequential"
+    write: WriteOrder = "none"
     overwrite: Overwrite = "none"
     exact: bool = False
     capacity: int | None = None
@@ -106,6 +111,8 @@ class MemorySpec:
             )
         if not isinstance(self.presentations, int) or self.presentations < 1:
             raise ValueError(f"MemorySpec.presentations is {self.presentations!r}; it must be an integer of at least 1")
+        if self.beta is not None and not 0 < self.beta < math.inf:
+            raise ValueError(f"MemorySpec.beta is {self.beta!r}; it must be a positive number, or None")
         if self.capacity is not None and self.capacity < 1:
             raise ValueError(f"MemorySpec.capacity is {self.capacity!r}; it must be at least 1, or None")
 

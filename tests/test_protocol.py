@@ -16,7 +16,8 @@ def test_every_default_is_the_weakest_promise() -> None:
     spec = MemorySpec()
     assert spec.family == "generic"
     assert not any((spec.exact, spec.constant_state, spec.deterministic, spec.inference_mode, spec.differentiable))
-    assert {spec.overwrite, spec.eviction, spec.empty_read, spec.nonfinite} == {"none"}
+    assert {spec.write, spec.overwrite, spec.eviction, spec.empty_read, spec.nonfinite} == {"none"}
+    assert spec.beta is None
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ simulation. :func:`band` says which of them a memory's spec subscribes to, and u
   (``value_domain`` real, unit or sign), ``association="hetero"``, every batch shown once (``presentations=1``);
 * ``family="hebbian"``: the answer to q is ``sum_i (q . k_i) v_i``, up to one common factor for recall and cosine,
   exactly for errors; no decay, no normaliser;
-* ``family="delta"``: ``S <- S + beta k^T (v - k S)``, rows in order, from S = 0. The step is read from the memory's
-  own ``beta`` attribute; a memory that has none is held only to what is true of every step;
+* ``family="delta"``: ``S <- S + beta k^T (v - k S)``, rows in order, from S = 0. The step is the spec's
+  ``beta``; a memory that does not tell it is held only to what is true of every step;
 * ``family="least_squares"``: the minimum of the squared error over all pairs shown (a ridge small against 1 is
   within the band);
 * ``family="softmax"``: the answer is the softmax-weighted mean of the stored values with scores ``beta q . k``,
-  ``beta`` read from the memory; nothing is required of one that has none;
+  ``beta`` of the spec; nothing is required of one that does not tell it;
 * ``family="cache"`` with an ``eviction``: what is held is answered exactly, what was evicted is not.
 
 Correlations: an answer is ``sum_j c_j v_j``. Decoding it by cosine among the values compares sample correlations of
@@ -388,12 +388,6 @@ def around(p: float, count: int, source: str, off: float | None = None) -> Bound
         at_most=at_most if at_most < 1 else None,
         source=f"theory: {source} = {p:.3f}",
     )
-
-
-def step_size(plug: Plug) -> float | None:
-    """The memory's own ``beta``, where it exposes one as a positive number; None otherwise."""
-    beta = getattr(plug._probe, "beta", None)
-    return float(beta) if isinstance(beta, (int, float)) and not isinstance(beta, bool) and beta > 0 else None
 
 
 SMALLEST = 16

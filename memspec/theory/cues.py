@@ -201,7 +201,7 @@ Prediction = tuple[float, int, str]
 def _from_cue(
     plug: Plug, n: int, key_dim: int, value_dim: int, t: Floats, chances: Floats, cue: str
 ) -> Prediction | None:
-    family, beta = plug.spec.family, theory.step_size(plug)
+    family, beta = plug.spec.family, plug.spec.beta
     value: float | None = None
     if family == "cache" and _holds(plug, n):
         value = nearest_recall(n, key_dim, t, chances)
@@ -263,7 +263,7 @@ def _distractors(plug: Plug, setting: Setting, key_dim: int, value_dim: int, at:
 
 
 def _loudness(plug: Plug, setting: Setting, key_dim: int, value_dim: int, at: float | None) -> Prediction | None:
-    n, family, beta = min(vars(setting)["n"], key_dim // 4), plug.spec.family, theory.step_size(plug)
+    n, family, beta = min(vars(setting)["n"], key_dim // 4), plug.spec.family, plug.spec.beta
     if family == "delta" and beta is None:
         return None
     value = loudness_auroc(n, key_dim, value_dim, family, beta or 1.0)

@@ -37,7 +37,7 @@ def delta_cosine_by_age(n: int, key_dim: int, beta: float = 1.0) -> Floats:
 
 def first_task_cosine(plug: Plug, n: int, key_dim: int) -> float | None:
     """Mean cosine on Task A after Task B, n random pairs each; None where the family says nothing."""
-    family, beta = plug.spec.family, theory.step_size(plug)
+    family, beta = plug.spec.family, plug.spec.beta
     if family == "hebbian":
         return theory.hebbian_cosine(2 * n, key_dim)
     if family == "delta" and beta is not None:
@@ -49,7 +49,7 @@ def first_task_cosine(plug: Plug, n: int, key_dim: int) -> float | None:
 
 def retained(plug: Plug, ages: Floats, key_dim: int) -> float | None:
     """Mean gain on pairs of these ages; None where the family says nothing."""
-    family, beta = plug.spec.family, theory.step_size(plug)
+    family, beta = plug.spec.family, plug.spec.beta
     if family == "hebbian":
         return 1.0
     if family == "delta" and beta is not None:

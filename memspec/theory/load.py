@@ -19,7 +19,7 @@ Predict = Callable[[Plug, Setting, Shape, str, "float | None"], "Bound | None"]
 def _of_load(plug: Plug, setting: Setting, shape: Shape, metric: str, at: float | None) -> Bound | None:
     """Recall and error of n random pairs, shown once."""
     n = vars(setting)["n"]
-    family, beta, d, dv = plug.spec.family, theory.step_size(plug), shape.key_dim, shape.value_dim
+    family, beta, d, dv = plug.spec.family, plug.spec.beta, shape.key_dim, shape.value_dim
     if metric == "recall_cosine":
         recall = _recall(plug, n, shape, beta)
         return None if recall is None else theory.around(recall, n, f"recall of {n} pairs by the {family} family")
@@ -65,7 +65,7 @@ def reads_what_it_holds(plug: Plug, shape: Shape) -> bool:
 
     What is read from a store that mixes depends on more than what it holds.
     """
-    spec, beta = plug.spec, theory.step_size(plug)
+    spec, beta = plug.spec, plug.spec.beta
     if spec.family == "softmax" and beta is not None:
         return theory.softmax_recall(shape.capacity, shape.key_dim, shape.value_dim, beta) >= 0.99
     return spec.exact or spec.family == "cache"
@@ -98,7 +98,7 @@ def _of_adaptation(plug: Plug, setting: Setting, shape: Shape, metric: str, at: 
     """The learning curve ``e_n / e_0`` of pairs shown again and again to an empty memory."""
     if metric != "error" or not at:
         return None
-    fields, family, beta = vars(setting), plug.spec.family, theory.step_size(plug)
+    fields, family, beta = vars(setting), plug.spec.family, plug.spec.beta
     pairs, d, dv = fields["pairs"], shape.key_dim, shape.value_dim
     source = f"e_n / e_0 after {at:g} updates by the {family} family"
     if pairs > 1:

@@ -60,6 +60,7 @@ class AssociativeMemory(FunctionalMemory):
         if steps < 1:
             raise ValueError(f"steps is {steps}; it must be at least 1")
         self.slots, self.steps = capacity, steps
+        self.spec = dataclasses.replace(self.spec, beta=self.beta)
         if steps > 1:  # the closed forms of the family are for a single step
             self.spec = dataclasses.replace(self.spec, family="generic")
 

@@ -80,6 +80,7 @@ class AttentionMemory(FunctionalMemory):
         self.key_map = nn.Parameter(torch.eye(key_dim, self.widths[0]))
         self.value_map = nn.Parameter(torch.eye(value_dim, self.widths[1]))
         self.answer_map = nn.Parameter(torch.eye(self.widths[1], value_dim))
+        self.spec = dataclasses.replace(self.spec, beta=self.beta)
         if heads > 1:  # the closed forms of the family are for one softmax over whole keys
             self.spec = dataclasses.replace(self.spec, family="generic")
         if capacity is None:

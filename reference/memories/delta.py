@@ -68,10 +68,12 @@ class DeltaMemory(FunctionalMemory):
         if key_norm not in ("unit", "none"):
             raise ValueError(f"key_norm is {key_norm!r}; it is 'unit' or 'none'")
         self.beta, self.form, self.chunk, self.key_norm = beta, form, chunk, key_norm
-        if beta != 1 or key_norm != "unit":
-            # Recall of the delta family and exact overwriting are derived for beta |k|^2 = 1.
+        self.spec = dataclasses.replace(self.spec, beta=beta)
+        if beta != 1 or key_norm != "unit":  # exact overwriting takes beta |k|^2 = 1
             overwrite: Overwrite = "blend" if beta < 1 and key_norm == "unit" else "none"
-            self.spec = dataclasses.replace(self.spec, family="generic", overwrite=overwrite)
+            self.spec = dataclasses.replace(self.spec, overwrite=overwrite)
+        if key_norm != "unit":  # the closed forms of the family are for keys of length one
+            self.spec = dataclasses.replace(self.spec, family="generic")
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> MatrixState:
         return MatrixState(torch.zeros(*batch_shape, self.key_dim, self.value_dim, **self.like))

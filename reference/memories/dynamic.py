@@ -122,7 +122,7 @@ class DynamicMemory(FunctionalMemory):
             exact=match == 1 and read == "nearest",
         )
         if read == "softmax":
-            self.spec = dataclasses.replace(self.spec, differentiable=frozenset({"query", "keys", "values"}))
+            self.spec = dataclasses.replace(self.spec, beta=beta, differentiable=frozenset({"query", "keys", "values"}))
 
     # ---- the three functions ----------------------------------------------------------------------------------
 

@@ -66,8 +66,8 @@ class GatedDeltaMemory(FunctionalMemory):
         self.alpha, self.beta, self.form, self.chunk = alpha, beta, form, chunk
         if beta != 1:
             self.spec = dataclasses.replace(self.spec, overwrite="none")
-        elif alpha == 1:
-            self.spec = dataclasses.replace(self.spec, family="delta")
+        if alpha == 1:
+            self.spec = dataclasses.replace(self.spec, family="delta", beta=beta)
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> MatrixState:
         return MatrixState(torch.zeros(*batch_shape, self.key_dim, self.value_dim, **self.like))

@@ -122,6 +122,7 @@ class HierarchicalMemory(FunctionalMemory):
         self.spec = dataclasses.replace(
             self.spec,
             family=family,
+            beta=beta if family == "softmax" else None,
             overwrite="blend" if alike and read == "softmax" else "none",
             exact=match == 1 and read == "cascade",
             eviction="lru" if len(self.sizes) == 1 else "none",

@@ -68,6 +68,7 @@ class _HoppingMemory(FunctionalMemory):
             raise ValueError(f"key_norm is {key_norm!r}; it is 'unit' or 'none'")
         self.slots, self.hops, self.hop, self.width = capacity, hops, hop, width
         self.beta, self.key_norm = beta, key_norm
+        self.spec = dataclasses.replace(self.spec, beta=beta)
         if hop == "replace" and hops > 1:
             # It answers what a value leads to, not the value: recall of the pairs themselves is not to be asked.
             self.spec = dataclasses.replace(self.spec, family="generic", overwrite="none", fidelity="trained")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -35,6 +36,7 @@ class RowMemory(FunctionalMemory):
             raise ValueError(f"{type(self).__name__}: beta is {beta}; it must be positive and finite")
         self.slots = capacity
         self.beta = beta
+        self.spec = dataclasses.replace(self.spec, beta=beta)
 
     @property
     def width(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Literal
 
 from torch import Tensor
@@ -60,6 +61,7 @@ class SoftmaxMemory(FunctionalMemory):
         if key_norm not in ("unit", "none"):
             raise ValueError(f"key_norm is {key_norm!r}; it is 'unit' or 'none'")
         self.slots, self.beta, self.key_norm = capacity, beta, key_norm
+        self.spec = dataclasses.replace(self.spec, beta=beta)
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> ring.RingState:
         return ring.empty_ring(batch_shape, self.slots, self.key_dim, self.value_dim, self.like)

@@ -102,6 +102,7 @@ class SparseMemory(AddressedRowMemory):
             self.spec = dataclasses.replace(
                 self.spec,
                 family="cache",
+                beta=None,
                 key_domain="unit",
                 exact=True,
                 overwrite="none",

@@ -66,6 +66,45 @@ def test_parameters_that_are_state_are_spared(folder: Any, checks: str) -> None:
     assert ran.code == 0, ran.text
 
 
+ADAM = """
+    import torch
+    from torch import nn
+
+    class Fitted:
+        '''A network that takes ten Adam steps on what an update brings; it declares nothing.'''
+
+        def __init__(self, key_dim, value_dim):
+            self.net = nn.Linear(key_dim, value_dim)
+            self.start = {name: part.clone() for name, part in self.net.state_dict().items()}
+            self.reset()
+
+        def reset(self):
+            self.net.load_state_dict(self.start)
+            self.optimizer = torch.optim.Adam(self.net.parameters(), lr=0.02)
+
+        def update(self, keys, values):
+            if keys.shape != (len(values), self.net.in_features) or values.shape[1:] != (self.net.out_features,):
+                raise ValueError(f"keys {tuple(keys.shape)}, values {tuple(values.shape)}")
+            with torch.enable_grad():
+                for _ in range(10 if len(keys) else 0):
+                    self.optimizer.zero_grad()
+                    (self.net(keys.detach()) - values.detach()).square().mean().backward()
+                    self.optimizer.step()
+
+        @torch.no_grad()
+        def query(self, keys):
+            return self.net(keys)
+"""
+
+
+def test_nothing_is_required_of_the_order_of_rows_before_the_spec_says_so(folder: Any) -> None:
+    """Ten optimiser steps on a whole call are another write than its rows, and no spec says otherwise."""
+    folder.write("mine.py", ADAM)
+    checks = [f"--checks={axis}/*" for axis in ("laws", "claims", "stateful", "capacity")]
+    ran = folder.pytest("--pyargs", "memspec.suites", "--memory=mine.py:Fitted", *checks)
+    assert ran.code == 0, ran.text
+
+
 class Slotted:
     """Declares ``__slots__``, so it has no ``__dict__``."""
 

@@ -113,9 +113,14 @@ def test_half_precision_is_solved_in_float32(dtype):
 def test_only_what_the_options_keep_is_claimed():
     assert DeltaMemory(4, 4).spec.overwrite == "replace"
     assert DeltaMemory(4, 4).spec.family == "delta"
-    for options, overwrite in (({"beta": 0.5}, "blend"), ({"beta": 1.5}, "none"), ({"key_norm": "none"}, "none")):
+    for options, family, overwrite in (
+        ({"beta": 0.5}, "delta", "blend"),
+        ({"beta": 1.5}, "delta", "none"),
+        ({"key_norm": "none"}, "generic", "none"),
+    ):
         spec = DeltaMemory(4, 4, **options).spec
-        assert (spec.family, spec.overwrite) == ("generic", overwrite)
+        assert (spec.family, spec.overwrite) == (family, overwrite)
+        assert spec.beta == options.get("beta", 1.0)
 
 
 @pytest.mark.parametrize("options", [{"beta": 0.0}, {"beta": 2.0}, {"form": "scan"}, {"chunk": 0}, {"key_norm": "l1"}])

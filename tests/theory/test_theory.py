@@ -225,8 +225,7 @@ class Declared:
 
 
 def declaring(beta=None, **spec):
-    members = {"spec": MemorySpec(**spec)} | ({} if beta is None else {"beta": beta})
-    return Plug("declared", type("D", (Declared,), members))
+    return Plug("declared", type("D", (Declared,), {"spec": MemorySpec(beta=beta, **spec)}))
 
 
 def test_a_family_alone_promises_no_step():
