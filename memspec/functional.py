@@ -23,15 +23,14 @@ State is a NamedTuple of tensors whose leading dimensions are independent memori
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from memspec.protocol import MemorySpec
+from memspec.randomness import made_from
 
 
 class FunctionalMemory(nn.Module):
@@ -43,6 +42,7 @@ class FunctionalMemory(nn.Module):
 
     Attributes:
         state: the current state, a NamedTuple of tensors; assign to it to roll back or to put in a batch of states.
+        init_seed: what every fresh state is drawn from, wherever it is drawn; saved with the state.
         grad_through_writes: if True, ``update`` keeps the graph, so that a loss on a later ``query`` reaches the
             written keys and values; default False (state is detached, nothing grows).
 
@@ -62,14 +62,14 @@ class FunctionalMemory(nn.Module):
         self.value_dim = value_dim
         self.capacity = capacity
         self.grad_through_writes = False
-        self._init_seed = int(torch.randint(2**62, ()))
+        self.init_seed = int(torch.randint(2**62, ()))
         self._device_dtype = torch.empty(0)  # follows .to(), so that fresh states are made in the right place
         self._state: Any = None
 
     # ---- what a subclass writes -------------------------------------------------------------------------------
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> Any:
-        """A fresh state with leading dimensions ``batch_shape``; may draw from torch's global generator."""
+        """A fresh state with leading dimensions ``batch_shape``; may draw from global generators."""
         raise NotImplementedError
 
     def write(self, state: Any, keys: Tensor, values: Tensor) -> Any:
@@ -100,10 +100,10 @@ class FunctionalMemory(nn.Module):
     def reset(self, batch_shape: tuple[int, ...] = ()) -> None:
         """Go back to the state right after construction; with ``batch_shape``, to so many independent copies of it.
 
-        Every call draws the same random numbers, and leaves the global generator as it was.
+        Every call draws the same random numbers, and leaves the global generators as they were.
         """
-        with drawing_from(self._init_seed), torch.no_grad():
-            self._state = self.init_state(tuple(batch_shape))
+        with torch.no_grad():
+            self._state = made_from(self.init_seed, lambda: self.init_state(tuple(batch_shape)))
 
     def update(self, keys: Tensor, values: Tensor) -> None:
         """Store N pairs, ``keys [N, Dk]``, ``values [N, Dv]`` (with the state's leading dimensions, if it has any)."""
@@ -158,7 +158,7 @@ class FunctionalMemory(nn.Module):
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[prefix + "init_seed"] = torch.tensor(self._init_seed)
+        destination[prefix + "init_seed"] = torch.tensor(self.init_seed)
         for name, tensor in named_tensors(self.state):
             destination[prefix + "state." + name] = tensor if keep_vars else tensor.detach().clone()
 
@@ -200,7 +200,7 @@ class FunctionalMemory(nn.Module):
             error_msgs.append(problem)
             return
         self._state = replace_tensors(self.state, loaded)
-        self._init_seed = int(seed)
+        self.init_seed = int(seed)
 
     def check_state(self, tensors: dict[str, Tensor]) -> str | None:
         """What is wrong with saved state tensors, or None. By default: every size must equal the current one.
@@ -217,17 +217,6 @@ class FunctionalMemory(nn.Module):
 
     def extra_repr(self) -> str:
         return f"key_dim={self.key_dim}, value_dim={self.value_dim}, capacity={self.capacity}"
-
-
-@contextlib.contextmanager
-def drawing_from(seed: int) -> Iterator[None]:
-    """Inside, torch's CPU generator draws from ``seed``; afterwards it is as it was before."""
-    before = torch.get_rng_state()
-    torch.random.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        torch.set_rng_state(before)
 
 
 def named_tensors(state: Any) -> list[tuple[str, Tensor]]:

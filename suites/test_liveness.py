@@ -95,14 +95,14 @@ class TestLiveness:
 
     def test_parameters(self, law: Law) -> None:
         """Every weight matrix of the module has an influence: on an answer, a statistic, or a declared loss."""
-        if not isinstance(law.plug._probe, nn.Module):
+        if not isinstance(law.plug.probe, nn.Module):
             raise NotAsked("it is not an nn.Module")
-        names = [name for name, p in law.plug._probe.named_parameters() if p.requires_grad and p.numel()]
+        names = [name for name, p in law.plug.probe.named_parameters() if p.requires_grad and p.numel()]
         if not names:
             raise NotAsked("it has no parameters")
         (case,) = law.cases(5)
         for name in names:
-            parameter = law.plug._probe.get_parameter(name)
+            parameter = law.plug.probe.get_parameter(name)
             # A layer in front of one that starts at zero has an influence only once that one has moved.
             for others in ([], [other for other in names if other != name]):
                 want, got = (_everything(case, _moved(case, chosen)) for chosen in (others, [*others, name]))

@@ -139,5 +139,5 @@ def agree(case: Case, memory: Driven, other: Driven, cause: str) -> None:
 
 def _claims_copies(law: Law, way: str) -> bool:
     """Whether failing to copy breaks the law: for persistent memories, if their class can be pickled at all."""
-    local = "<locals>" in type(law.plug._probe).__qualname__ or isinstance(law.plug._probe, Adapted)
+    local = "<locals>" in type(law.plug.probe).__qualname__ or isinstance(law.plug.probe, Adapted)
     return "Persistent" in law.plug.capabilities and not (way == "pickle" and local)

@@ -13,7 +13,6 @@ tensors that can be reached from it.
 from __future__ import annotations
 
 import contextlib
-import random
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,7 +28,7 @@ from memspec.laws.driven import Driven
 from memspec.laws.transcript import Transcript
 from memspec.plugs.plug import Plug
 from memspec.plugs.reachable import device_of
-from memspec.randomness import seed_of
+from memspec.randomness import generator_states, moved_generators, seed_generators, seed_of
 
 KEY_DIM, VALUE_DIM, CAPACITY = 6, 5, 16
 NOISE = 16 * torch.finfo(torch.float32).eps
@@ -67,7 +66,7 @@ class Law:
     def __init__(self, plug: Plug, rule: str, check: str = "law", seed: int = 0) -> None:
         self.plug, self.spec, self.check, self.seed = plug, plug.spec, check, seed
         self.rule = " ".join(rule.split())
-        self.device = device_of(plug._probe)
+        self.device = device_of(plug.probe)
 
     def cases(
         self, *sizes: int, key_dim: int = KEY_DIM, value_dim: int = VALUE_DIM, capacity: int = CAPACITY
@@ -194,14 +193,14 @@ class Case:
         return memory
 
     def seed(self, number: int) -> None:
-        """Seed torch's, numpy's and python's generators (the test's end puts them back)."""
-        self.script.say(f"seed_generators({number})", "from memspec.laws.law import seed_generators")
+        """Seed every global generator in use (the test's end puts them back)."""
+        self.script.say(f"seed_generators({number})", "from memspec.randomness import seed_generators")
         seed_generators(number)
 
     def generators(self) -> Any:
-        """The state of the three generators, to compare with :meth:`same_generators`."""
+        """The states of the global generators, to compare with :meth:`same_generators`."""
         name = self.script.fresh("g")
-        self.script.say(f"{name} = generator_states()", "from memspec.laws.law import generator_states")
+        self.script.say(f"{name} = generator_states()", "from memspec.randomness import generator_states")
         states = generator_states()
         self.script.bind(states, name)
         return states
@@ -329,13 +328,13 @@ class Case:
         )
 
     def same_generators(self, was: Any, *, cause: str) -> None:
-        """Break the law if torch's, numpy's or python's generator has moved since ``was``."""
+        """Break the law if a global generator has moved since ``was``."""
         __tracebackhide__ = True
-        now = generator_states()
-        moved = [name for name, a, b in zip(("torch", "numpy", "python"), now, was) if a != b]
+        moved = moved_generators(was, generator_states())
+        self.script.needs("from memspec.randomness import moved_generators")
         self.check(
             not moved,
-            f"assert generator_states() == {self.script.ref(was)}",
+            f"assert not moved_generators({self.script.ref(was)}, generator_states())",
             got=f"the global generator of {' and '.join(moved)} moved",
             expected="all global generators as they were",
             cause=cause,
@@ -343,25 +342,6 @@ class Case:
 
 
 # ---- small tools that snippets use too ------------------------------------------------------------------------
-
-
-def seed_generators(number: int) -> None:
-    """Seed torch's, numpy's and python's global generators."""
-    torch.random.default_generator.manual_seed(number)  # torch.manual_seed records a stack for every idle backend
-    if torch.cuda.is_available():
-        torch.cuda.manual_seed_all(number)
-    np.random.seed(number)  # noqa: NPY002
-    random.seed(number)
-
-
-def generator_states() -> tuple[bytes, bytes, bytes]:
-    """What torch's, numpy's and python's global generators would draw next, comparable with ``==``."""
-    numpy_state: Any = np.random.get_state()  # noqa: NPY002
-    return (
-        torch.get_rng_state().numpy().tobytes(),
-        numpy_state[1].tobytes() + repr(numpy_state[2:]).encode(),
-        repr(random.getstate()).encode(),
-    )
 
 
 def graph_nodes(tensors: Iterable[Tensor], limit: int = 20_000) -> int:

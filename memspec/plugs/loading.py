@@ -79,7 +79,7 @@ def checked(plug: Plug) -> Plug:
     Raises:
         PlugError: at the first thing that does not work.
     """
-    device = device_of(plug._probe)
+    device = device_of(plug.probe)
     unknown = {"key_dim", "value_dim"} - plug.accepts - plug._fixed.keys()
     for shape in (plug.shape(), plug.shape(6, 5)) if unknown else ():
         probe = plug.build(shape)  # a fresh one: a memory may take its widths from the first pair it sees

@@ -7,7 +7,6 @@ of them. Experiments and suites see memories only through it.
 from __future__ import annotations
 
 import contextlib
-import copy
 import inspect
 import io
 import re
@@ -20,7 +19,7 @@ import torch
 
 from memspec.errors import CannotMeasure, PlugError
 from memspec.protocol import MemoryFactory, MemorySpec, capabilities_of, spec_of
-from memspec.randomness import seeded
+from memspec.randomness import made_from
 
 METHODS = ("reset", "update", "query")
 SYNONYMS = {
@@ -28,12 +27,6 @@ SYNONYMS = {
     "query": ("read", "retrieve", "search", "recall", "lookup", "get", "predict"),
     "reset": ("clear", "reset_parameters", "reset_memory", "reset_state", "init_state", "erase"),
 }
-SLOW_BUILD = 0.02
-"""Seconds of construction above which fresh memories are copied from a pristine one instead of built."""
-TIMED_BUILDS = 3
-"""Constructions that must all have been slow, so that one pause of a busy machine does not decide what is measured."""
-FEW_SEEDS = 10
-"""Seeds below this, which laws use, keep a pristine memory each; all others, one to a trial, share that of seed 0."""
 
 CLOCK = {"memory": 0.0}
 """Seconds spent in memories' own constructors and methods since the process started."""
@@ -61,8 +54,6 @@ class Plug:
     name: str
     factory: MemoryFactory
     kwargs: dict[str, Any] = field(default_factory=dict)
-    _pristine: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
-    _builds: dict[Any, tuple[int, float]] = field(default_factory=dict, repr=False)  # number and fastest, by dimensions
 
     # ---- building ---------------------------------------------------------------------------------------------
 
@@ -85,44 +76,25 @@ class Plug:
     def build(self, shape: Shape | None = None, seed: int = 0, **extra: Any) -> Any:
         """A fresh memory of this shape, constructed under ``seed``; its prints are swallowed.
 
-        Where construction is slow (above ``SLOW_BUILD`` seconds), a deep copy of a pristine one; then the trials of a
-        measurement all start from the memory that was built under seed 0.
+        Always constructed, never copied, however long that takes: where a memory starts from depends on the seed alone.
 
         Raises:
             PlugError: if the factory refuses its arguments; shows the call and a three-line factory that would work.
         """
         shape = shape or self.shape()
-        dimensions = (shape, tuple(sorted(extra.items())))
-        slow = self._is_slow(dimensions)
-        if slow:
-            seed = seed if 0 <= seed < FEW_SEEDS else 0
-            with contextlib.suppress(Exception):
-                return copy.deepcopy(self._pristine[dimensions, seed])
         arguments: dict[str, Any] = {
             name: getattr(shape, name) for name in ("key_dim", "value_dim", "capacity") if name in self.accepts
         }
         arguments |= self.kwargs | extra
         start = time.perf_counter()
         try:
-            with seeded(seed), contextlib.redirect_stdout(io.StringIO()):
-                memory = self.factory(**arguments)
+            with contextlib.redirect_stdout(io.StringIO()):
+                memory = made_from(seed, lambda: self.factory(**arguments))
         except (Exception, SystemExit) as error:
             raise PlugError(self._refused(arguments, error)) from error
-        took = time.perf_counter() - start
-        CLOCK["memory"] += took
-        for counted in (None, dimensions):
-            number, fastest = self._builds.get(counted, (0, float("inf")))
-            self._builds[counted] = number + 1, min(fastest, took)
-        if slow:
-            with contextlib.suppress(Exception):
-                self._pristine[dimensions, seed] = copy.deepcopy(memory)
+        CLOCK["memory"] += time.perf_counter() - start
         self._check_methods(memory)
         return memory
-
-    def _is_slow(self, dimensions: Any) -> bool:
-        """Whether every construction so far was slow, of these dimensions or of all."""
-        builds = (self._builds.get(counted, (0, 0.0)) for counted in (None, dimensions))
-        return any(number >= TIMED_BUILDS and fastest > SLOW_BUILD for number, fastest in builds)
 
     def shape(self, key_dim: int = 64, value_dim: int = 64, capacity: int = 128) -> Shape:
         """The nearest shape this plug can be built with: fixed dimensions win, ``auto`` memories are square.
@@ -152,7 +124,7 @@ class Plug:
     def _fixed(self) -> dict[str, int]:
         """Dimensions the harness cannot choose: given as literals, or read off a built memory."""
         fixed = {}
-        probe = self._probe
+        probe = self.probe
         for name in ("key_dim", "value_dim", "capacity"):
             if name in self.accepts:
                 continue
@@ -162,21 +134,22 @@ class Plug:
         return fixed
 
     @cached_property
-    def _probe(self) -> Any:
+    def probe(self) -> Any:
+        """A memory to look at and never to write to."""
         return self.build(Shape())
 
     @cached_property
     def spec(self) -> MemorySpec:
         """What the memory declares."""
         try:
-            return spec_of(self._probe)
+            return spec_of(self.probe)
         except TypeError as error:
             raise PlugError(f"{self.name}: {error}") from error
 
     @cached_property
     def capabilities(self) -> frozenset[str]:
         """Names of the optional capabilities the built memory has."""
-        return capabilities_of(self._probe)
+        return capabilities_of(self.probe)
 
     def needs(self, *capabilities: str) -> None:
         """Raise :class:`~memspec.errors.NotAsked` unless the memory has all of these capabilities."""
@@ -201,7 +174,7 @@ class Plug:
     @cached_property
     def parameter_count(self) -> int:
         """Elements of slow weights (``nn.Module`` parameters); 0 for a plain object."""
-        memory = self._probe
+        memory = self.probe
         return sum(p.numel() for p in memory.parameters()) if isinstance(memory, torch.nn.Module) else 0
 
     # ---- messages ---------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from memspec.errors import CannotMeasure
 from memspec.functional import FunctionalMemory, map_state, state_tensors
 from memspec.plugs.plug import CLOCK, Plug, Shape
 from memspec.plugs.reachable import device_of, tensors_in
-from memspec.randomness import seed_of, seeded
+from memspec.randomness import generator_states, made_from, moved_generators, seed_of
 
 
 class Population:
@@ -113,11 +113,11 @@ class Looped(Population):
     def __init__(self, plug: Plug, shape: Shape, trials: Sequence[int], seed: int, **extra: Any) -> None:
         super().__init__(plug, shape, len(trials))
         seeds = [seed_of(seed, "memory", t) for t in trials]
-        if isinstance(plug._probe, FunctionalMemory):
+        if isinstance(plug.probe, FunctionalMemory):
             # as Batched: one set of slow weights, a fresh state for each trial
             self.memories = [plug.build(shape, seed_of(seed, "slow weights"), **extra) for _ in seeds]
             for memory, s in zip(self.memories, seeds):
-                memory._init_seed = s  # so that its own reset comes back to this start
+                memory.init_seed = s  # so that its own reset comes back to this start
                 memory.reset()
         else:
             self.memories = [plug.build(shape, s, **extra) for s in seeds]
@@ -179,7 +179,7 @@ def populate(
         extra: further constructor arguments, such as ``memory_dim``.
     """
     functional = "Functional" in plug.capabilities
-    own = functional and isinstance(plug._probe, FunctionalMemory)
+    own = functional and isinstance(plug.probe, FunctionalMemory)
     if functional and not looped and (own or not needs):
         return Batched(plug, shape, trials, seed, **extra)
     return Looped(plug, shape, trials, seed, **extra)
@@ -187,19 +187,22 @@ def populate(
 
 def initial_states(memory: Any, seeds: Sequence[int], stack: bool = True) -> Any:
     """``init_state`` for every seed, stacked (or that of the first seed alone); drawn once and expanded where the memory draws no random numbers."""
-    with seeded(seeds[0]), torch.no_grad():
-        before = torch.get_rng_state()
-        first = memory.init_state(())
-        drew = not torch.equal(before, torch.get_rng_state())
-    if not stack:
-        return first
-    if not drew:
-        return memory.init_state((len(seeds),))
-    states = [first]
+    drew = False
+
+    def draw() -> Any:
+        nonlocal drew
+        before = generator_states()
+        state = memory.init_state(())
+        drew = bool(moved_generators(before, generator_states()))
+        return state
+
     with torch.no_grad():
-        for seed in seeds[1:]:
-            with seeded(seed):
-                states.append(memory.init_state(()))
+        first = made_from(seeds[0], draw)
+        if not stack:
+            return first
+        if not drew:
+            return memory.init_state((len(seeds),))
+        states = [first, *(made_from(seed, lambda: memory.init_state(())) for seed in seeds[1:])]
     columns = zip(*(state_tensors(s) for s in states))
     stacked = iter([torch.stack(column) for column in columns])
     return map_state(lambda _: next(stacked), first)

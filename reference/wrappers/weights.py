@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from memspec.functional import FunctionalMemory, drawing_from, map_state, named_tensors, replace_tensors
+from memspec.functional import FunctionalMemory, map_state, named_tensors, replace_tensors
+from memspec.randomness import made_from
 
 Inner = str | Callable[..., FunctionalMemory]
 """The name of a memory in ``memspec.reference``, or what builds one from ``key_dim`` and ``value_dim``."""
@@ -36,8 +37,8 @@ class Weights:
     """
 
     def __init__(self, memory: FunctionalMemory) -> None:
-        with drawing_from(0), torch.no_grad():
-            state = memory.init_state(())
+        with torch.no_grad():
+            state = made_from(0, lambda: memory.init_state(()))
         tensors = dict(named_tensors(state))
         floating = tuple(name for name, tensor in tensors.items() if tensor.is_floating_point())
         self.shapes = {name: tensors[name].shape for name in TRAINED.get(type(state).__name__, floating)}

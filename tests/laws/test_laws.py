@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import random
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +17,7 @@ from memspec.errors import CannotMeasure, LawBroken, NotAsked
 from memspec.fixtures.plain import PlainStore, PlainSums
 from memspec.laws import stateful
 from memspec.laws.driven import Driven
-from memspec.laws.law import Law, MemspecAdvice, advise, generator_states, graph_nodes, seed_generators
+from memspec.laws.law import Law, MemspecAdvice, advise, graph_nodes
 from memspec.laws.transcript import Transcript, expression
 from memspec.plugs.loading import load_plug
 from memspec.plugs.plug import Plug
@@ -284,17 +283,6 @@ def test_graph_nodes() -> None:
         total = total + 1
     assert (few, graph_nodes([total, total])) == (2, 7)
     assert graph_nodes([leaf.detach()]) == 0
-
-
-def test_generator_states() -> None:
-    """Seeding puts all three generators where they were; a draw from any shows."""
-    seed_generators(1)
-    before = generator_states()
-    for draw in (lambda: torch.rand(()), np.random.rand, random.random):
-        draw()
-        assert generator_states() != before
-        seed_generators(1)
-        assert generator_states() == before
 
 
 def test_answers_are_copies() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +14,8 @@ from memspec.errors import PlugError
 from memspec.experiments.catalog import experiments
 from memspec.fixtures.plain import check
 from memspec.plugs.loading import load_plug
-from memspec.plugs.plug import SLOW_BUILD, Plug
-from memspec.plugs.population import state_bytes
+from memspec.plugs.plug import Plug
+from memspec.plugs.population import populate, state_bytes
 from memspec.plugs.reachable import tensors_in
 from memspec.scorecard.compare import NO_WORSE, compare
 from memspec.scorecard.record import Record
@@ -201,35 +201,31 @@ def test_rounding_is_not_a_regression() -> None:
 
 
 class Drawn(Slotted):
-    """Starts from a random matrix; construction takes a while if told so."""
+    """Starts from a random matrix; construction takes a while."""
 
-    pauses: ClassVar[list[float]] = []
+    seconds = 0.0
 
     def __init__(self, key_dim: int, value_dim: int) -> None:
         super().__init__(key_dim, value_dim)
-        time.sleep(self.pauses.pop() if self.pauses else 0.0)
+        time.sleep(self.seconds)
         self.matrix = torch.randn(key_dim, value_dim)
 
+    def query(self, keys: Tensor) -> Tensor:
+        return keys @ self.matrix
 
-def test_one_slow_construction_does_not_change_what_is_measured() -> None:
-    """Memories are copied only where every construction is slow, and not because the machine was busy once."""
-    plug = Plug("pauses", Drawn)
+
+class Slow(Drawn):
+    """The same; slower."""
+
+    seconds = 0.025
+
+
+def test_the_clock_decides_no_start() -> None:
+    """As many different starts in eight trials from a constructor of 25 ms as from a fast one; the same ones."""
     starts = []
-    for pauses in ([], [2 * SLOW_BUILD]):
-        Drawn.pauses = pauses
-        starts.append(torch.stack([plug.build(seed=100 + n).matrix for n in range(6)]))
+    for factory in (Drawn, Slow):
+        plug = Plug("drawn", factory)
+        memories = populate(plug, plug.shape(6, 5), range(8), 0)
+        starts.append(memories.query(torch.eye(6).expand(8, 6, 6)))
     assert torch.equal(*starts)
-    assert len(starts[0].unique(dim=0)) == 6
-
-
-def test_a_slow_memory_is_still_built_under_another_seed_for_laws() -> None:
-    """What is not saved shows only in a memory that started otherwise."""
-    plug = Plug("slow", Drawn)
-    Drawn.pauses = [2 * SLOW_BUILD] * 7
-    first = [plug.build(seed=seed).matrix for seed in (0, 0, 0, 0, 1)]
-    again = [plug.build(seed=seed).matrix for seed in (0, 1, 12345)]
-    assert not torch.equal(first[0], first[4])
-    assert torch.equal(first[0], again[0])
-    assert torch.equal(first[4], again[1])
-    assert torch.equal(first[0], again[2])
-    assert len(Drawn.pauses) == 2  # five constructions, three copies
+    assert len(starts[1].unique(dim=0)) == 8
