@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from memspec.options import Count, checked
 from memspec.protocol import MemorySpec
 from memspec.randomness import made_from
 
@@ -53,11 +54,9 @@ class FunctionalMemory(nn.Module):
 
     spec: MemorySpec = MemorySpec()
 
-    def __init__(self, key_dim: int, value_dim: int, capacity: int | None = None) -> None:
+    @checked
+    def __init__(self, key_dim: Count, value_dim: Count, capacity: Count | None = None) -> None:
         super().__init__()
-        for name, number in (("key_dim", key_dim), ("value_dim", value_dim), ("capacity", capacity)):
-            if number is not None and (not isinstance(number, int) or number < 1):
-                raise ValueError(f"{type(self).__name__}: {name} is {number!r}; it must be an integer of at least 1")
         self.key_dim = key_dim
         self.value_dim = value_dim
         self.capacity = capacity

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from memspec.functional import FunctionalMemory
+from memspec.options import Count, Positive, checked, refused
 from memspec.protocol import MemorySpec
 from memspec.reference.memories.matrix import MatrixState
 from memspec.reference.ops import ring
@@ -50,15 +51,17 @@ class AssociativeMemory(FunctionalMemory):
         inference_mode=True,
     )
 
+    @checked
     def __init__(
-        self, key_dim: int, value_dim: int, capacity: int = 128, beta: float | None = None, steps: int = 1
+        self,
+        key_dim: int,
+        value_dim: int,
+        capacity: Count = 128,
+        beta: Positive | None = None,
+        steps: Count = 1,
     ) -> None:
         super().__init__(key_dim, value_dim, capacity)
         self.beta = math.sqrt(key_dim) if beta is None else beta
-        if not 0 < self.beta < math.inf:
-            raise ValueError(f"beta is {beta}; it must be above 0 and finite")
-        if steps < 1:
-            raise ValueError(f"steps is {steps}; it must be at least 1")
         self.slots, self.steps = capacity, steps
         self.spec = dataclasses.replace(self.spec, beta=self.beta)
         if steps > 1:  # the closed forms of the family are for a single step
@@ -141,23 +144,18 @@ class HopfieldMemory(FunctionalMemory):
         inference_mode=True,
     )
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
         rule: Literal["hebb", "storkey", "pinv"] = "hebb",
         update_order: Literal["async", "sync"] = "async",
-        sweeps: int = 100,
+        sweeps: Count = 100,
     ) -> None:
         super().__init__(key_dim, value_dim)
         if key_dim != value_dim:
-            raise ValueError(f"key_dim {key_dim} must equal value_dim {value_dim}: the patterns are both")
-        if rule not in ("hebb", "storkey", "pinv"):
-            raise ValueError(f"rule is {rule!r}; it is 'hebb', 'storkey' or 'pinv'")
-        if update_order not in ("async", "sync"):
-            raise ValueError(f"update_order is {update_order!r}; it is 'async' or 'sync'")
-        if sweeps < 1:
-            raise ValueError(f"sweeps is {sweeps}; it must be at least 1")
+            raise refused(self, "value_dim", value_dim, f"key_dim = {key_dim}", "the patterns are both")
         self.rule, self.update_order, self.sweeps = rule, update_order, sweeps
         if rule != "hebb":
             self.spec = dataclasses.replace(self.spec, write="sequential")
@@ -233,10 +231,9 @@ class BidirectionalMemory(FunctionalMemory):
         inference_mode=True,
     )
 
-    def __init__(self, key_dim: int, value_dim: int, bounces: int = 20) -> None:
+    @checked
+    def __init__(self, key_dim: int, value_dim: int, bounces: Count = 20) -> None:
         super().__init__(key_dim, value_dim)
-        if bounces < 1:
-            raise ValueError(f"bounces is {bounces}; it must be at least 1")
         self.bounces = bounces
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> MatrixState:

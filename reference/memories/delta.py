@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from memspec.functional import FunctionalMemory
+from memspec.options import Count, Step, checked
 from memspec.protocol import MemorySpec, Overwrite
 from memspec.reference.memories.matrix import MatrixState
 from memspec.reference.ops.rows import unit_rows
@@ -49,24 +50,17 @@ class DeltaMemory(FunctionalMemory):
         inference_mode=True,
     )
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        beta: float = 1.0,
+        beta: Step = 1.0,
         form: Literal["chunked", "rows"] = "chunked",
-        chunk: int = 64,
+        chunk: Count = 64,
         key_norm: Literal["unit", "none"] = "unit",
     ) -> None:
         super().__init__(key_dim, value_dim)
-        if not 0 < beta < 2:
-            raise ValueError(f"beta is {beta}; the rule is stable only for 0 < beta < 2")
-        if form not in ("chunked", "rows"):
-            raise ValueError(f"form is {form!r}; it is 'chunked' or 'rows'")
-        if chunk < 1:
-            raise ValueError(f"chunk is {chunk}; it must be at least 1")
-        if key_norm not in ("unit", "none"):
-            raise ValueError(f"key_norm is {key_norm!r}; it is 'unit' or 'none'")
         self.beta, self.form, self.chunk, self.key_norm = beta, form, chunk, key_norm
         self.spec = dataclasses.replace(self.spec, beta=beta)
         if beta != 1 or key_norm != "unit":  # exact overwriting takes beta |k|^2 = 1

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from memspec.functional import FunctionalMemory
+from memspec.options import Count, PositiveShare, Step, checked
 from memspec.protocol import MemorySpec
 from memspec.reference.memories.matrix import MatrixState
 from memspec.reference.ops.rows import unit_rows
@@ -45,24 +46,17 @@ class GatedDeltaMemory(FunctionalMemory):
         inference_mode=True,
     )
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        alpha: float = 0.99,
-        beta: float = 1.0,
+        alpha: PositiveShare = 0.99,
+        beta: Step = 1.0,
         form: Literal["chunked", "rows"] = "chunked",
-        chunk: int = 64,
+        chunk: Count = 64,
     ) -> None:
         super().__init__(key_dim, value_dim)
-        if not 0 < alpha <= 1:
-            raise ValueError(f"alpha is {alpha}; it must be above 0 and at most 1")
-        if not 0 < beta < 2:
-            raise ValueError(f"beta is {beta}; the rule is stable only for 0 < beta < 2")
-        if form not in ("chunked", "rows"):
-            raise ValueError(f"form is {form!r}; it is 'chunked' or 'rows'")
-        if chunk < 1:
-            raise ValueError(f"chunk is {chunk}; it must be at least 1")
         self.alpha, self.beta, self.form, self.chunk = alpha, beta, form, chunk
         if beta != 1:
             self.spec = dataclasses.replace(self.spec, overwrite="none")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from memspec.functional import FunctionalMemory
+from memspec.options import PositiveShare, Real, checked
 from memspec.protocol import MemorySpec
 from memspec.reference.ops.rows import unit_rows
 
@@ -50,12 +51,15 @@ class LeastSquaresMemory(FunctionalMemory):
         inference_mode=True,
     )
 
-    def __init__(self, key_dim: int, value_dim: int, ridge: float = 1e-4, decay: float = 1.0) -> None:
+    @checked
+    def __init__(
+        self,
+        key_dim: int,
+        value_dim: int,
+        ridge: Annotated[float, Real(above=0, why="repeated keys have no solution without it")] = 1e-4,
+        decay: PositiveShare = 1.0,
+    ) -> None:
         super().__init__(key_dim, value_dim)
-        if not ridge > 0:
-            raise ValueError(f"ridge is {ridge}; it must be above 0, or repeated keys have no solution")
-        if not 0 < decay <= 1:
-            raise ValueError(f"decay is {decay}; it must be above 0 and at most 1")
         self.ridge, self.decay = ridge, decay
         if decay < 1:
             self.spec = dataclasses.replace(self.spec, family="generic", write="sequential")

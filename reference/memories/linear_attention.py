@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from memspec.functional import FunctionalMemory
+from memspec.options import checked, refused
 from memspec.protocol import MemorySpec
 from memspec.reference.ops.rows import unit_rows
 
@@ -50,6 +51,7 @@ class LinearAttentionMemory(FunctionalMemory):
         inference_mode=True,
     )
 
+    @checked
     def __init__(
         self,
         key_dim: int,
@@ -59,12 +61,9 @@ class LinearAttentionMemory(FunctionalMemory):
         key_norm: Literal["unit", "none"] = "unit",
     ) -> None:
         super().__init__(key_dim, value_dim)
-        if feature_map not in ("elu", "relu", "identity", "dpfp"):
-            raise ValueError(f"feature_map is {feature_map!r}; it is 'elu', 'relu', 'identity' or 'dpfp'")
         if feature_map == "identity" and normalise:
-            raise ValueError("feature_map 'identity' needs normalise=False: q . z may be zero or negative")
-        if key_norm not in ("unit", "none"):
-            raise ValueError(f"key_norm is {key_norm!r}; it is 'unit' or 'none'")
+            why = "q . z may be zero or negative"
+            raise refused(self, "normalise", normalise, "False with feature_map 'identity'", why)
         self.feature_map, self.normalise, self.key_norm = feature_map, normalise, key_norm
         if not normalise:
             family: Literal["hebbian", "generic"] = "hebbian" if feature_map == "identity" else "generic"

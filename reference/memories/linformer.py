@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memspec.functional import FunctionalMemory
+from memspec.options import Count, Positive, PositiveShare, checked
 from memspec.protocol import MemorySpec
 from memspec.reference.ops.rows import unit_rows
 from memspec.reference.ops.softmax import softmax_weights
@@ -70,17 +71,17 @@ class LinformerMemory(FunctionalMemory):
         fidelity="driven",
     )
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        slots: int = 8,
-        lr: float = 0.04,
-        temperature: float = 0.8,
+        slots: Count = 8,
+        lr: PositiveShare = 0.04,
+        temperature: Positive = 0.8,
         norm: Norm = "layer",
     ) -> None:
         super().__init__(key_dim, value_dim)
-        _check_options(slots, lr, temperature, norm)
         self.slots, self.lr, self.temperature, self.norm = slots, lr, temperature, norm
         self.value_map = nn.Parameter(torch.eye(value_dim))
 
@@ -154,19 +155,17 @@ class ImplicitMemory(nn.Module):
     see those after them.
     """
 
+    @checked
     def __init__(
         self,
-        width: int,
-        chunk: int = 32,
-        slots: int = 8,
-        lr: float = 0.04,
-        temperature: float = 0.8,
+        width: Count,
+        chunk: Count = 32,
+        slots: Count = 8,
+        lr: PositiveShare = 0.04,
+        temperature: Positive = 0.8,
         norm: Norm = "layer",
     ) -> None:
         super().__init__()
-        if width < 1 or chunk < 1:
-            raise ValueError(f"width {width} and chunk {chunk} must be at least 1")
-        _check_options(slots, lr, temperature, norm)
         self.chunk, self.lr, self.temperature, self.norm = chunk, lr, temperature, norm
         self.start = nn.Parameter(torch.randn(slots, width))
         self.projection = nn.Parameter(nn.init.orthogonal_(torch.empty(chunk, slots)))
@@ -232,14 +231,3 @@ def read_slots(rows: Tensor, slots: Tensor, temperature: float, norm: Norm) -> T
 def moved(slots: Tensor, rows: Tensor, share: Tensor | float, norm: Norm) -> Tensor:
     """Slots ``[..., S, n]`` moved by ``share`` of the way to normed ``rows`` (one for all, or one for each), and normed."""
     return normed(slots + share * (rows - slots), norm)
-
-
-def _check_options(slots: int, lr: float, temperature: float, norm: str) -> None:
-    if slots < 1:
-        raise ValueError(f"slots is {slots}; it must be at least 1")
-    if not 0 < lr <= 1:
-        raise ValueError(f"lr is {lr}; it must be above 0 and at most 1")
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature is {temperature}; it must be above 0 and finite")
-    if norm not in ("layer", "l2"):
-        raise ValueError(f"norm is {norm!r}; it is 'layer' or 'l2'")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from memspec.functional import FunctionalMemory
+from memspec.options import PositiveShare, checked
 from memspec.protocol import MemorySpec
 from memspec.reference.ops.rows import unit_rows
 
@@ -46,14 +47,11 @@ class MatrixAssociativeMemory(FunctionalMemory):
         inference_mode=True,
     )
 
+    @checked
     def __init__(
-        self, key_dim: int, value_dim: int, key_norm: Literal["none", "unit"] = "none", decay: float = 1.0
+        self, key_dim: int, value_dim: int, key_norm: Literal["none", "unit"] = "none", decay: PositiveShare = 1.0
     ) -> None:
         super().__init__(key_dim, value_dim)
-        if key_norm not in ("none", "unit"):
-            raise ValueError(f"key_norm is {key_norm!r}; it is 'none' or 'unit'")
-        if not 0 < decay <= 1:
-            raise ValueError(f"decay is {decay}; it must be above 0 and at most 1")
         self.key_norm, self.decay = key_norm, decay
         if decay < 1:
             # An old value fades with every row written, so the sum that "add" promises is not what is read.

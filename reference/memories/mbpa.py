@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from memspec.functional import FunctionalMemory
+from memspec.options import Count, NotNegative, Positive, Real, checked, refused
 from memspec.protocol import MemorySpec
 from memspec.reference.ops import ring
 from memspec.reference.ops.rows import gather_rows, unit_rows
@@ -46,26 +47,21 @@ class MbPAMemory(FunctionalMemory):
         inference_mode=True,
     )
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        capacity: int = 128,
-        neighbours: int = 8,
-        lr: float = 0.5,
-        steps: int = 10,
-        beta: float = 1e-3,
-        eps: float = 1e-3,
+        capacity: Count = 128,
+        neighbours: Count = 8,
+        lr: Positive = 0.5,
+        steps: Count = 10,
+        beta: NotNegative = 1e-3,
+        eps: Annotated[float, Real(above=0, why="a stored key has infinite weight without it")] = 1e-3,
     ) -> None:
         super().__init__(key_dim, value_dim, capacity)
-        if neighbours < 1 or steps < 1:
-            raise ValueError(f"neighbours {neighbours} and steps {steps} must be at least 1")
-        if not 0 < lr * (1 + beta) < 2 or beta < 0:
-            raise ValueError(
-                f"lr {lr} and beta {beta}: the inner steps contract only for 0 < lr (1 + beta) < 2, beta >= 0"
-            )
-        if not eps > 0:
-            raise ValueError(f"eps is {eps}; it must be above 0, or a stored key has infinite weight")
+        if not lr * (1 + beta) < 2:
+            raise refused(self, "lr", lr, f"below 2 / (1 + beta) = {2 / (1 + beta):g}", "steps contract only there")
         self.slots = capacity
         self.neighbours, self.lr, self.steps, self.beta, self.eps = neighbours, lr, steps, beta, eps
         self.theta = nn.Parameter(torch.zeros(key_dim, value_dim))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from scipy import special
 from torch import Tensor
 
 from memspec.functional import FunctionalMemory
+from memspec.options import Count, Positive, Whole, checked
 from memspec.protocol import MemorySpec
 from memspec.reference.memories.associative import signs
 from memspec.reference.ops.rows import unit_rows
@@ -33,7 +34,7 @@ class HolographicMemory(FunctionalMemory):
 
     Args:
         dim: width D of the trace.
-        sharpness: s, how fast codes decorrelate with the distance of keys (``hrr``); 0 makes all keys one.
+        sharpness: s, how fast codes decorrelate with the distance of keys (``hrr``).
         binding: ``hrr`` or ``map``.
 
     Fixed random buffers: ``projection [Dk, D]`` and the value embedding ``embedding [D, Dv]`` with orthonormal columns.
@@ -56,21 +57,16 @@ class HolographicMemory(FunctionalMemory):
         inference_mode=True,
     )
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        dim: int = 1024,
-        sharpness: float = 3.0,
+        dim: Annotated[int, Whole("value_dim")] = 1024,
+        sharpness: Positive = 3.0,
         binding: Literal["hrr", "map"] = "hrr",
     ) -> None:
         super().__init__(key_dim, value_dim)
-        if dim < value_dim:
-            raise ValueError(f"dim is {dim}; the trace must be at least value_dim {value_dim} wide")
-        if not sharpness > 0:
-            raise ValueError(f"sharpness is {sharpness}; it must be above 0")
-        if binding not in ("hrr", "map"):
-            raise ValueError(f"binding is {binding!r}; it is 'hrr' or 'map'")
         self.dim, self.sharpness, self.binding = dim, sharpness, binding
         self.projection: Tensor
         self.embedding: Tensor
@@ -138,17 +134,18 @@ class SparseDistributedMemory(FunctionalMemory):
         inference_mode=True,
     )
 
+    @checked
     def __init__(
-        self, key_dim: int, value_dim: int, capacity: int = 128, locations: int = 2048, radius: int | None = None
+        self,
+        key_dim: int,
+        value_dim: int,
+        capacity: Count = 128,
+        locations: Count = 2048,
+        radius: Annotated[int, Whole(0, "key_dim", why="it is a Hamming distance")] | None = None,
     ) -> None:
         super().__init__(key_dim, value_dim, capacity)
-        if locations < 1:
-            raise ValueError(f"locations is {locations}; it must be at least 1")
-        if radius is None:
-            radius = best_radius(key_dim, locations, capacity)
-        if not 0 <= radius <= key_dim:
-            raise ValueError(f"radius is {radius}; it is a Hamming distance, 0 to key_dim = {key_dim}")
-        self.locations, self.radius = locations, radius
+        self.locations = locations
+        self.radius = best_radius(key_dim, locations, capacity) if radius is None else radius
         self.addresses: Tensor
         self.register_buffer("addresses", signs(torch.randn(locations, key_dim)))
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from memspec.functional import FunctionalMemory
+from memspec.options import Count, NotNegative, Positive, Real, Share, checked
 from memspec.protocol import MemorySpec
 from memspec.reference.memories import inner
 from memspec.reference.ops.rows import unit_rows
@@ -63,33 +64,23 @@ class TitansMemory(FunctionalMemory):
         inference_mode=True,
     )
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        depth: int = 2,
-        expansion: int = 2,
-        theta: float | None = None,
-        eta: float = 0.5,
-        alpha: float = 0.0,
-        chunk: int = 16,
-        max_grad_norm: float | None = 1e3,
+        depth: Count = 2,
+        expansion: Count = 2,
+        theta: NotNegative | None = None,
+        eta: Annotated[float, Real(least=0, below=1, why="momentum must fade")] = 0.5,
+        alpha: Share = 0.0,
+        chunk: Count = 16,
+        max_grad_norm: Positive | None = 1e3,
     ) -> None:
         super().__init__(key_dim, value_dim)
-        for name, number in (("depth", depth), ("expansion", expansion), ("chunk", chunk)):
-            if number < 1:
-                raise ValueError(f"{name} is {number}; it must be at least 1")
-        if not 0 <= eta < 1:
-            raise ValueError(f"eta is {eta}; momentum needs 0 <= eta < 1")
-        if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha is {alpha}; it is the share forgotten at each row, 0 to 1")
         if theta is None:
             last = inner.hidden_square(expansion * key_dim) if depth > 1 else 1.0
             theta = (1 - eta) / (2 * chunk * last)
-        if theta < 0:
-            raise ValueError(f"theta is {theta}; the step must not be negative")
-        if max_grad_norm is not None and not max_grad_norm > 0:
-            raise ValueError(f"max_grad_norm is {max_grad_norm}; it must be above 0, or None")
         self.depth, self.theta, self.eta, self.alpha = depth, theta, eta, alpha
         self.chunk, self.max_grad_norm = chunk, max_grad_norm
         widths = [key_dim, *[expansion * key_dim] * (depth - 1), value_dim]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from memspec.functional import FunctionalMemory
+from memspec.options import Count, Step, checked, refused
 from memspec.protocol import MemorySpec
 from memspec.reference.memories import inner
 from memspec.reference.ops.rows import unit_rows
@@ -68,28 +69,21 @@ class TTTMemory(FunctionalMemory):
         inference_mode=True,
     )
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
         model: Literal["linear", "mlp"] = "linear",
-        lr: float = 1.0,
-        minibatch: int = 16,
+        lr: Step = 1.0,
+        minibatch: Count = 16,
         mode: Literal["bare", "full"] = "bare",
         bias: bool = True,
-        hidden: int | None = None,
+        hidden: Count | None = None,
     ) -> None:
         super().__init__(key_dim, value_dim)
-        if model not in ("linear", "mlp"):
-            raise ValueError(f"model is {model!r}; it is 'linear' or 'mlp'")
-        if mode not in ("bare", "full"):
-            raise ValueError(f"mode is {mode!r}; it is 'bare' or 'full'")
         if mode == "full" and key_dim != value_dim:
-            raise ValueError(f"mode 'full' has a residual, so key_dim {key_dim} must equal value_dim {value_dim}")
-        if not 0 < lr < 2:
-            raise ValueError(f"lr is {lr}; steps contract only for 0 < lr < 2")
-        if minibatch < 1:
-            raise ValueError(f"minibatch is {minibatch}; it must be at least 1")
+            raise refused(self, "value_dim", value_dim, f"key_dim = {key_dim} in mode 'full'", "it has a residual")
         self.model, self.lr, self.minibatch, self.mode, self.bias = model, lr, minibatch, mode, bias
         widths = [key_dim, value_dim] if model == "linear" else [key_dim, hidden or 4 * key_dim, value_dim]
         self.initial = nn.ParameterList(inner.initial_layers(widths, bias, 0.02 if mode == "full" else None))

@@ -7,7 +7,6 @@ nn.Module, the penalty as a module for a training loop, and a memory whose wrapp
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
 from memspec.functional import FunctionalMemory
+from memspec.options import Count, NotNegative, Positive, Share, checked, refused
 from memspec.reference.ops.ring import RingState, append, empty_ring, in_use
 from memspec.reference.wrappers.weights import GradientWrapper, Inner, Weights, answered, plain, recording
 
@@ -84,24 +84,16 @@ def pulled(anchor: Anchor, weights: Tensor, rate: float) -> Tensor:
     return weights.lerp(anchor.centre, share)
 
 
-def _checked(strength: float, merge: str, decay: float) -> None:
-    if not 0 <= strength < math.inf:
-        raise ValueError(f"strength is {strength}; it must be at least 0 and finite")
-    if merge not in ("sum", "online"):
-        raise ValueError(f"merge is {merge!r}; it is 'sum' or 'online'")
-    if not 0 <= decay <= 1:
-        raise ValueError(f"decay is {decay}; it is the share of earlier penalties that is left, 0 to 1")
-
-
 # ---- any module -----------------------------------------------------------------------------------------------
 
 
+@checked
 def fisher_diagonal(
     model: nn.Module,
     inputs: Tensor,
     likelihood: Likelihood = "categorical",
     targets: Tensor | None = None,
-    chunk: int = 64,
+    chunk: Count = 64,
 ) -> Tensor:
     """Diagonal of the Fisher matrix of a model's trainable parameters, flat in their order: ``[P]``.
 
@@ -122,10 +114,8 @@ def fisher_diagonal(
 
     Source: Kirkpatrick et al. 2017, eq. 3; Kunstner et al. 2019, "Limitations of the empirical Fisher approximation".
     """
-    if likelihood not in ("categorical", "bernoulli", "gaussian"):
-        raise ValueError(f"likelihood is {likelihood!r}; it is 'categorical', 'bernoulli' or 'gaussian'")
     if not len(inputs):
-        raise ValueError("inputs has no rows; the Fisher matrix is a mean over at least one")
+        raise refused("fisher_diagonal", "inputs", inputs, "one row or more", "the Fisher matrix is a mean over them")
     parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     frozen = {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
     rest = frozen | {name: b.detach() for name, b in model.named_buffers()}
@@ -185,9 +175,9 @@ class ElasticPenalty(nn.Module):
     centre: Tensor
     offset: Tensor
 
-    def __init__(self, model: nn.Module, strength: float = 1.0, merge: Merge = "sum", decay: float = 1.0) -> None:
+    @checked
+    def __init__(self, model: nn.Module, strength: NotNegative = 1.0, merge: Merge = "sum", decay: Share = 1.0) -> None:
         super().__init__()
-        _checked(strength, merge, decay)
         self.strength, self.merge, self.decay = strength, merge, decay
         for name, tensor in no_anchor(flat_parameters(model).detach())._asdict().items():
             self.register_buffer(name, tensor)
@@ -281,29 +271,23 @@ class ElasticWeightConsolidation(GradientWrapper):
     Schwarz et al. 2018, "Progress & Compress", section 3.2.
     """
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
         memory: Inner = "TTTMemory",
-        strength: float = 1.0,
+        strength: NotNegative = 1.0,
         merge: Merge = "sum",
-        decay: float = 1.0,
+        decay: Share = 1.0,
         fisher: Literal["true", "empirical"] = "true",
-        examples: int = 64,
-        step: float | None = None,
+        examples: Count = 64,
+        step: Positive | None = None,
     ) -> None:
         super().__init__(key_dim, value_dim, memory)
-        _checked(strength, merge, decay)
-        if fisher not in ("true", "empirical"):
-            raise ValueError(f"fisher is {fisher!r}; it is 'true' or 'empirical'")
-        if examples < 1:
-            raise ValueError(f"examples is {examples}; it must be at least 1")
         if step is None:
             own = (getattr(self.memory, name, None) for name in ("step", "lr", "theta"))
             step = next((float(s) for s in own if isinstance(s, (int, float))), 1.0)
-        if not step > 0:
-            raise ValueError(f"step is {step}; it must be above 0")
         self.strength, self.merge, self.decay, self.fisher = strength, merge, decay, fisher
         self.examples, self.step = examples, step
 

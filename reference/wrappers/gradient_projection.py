@@ -14,6 +14,7 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor, nn
 
+from memspec.options import Count, NotNegative, checked
 from memspec.reference.ops.ring import RingState, append, empty_ring
 from memspec.reference.wrappers.weights import GradientWrapper, Inner, answered, plain, recording
 
@@ -165,26 +166,19 @@ class GradientEpisodicMemory(GradientWrapper):
     2019, "Efficient Lifelong Learning with A-GEM" (all kept pairs in place of a random batch of them).
     """
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
         memory: Inner = "TTTMemory",
         method: Method = "gem",
-        tasks: int = 4,
-        examples: int = 64,
-        margin: float = 0.0,
-        ridge: float = 0.0,
+        tasks: Count = 4,
+        examples: Count = 64,
+        margin: NotNegative = 0.0,
+        ridge: NotNegative = 0.0,
     ) -> None:
         super().__init__(key_dim, value_dim, memory)
-        if method not in ("gem", "a-gem"):
-            raise ValueError(f"method is {method!r}; it is 'gem' or 'a-gem'")
-        for name, number in (("tasks", tasks), ("examples", examples)):
-            if number < 1:
-                raise ValueError(f"{name} is {number}; it must be at least 1")
-        for name, size in (("margin", margin), ("ridge", ridge)):
-            if not 0 <= size < float("inf"):
-                raise ValueError(f"{name} is {size}; it must be at least 0 and finite")
         self.method, self.tasks, self.examples, self.margin, self.ridge = method, tasks, examples, margin, ridge
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> GEMState:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from memspec.functional import FunctionalMemory, map_state, named_tensors, replace_tensors
+from memspec.options import refused
 from memspec.randomness import made_from
 
 Inner = str | Callable[..., FunctionalMemory]
@@ -96,7 +97,7 @@ class GradientWrapper(FunctionalMemory):
 
     def __init__(self, key_dim: int, value_dim: int, memory: Inner) -> None:
         super().__init__(key_dim, value_dim)
-        self.memory = _built(memory, key_dim, value_dim)
+        self.memory = _built(self, memory, key_dim, value_dim)
         self.weights = Weights(self.memory)
         self.memory.state = Elsewhere()
         # What holds however little is changed of the weights; recall and overwriting may suffer from protection.
@@ -116,18 +117,18 @@ class GradientWrapper(FunctionalMemory):
         return zip(keys.split(size, -2), values.split(size, -2))
 
 
-def _built(memory: Inner, key_dim: int, value_dim: int) -> FunctionalMemory:
+def _built(owner: object, memory: Inner, key_dim: int, value_dim: int) -> FunctionalMemory:
     if isinstance(memory, str):
         import memspec.reference
 
         if memory not in memspec.reference.__all__:
-            raise ValueError(f"memory is {memory!r}; memspec.reference has no memory of that name")
+            raise refused(owner, "memory", memory, "the name of a memory in memspec.reference")
         memory = getattr(memspec.reference, memory)
     if isinstance(memory, FunctionalMemory) or not callable(memory):
-        raise ValueError(f"memory is {memory!r}; give a class or function that builds a memory, or its name")
+        raise refused(owner, "memory", memory, "a class or function that builds a memory, or the name of one")
     built = memory(key_dim=key_dim, value_dim=value_dim)
     if not isinstance(built, FunctionalMemory):
-        raise ValueError(f"memory built a {type(built).__name__}; it must build a FunctionalMemory")
+        raise refused(owner, "memory", memory, f"what builds a FunctionalMemory; it built a {type(built).__name__}")
     return built
 
 
