@@ -55,6 +55,7 @@ class Real:
         """Whether it may be that, beside these values of all options."""
         if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
             return False
+        value = float(value)
         above, least, below, most = (_number(b, others) for b in (self.above, self.least, self.below, self.most))
         return (
             (above is None or value > above)
@@ -211,7 +212,7 @@ def refused(owner: Any, name: str, value: Any, must: str, why: str = "") -> Valu
 def _number(bound: Bound, others: Mapping[str, Any]) -> float | None:
     """The number a bound stands for; None where there is none, or none that can be compared with."""
     value = others.get(bound) if isinstance(bound, str) else bound
-    return value if isinstance(value, numbers.Real) else None
+    return float(value) if isinstance(value, numbers.Real) else None
 
 
 def _shown(bound: Bound, others: Mapping[str, Any]) -> str:

@@ -288,6 +288,8 @@ class ElasticWeightConsolidation(GradientWrapper):
         if step is None:
             own = (getattr(self.memory, name, None) for name in ("step", "lr", "theta"))
             step = next((float(s) for s in own if isinstance(s, (int, float))), 1.0)
+        if not step > 0:
+            raise refused(self, "step", step, "a number above 0", f"it is that of {type(self.memory).__name__}")
         self.strength, self.merge, self.decay, self.fisher = strength, merge, decay, fisher
         self.examples, self.step = examples, step
 

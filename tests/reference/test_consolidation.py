@@ -473,29 +473,11 @@ def test_every_option_makes_a_difference(option):
 
 
 def test_what_cannot_be_wrapped_is_refused():
-    with pytest.raises(ValueError, match="no memory of that name"):
+    with pytest.raises(ValueError, match="memory is 'NoSuchMemory'; it must be the name of a memory"):
         ElasticWeightConsolidation(4, 4, "NoSuchMemory")
     with pytest.raises(ValueError, match="no gradient memory"):
         ElasticWeightConsolidation(4, 4, ExactMemory)
     with pytest.raises(ValueError, match="class or function"):
         ElasticWeightConsolidation(4, 4, TTTMemory(4, 4))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="must build"):
+    with pytest.raises(ValueError, match="it must be what builds a FunctionalMemory; it built a dict"):
         ElasticWeightConsolidation(4, 4, dict)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    "option",
-    [
-        {"strength": -1.0},
-        {"strength": float("inf")},
-        {"merge": "mean"},
-        {"decay": 1.5},
-        {"fisher": "batch"},
-        {"examples": 0},
-        {"step": 0.0},
-    ],
-    ids=str,
-)
-def test_options_out_of_range_are_refused(option):
-    with pytest.raises(ValueError, match=next(iter(option))):
-        ElasticWeightConsolidation(4, 4, **option)

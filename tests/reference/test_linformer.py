@@ -136,22 +136,6 @@ def test_every_option_does_something(options: dict[str, object]) -> None:
     assert (answers[0] - answers[1]).abs().max() > 1e-3
 
 
-OUT_OF_RANGE = pytest.mark.parametrize(
-    "options",
-    [{"slots": 0}, {"lr": 0.0}, {"lr": 1.5}, {"temperature": 0.0}, {"norm": "batch"}],
-    ids=["slots", "lr-0", "lr-1.5", "temperature", "norm"],
-)
-
-
-@OUT_OF_RANGE
-def test_options_out_of_range_are_refused(options: dict[str, object]) -> None:
-    for build in (lambda: LinformerMemory(4, 4, **options), lambda: ImplicitMemory(4, **options)):
-        with pytest.raises(ValueError, match=next(iter(options))):
-            build()
-    with pytest.raises(ValueError, match="chunk"):
-        ImplicitMemory(4, chunk=0)
-
-
 # ---- the layer of a language model ----------------------------------------------------------------------------
 
 
