@@ -13,13 +13,13 @@ from memspec.functional import FunctionalMemory
 from memspec.options import Count, Positive, checked, refused
 from memspec.protocol import MemorySpec
 from memspec.reference.memories.matrix import MatrixState
+from memspec.reference.memories.slots import RingMemory
 from memspec.reference.ops import ring
 from memspec.reference.ops.rows import unit_rows
-from memspec.reference.ops.search import nearest_slot
 from memspec.reference.ops.softmax import softmax_weights
 
 
-class AssociativeMemory(FunctionalMemory):
+class AssociativeMemory(RingMemory):
     """The continuous Hopfield network with values of its own: ``xi <- K^T softmax(beta K xi)``, then the values.
 
     The state is iterated on the keys ``steps`` times, and the weights of the last iteration read the values. Each step
@@ -38,19 +38,6 @@ class AssociativeMemory(FunctionalMemory):
     Source: Ramsauer et al. 2020, "Hopfield Networks is All You Need", eqs. 2-3 and appendix A.
     """
 
-    spec = MemorySpec(
-        family="softmax",
-        write="sequential",
-        overwrite="blend",
-        eviction="fifo",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
-
     @checked
     def __init__(
         self,
@@ -67,44 +54,22 @@ class AssociativeMemory(FunctionalMemory):
         if steps > 1:  # the closed forms of the family are for a single step
             self.spec = dataclasses.replace(self.spec, family="generic")
 
-    def init_state(self, batch_shape: tuple[int, ...] = ()) -> ring.RingState:
-        return ring.empty_ring(batch_shape, self.slots, self.key_dim, self.value_dim, self.like)
+    def entries(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        return unit_rows(keys), values
 
-    def write(self, state: ring.RingState, keys: Tensor, values: Tensor) -> ring.RingState:
-        return ring.append(state, unit_rows(keys), values)
-
-    def read(self, state: ring.RingState, keys: Tensor) -> Tensor:
-        return self._weights(state, keys) @ state.values
-
-    def read_weights(self, keys: Tensor) -> Tensor:
-        """``[..., Q, S]``: weights of the last iteration; rows sum to 1 (to 0 while the memory is empty)."""
-        return self._weights(self.state, self._checked(keys, "keys", self.key_dim))
-
-    def slot_values(self) -> Tensor:
-        """``[..., S, Dv]``."""
-        return self.state.values
-
-    def slot_usage(self) -> Tensor:
-        """``[..., S]``: how often each slot has been written."""
-        return ring.times_written(self.state)
-
-    def confidence(self, keys: Tensor) -> Tensor:
-        """``[..., Q]``: cosine with the nearest stored pattern, at least 0; 0 while the memory is empty."""
-        keys = self._checked(keys, "keys", self.key_dim)
-        return nearest_slot(keys, self.state.keys, ring.in_use(self.state))[1].clamp(0, 1)
-
-    def energy(self, keys: Tensor) -> Tensor:
-        """``[..., Q]`` energy of the states ``keys``, up to a constant of the stored patterns."""
-        xi = unit_rows(self._checked(keys, "keys", self.key_dim))
-        return hopfield_energy(xi, self.state.keys, ring.in_use(self.state), self.beta)
-
-    def _weights(self, state: ring.RingState, keys: Tensor) -> Tensor:
+    def weights(self, state: ring.RingState, keys: Tensor) -> Tensor:
+        """``[..., Q, S]``: weights of the last iteration."""
         used, xi = ring.in_use(state), unit_rows(keys)
         weights = softmax_weights(xi, state.keys, self.beta, used)
         for _ in range(self.steps - 1):
             xi = weights @ state.keys
             weights = softmax_weights(xi, state.keys, self.beta, used)
         return weights
+
+    def energy(self, keys: Tensor) -> Tensor:
+        """``[..., Q]`` energy of the states ``keys``, up to a constant of the stored patterns."""
+        xi = unit_rows(self._checked(keys, "keys", self.key_dim))
+        return hopfield_energy(xi, self.state.keys, ring.in_use(self.state), self.beta)
 
 
 def hopfield_energy(xi: Tensor, patterns: Tensor, used: Tensor, beta: float) -> Tensor:

@@ -9,15 +9,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from memspec.functional import FunctionalMemory
-from memspec.protocol import MemorySpec
+from memspec.reference.memories.slots import RingMemory
 from memspec.reference.ops import ring
 from memspec.reference.ops.rows import unit_rows
-from memspec.reference.ops.search import nearest_slot
 from memspec.reference.ops.softmax import softmax_weights
 
 
-class AttentionMemory(FunctionalMemory):
+class AttentionMemory(RingMemory):
     """``r = concat_h(softmax(beta q_h K_h^T) V_h) W_o`` with ``q = x W_q``; a write appends ``K = k W_k``, ``V = v W_v``.
 
     The four projections start as identity, so that an untrained memory of one head is attention over the pairs
@@ -43,19 +41,6 @@ class AttentionMemory(FunctionalMemory):
     Need", section 3.2.
     """
 
-    spec = MemorySpec(
-        family="softmax",
-        write="sequential",
-        overwrite="blend",
-        eviction="fifo",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
-
     def __init__(
         self,
         key_dim: int,
@@ -75,11 +60,11 @@ class AttentionMemory(FunctionalMemory):
         root = math.sqrt(-(-key_dim // heads))
         self.beta = beta or (root if key_norm == "unit" else 1 / root)
         self.heads, self.key_norm = heads, key_norm
-        self.widths = (-(-key_dim // heads) * heads, -(-value_dim // heads) * heads)
-        self.query_map = nn.Parameter(torch.eye(key_dim, self.widths[0]))
-        self.key_map = nn.Parameter(torch.eye(key_dim, self.widths[0]))
-        self.value_map = nn.Parameter(torch.eye(value_dim, self.widths[1]))
-        self.answer_map = nn.Parameter(torch.eye(self.widths[1], value_dim))
+        key_width, value_width = self.widths
+        self.query_map = nn.Parameter(torch.eye(key_dim, key_width))
+        self.key_map = nn.Parameter(torch.eye(key_dim, key_width))
+        self.value_map = nn.Parameter(torch.eye(value_dim, value_width))
+        self.answer_map = nn.Parameter(torch.eye(value_width, value_dim))
         self.spec = dataclasses.replace(self.spec, beta=self.beta)
         if heads > 1:  # the closed forms of the family are for one softmax over whole keys
             self.spec = dataclasses.replace(self.spec, family="generic")
@@ -87,47 +72,45 @@ class AttentionMemory(FunctionalMemory):
             self.spec = dataclasses.replace(self.spec, eviction="none", constant_state=False)
             self.slot_usage = None  # type: ignore[assignment,method-assign]  # every slot is in use: no statistic
 
+    @property
+    def widths(self) -> tuple[int, int]:
+        return -(-self.key_dim // self.heads) * self.heads, -(-self.value_dim // self.heads) * self.heads
+
+    def entries(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        return self._normed(keys) @ self.key_map, values @ self.value_map
+
+    def queries(self, keys: Tensor) -> Tensor:
+        return self._normed(keys) @ self.query_map
+
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> ring.RingState:
         return ring.empty_ring(batch_shape, self.capacity or 0, *self.widths, self.like)
 
     def write(self, state: ring.RingState, keys: Tensor, values: Tensor) -> ring.RingState:
-        keys, values = self._normed(keys) @ self.key_map, values @ self.value_map
         if self.capacity is not None:
-            return ring.append(state, keys, values)
-        return ring.RingState(
-            torch.cat((state.keys, keys), -2),
-            torch.cat((state.values, values), -2),
-            state.written + keys.shape[-2],
-        )
+            return super().write(state, keys, values)
+        return ring.grown(state, *self.entries(keys, values))
+
+    def head_weights(self, state: ring.RingState, keys: Tensor) -> Tensor:
+        """``[..., H, Q, S]``: weights of each head; rows sum to 1 (to 0 while empty), slots not in use have exactly 0."""
+        used = ring.in_use(state)[..., None, :]
+        return softmax_weights(self._split(self.queries(keys)), self._split(state.keys), self.beta, used)
 
     def read(self, state: ring.RingState, keys: Tensor) -> Tensor:
-        parts = self._weights(state, keys) @ self._split(state.values)  # [..., H, Q, e]
+        parts = self.head_weights(state, keys) @ self._split(state.values)  # [..., H, Q, e]
         return parts.transpose(-2, -3).flatten(-2) @ self.answer_map
 
     def attention(self, keys: Tensor) -> Tensor:
-        """``[..., H, Q, S]``: weights of each head; rows sum to 1 (to 0 while empty), slots not in use have exactly 0."""
-        return self._weights(self.state, self._checked(keys, "keys", self.key_dim))
+        """``[..., H, Q, S]``: weights of each head, as the memory is now."""
+        return self.head_weights(self.state, self._checked(keys, "keys", self.key_dim))
 
-    def read_weights(self, keys: Tensor) -> Tensor:
+    def weights(self, state: ring.RingState, keys: Tensor) -> Tensor:
         """``[..., Q, H * S]``: each head's weights over its part of every slot, head after head, divided by H."""
-        return self.attention(keys).transpose(-2, -3).flatten(-2) / self.heads
+        return self.head_weights(state, keys).transpose(-2, -3).flatten(-2) / self.heads
 
-    def slot_values(self) -> Tensor:
+    def stored_values(self, state: ring.RingState) -> Tensor:
         """``[..., H * S, Dv]``: what each head's part of a slot adds to an answer that attends to nothing else, times H."""
         out = self.answer_map.unflatten(0, (self.heads, -1))
-        return (self._split(self.state.values) @ out * self.heads).flatten(-3, -2)
-
-    def slot_usage(self) -> Tensor:
-        """``[..., S]``: how often each slot of the ring has been written; a memory that grows has no such statistic."""
-        return ring.times_written(self.state)
-
-    def confidence(self, keys: Tensor) -> Tensor:
-        """``[..., Q]``: cosine with the nearest stored key, negative ones as 0; 0 while the memory is empty."""
-        queries = self._normed(self._checked(keys, "keys", self.key_dim)) @ self.query_map
-        if self.state.keys.shape[-2] == 0:
-            return queries.new_zeros(queries.shape[:-1])
-        _, cosine = nearest_slot(queries, self.state.keys, ring.in_use(self.state))
-        return cosine.clamp(0, 1).to(queries.dtype)
+        return (self._split(state.values) @ out * self.heads).flatten(-3, -2)
 
     def check_state(self, tensors: dict[str, Tensor]) -> str | None:
         if self.capacity is not None:
@@ -136,10 +119,6 @@ class AttentionMemory(FunctionalMemory):
         if saved != self.widths:
             return f"the saved pairs are {saved} wide, those of this {type(self).__name__} {self.widths}"
         return None
-
-    def _weights(self, state: ring.RingState, keys: Tensor) -> Tensor:
-        queries = self._split(self._normed(keys) @ self.query_map)
-        return softmax_weights(queries, self._split(state.keys), self.beta, ring.in_use(state)[..., None, :])
 
     def _normed(self, keys: Tensor) -> Tensor:
         # Of length 1 in each head, on average over the heads.

@@ -1,7 +1,7 @@
 """Memory networks: a store that is attended to several times, what was read becoming part of the next question.
 
 Beside the two memories, the encodings of the end-to-end network as functions: words of a sentence to a vector
-(:func:`position_encoding`), and how long ago a slot was written (:func:`slot_ages`).
+(:func:`position_encoding`), and how long ago a slot was written (``ring.slot_ages``).
 """
 
 from __future__ import annotations
@@ -12,16 +12,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from memspec.functional import FunctionalMemory
-from memspec.protocol import MemorySpec
+from memspec.reference.memories.slots import RingMemory
 from memspec.reference.ops import ring
 from memspec.reference.ops.ring import slot_ages
 from memspec.reference.ops.rows import unit_rows
-from memspec.reference.ops.search import nearest_slot
 from memspec.reference.ops.softmax import softmax_weights
 
 
-class _HoppingMemory(FunctionalMemory):
+class _HoppingMemory(RingMemory):
     """What both networks share: embedded pairs in a ring, and hops of ``o = softmax(beta u m^T) c``.
 
     Args:
@@ -33,18 +31,7 @@ class _HoppingMemory(FunctionalMemory):
         width: d, of the embeddings.
     """
 
-    spec = MemorySpec(
-        family="softmax",
-        write="sequential",
-        overwrite="blend",
-        eviction="fifo",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    read_weights = slot_values = None  # type: ignore[assignment]  # an answer is made of several readings
 
     def __init__(
         self,
@@ -73,8 +60,9 @@ class _HoppingMemory(FunctionalMemory):
             # It answers what a value leads to, not the value: recall of the pairs themselves is not to be asked.
             self.spec = dataclasses.replace(self.spec, family="generic", overwrite="none", fidelity="trained")
 
-    def init_state(self, batch_shape: tuple[int, ...] = ()) -> ring.RingState:
-        return ring.empty_ring(batch_shape, self.slots, self.width, self.width, self.like)
+    @property
+    def widths(self) -> tuple[int, int]:
+        return self.width, self.width
 
     def read(self, state: ring.RingState, keys: Tensor) -> Tensor:
         answers, weights = self._hopped(state, keys)
@@ -85,25 +73,18 @@ class _HoppingMemory(FunctionalMemory):
         """``[..., hops, Q, S]``: what each hop attends to; rows sum to 1 (to 0 while the memory is empty)."""
         return torch.stack(self._hopped(self.state, self._checked(keys, "keys", self.key_dim))[1], -3)
 
-    def slot_usage(self) -> Tensor:
-        """``[..., S]``: how often each slot has been written."""
-        return ring.times_written(self.state)
-
-    def confidence(self, keys: Tensor) -> Tensor:
-        """``[..., Q]``: cosine with the nearest embedded key, negative ones as 0; 0 while the memory is empty."""
-        question = self._question(self._normed(self._checked(keys, "keys", self.key_dim)))
-        _, cosine = nearest_slot(question, self.state.keys, ring.in_use(self.state))
-        return cosine.clamp(0, 1).to(question.dtype)
-
     def _hopped(self, state: ring.RingState, keys: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Answers ``[..., Q, Dv]`` and each hop's weights ``[..., Q, S]``."""
-        question, weights = self._question(self._normed(keys)), []
+        question, weights = self.queries(keys), []
         addresses, contents = self._memories(state)
         used = ring.in_use(state)
         for j in range(self.hops):
             weights.append(softmax_weights(question, addresses, self.beta, used))
             question = self._next(j, question, weights[-1] @ contents)
         return self._answer(question), weights
+
+    def queries(self, keys: Tensor) -> Tensor:
+        return self._question(self._normed(keys))
 
     def _normed(self, keys: Tensor) -> Tensor:
         return unit_rows(keys) if self.key_norm == "unit" else keys
@@ -178,9 +159,9 @@ class MemoryNetwork(_HoppingMemory):
         self.address_times = nn.Parameter(torch.zeros(capacity, width))
         self.content_times = nn.Parameter(torch.zeros(capacity, width))
 
-    def write(self, state: ring.RingState, keys: Tensor, values: Tensor) -> ring.RingState:
+    def entries(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         sentences = torch.cat((self._normed(keys), values), -1)
-        return ring.append(state, sentences @ self.address_map, sentences @ self.content_map)
+        return sentences @ self.address_map, sentences @ self.content_map
 
     def _question(self, keys: Tensor) -> Tensor:
         return keys @ self.question_map
@@ -241,9 +222,9 @@ class KeyValueMemoryNetwork(_HoppingMemory):
         self.hop_maps = nn.Parameter(torch.stack([*[between] * (hops - 1), torch.eye(width)]))
         self.answer_map = nn.Parameter(values.mT.clone())
 
-    def write(self, state: ring.RingState, keys: Tensor, values: Tensor) -> ring.RingState:
+    def entries(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         # The zero features of a key or a value touch no row of the embedding.
-        return ring.append(state, self._question(self._normed(keys)), values @ self.embedding[self.key_dim :])
+        return self.queries(keys), values @ self.embedding[self.key_dim :]
 
     def _question(self, keys: Tensor) -> Tensor:
         return keys @ self.embedding[: self.key_dim]

@@ -7,15 +7,13 @@ from typing import Literal
 
 from torch import Tensor
 
-from memspec.functional import FunctionalMemory
-from memspec.protocol import MemorySpec
+from memspec.reference.memories.slots import RingMemory
 from memspec.reference.ops import ring
 from memspec.reference.ops.rows import unit_rows
-from memspec.reference.ops.search import nearest_slot
 from memspec.reference.ops.softmax import softmax_weights
 
 
-class SoftmaxMemory(FunctionalMemory):
+class SoftmaxMemory(RingMemory):
     """``r = softmax(beta q K^T) V`` over a ring of the newest ``capacity`` pairs.
 
     With orthonormal keys the stored value itself has weight ``e^beta / (e^beta + N - 1)``, and with random unit keys
@@ -34,19 +32,6 @@ class SoftmaxMemory(FunctionalMemory):
     section 2, with values of their own; equally attention (Vaswani et al. 2017, eq. 1) over stored pairs.
     """
 
-    spec = MemorySpec(
-        family="softmax",
-        write="sequential",
-        overwrite="blend",
-        eviction="fifo",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
-
     def __init__(
         self,
         key_dim: int,
@@ -63,34 +48,7 @@ class SoftmaxMemory(FunctionalMemory):
         self.slots, self.beta, self.key_norm = capacity, beta, key_norm
         self.spec = dataclasses.replace(self.spec, beta=beta)
 
-    def init_state(self, batch_shape: tuple[int, ...] = ()) -> ring.RingState:
-        return ring.empty_ring(batch_shape, self.slots, self.key_dim, self.value_dim, self.like)
-
-    def write(self, state: ring.RingState, keys: Tensor, values: Tensor) -> ring.RingState:
-        return ring.append(state, keys, values)
-
-    def read(self, state: ring.RingState, keys: Tensor) -> Tensor:
-        return self._weights(state, keys) @ state.values
-
-    def read_weights(self, keys: Tensor) -> Tensor:
-        """``[..., Q, S]``; rows sum to 1 (to 0 while the memory is empty), slots not in use have exactly 0."""
-        return self._weights(self.state, self._checked(keys, "keys", self.key_dim))
-
-    def slot_values(self) -> Tensor:
-        """``[..., S, Dv]``; zeros where nothing is stored."""
-        return self.state.values
-
-    def slot_usage(self) -> Tensor:
-        """``[..., S]``: how often each slot has been written."""
-        return ring.times_written(self.state)
-
-    def confidence(self, keys: Tensor) -> Tensor:
-        """``[..., Q]``: cosine with the nearest stored key, negative ones as 0; 0 while the memory is empty."""
-        keys = self._checked(keys, "keys", self.key_dim)
-        _, cosine = nearest_slot(keys, self.state.keys, ring.in_use(self.state))
-        return cosine.clamp(0, 1)
-
-    def _weights(self, state: ring.RingState, keys: Tensor) -> Tensor:
+    def weights(self, state: ring.RingState, keys: Tensor) -> Tensor:
         stored = state.keys
         if self.key_norm == "unit":
             keys, stored = unit_rows(keys), unit_rows(stored)

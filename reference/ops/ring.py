@@ -40,6 +40,13 @@ def append(state: RingState, keys: Tensor, values: Tensor) -> RingState:
     )
 
 
+def grown(state: RingState, keys: Tensor, values: Tensor) -> RingState:
+    """A store without bound after ``keys [..., N, Dk]``, ``values [..., N, Dv]``: N slots more, all in use."""
+    return RingState(
+        torch.cat((state.keys, keys), -2), torch.cat((state.values, values), -2), state.written + keys.shape[-2]
+    )
+
+
 def in_use(state: RingState) -> Tensor:
     """``[..., S]`` bool: which slots hold a pair."""
     return torch.arange(state.keys.shape[-2], device=state.keys.device) < state.written[..., None]

@@ -42,6 +42,17 @@ def gather_rows(store: Tensor, index: Tensor) -> Tensor:
     return rows_at(store, index.flatten(-2)).unflatten(-2, index.shape[-2:])
 
 
+def one_hot_rows(index: Tensor, used: Tensor, dtype: torch.dtype) -> Tensor:
+    """``[..., Q, S]``: 1 at ``index [..., Q]``, else 0; all 0 where that slot is not ``used [..., S]``."""
+    slots = torch.arange(used.shape[-1], device=index.device)
+    return ((slots == index[..., None]) & used[..., None, :]).to(dtype)
+
+
+def spread(index: Tensor, weights: Tensor, slots: int) -> Tensor:
+    """``[..., Q, S]`` of ``weights [..., Q, k]`` at ``index [..., Q, k]``, summed where an index comes twice; else 0."""
+    return weights.new_zeros(*weights.shape[:-1], slots).scatter_add(-1, index, weights)
+
+
 def place(memory: Tensor, rows: Tensor, slots: Tensor) -> Tensor:
     """``memory [..., S, W]`` with ``rows [..., N, W]`` put into ``slots [..., N]``; of rows for one slot the last stays."""
     count, size = rows.shape[-2], memory.shape[-2]

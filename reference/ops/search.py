@@ -205,6 +205,9 @@ def nearest_slot(queries: Tensor, keys: Tensor, used: Tensor) -> tuple[Tensor, T
         keys: ``[..., S, D]``.
         used: ``[..., S]`` bool.
     """
+    if keys.shape[-2] == 0:
+        nowhere = queries.new_zeros(queries.shape[:-1])
+        return nowhere.long(), nowhere
     distances = torch.where(used[..., None, :], unit_distances(queries, keys), torch.inf)
     least, index = distances.min(-1)
     return index, torch.where(used.any(-1, keepdim=True), 1 - least.square() / 2, 0.0)
