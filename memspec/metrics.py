@@ -6,11 +6,13 @@ shown, compared and summed up without the experiments that made it.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
+T = TypeVar("T")
 Direction = Literal["up", "down", "none"]
 
 
@@ -77,7 +79,7 @@ class View:
         form: ``matrix`` for a flattened square matrix (row i: after task i), of which each column is a line.
         axis: of this panel, where it is not the experiment's.
         caption: for readers, where a metric's own description is for readers of formulas.
-        people: what people do: ``{at: (low, high)}``; empty where nobody measured it.
+        people: what people do, ``(at, low, high)`` each; empty where nobody measured it.
     """
 
     metrics: tuple[str, ...]
@@ -85,7 +87,7 @@ class View:
     form: Literal["line", "matrix"] = "line"
     axis: Axis | None = None
     caption: str = ""
-    people: Mapping[float, tuple[float, float]] = field(default_factory=dict)
+    people: tuple[tuple[float, float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,10 @@ class KeyFigure:
         description: one line, with what was done.
         of: ``mean`` over trials with its interval; ``median`` over trials; ``best``: the largest mean over settings;
             ``reach``: the largest ``along`` up to which the mean is at least ``level``.
-        setting: the label of the setting; empty for the first that was measured (or all, for ``best`` and ``reach``).
+        setting: the label of the setting, with ``{field}`` places for its fields (``reach`` takes all that fit); empty
+            for the first that was measured (for ``best``, all).
         at: a point of the metric's curve; None for the mean over the curve.
-        along, level: of ``reach``: the setting's field, and the level. Settings that vary anything else are left out.
+        along, level: of ``reach``: the setting's field, and the level.
         factor: what the number is multiplied by, where a column has a unit of its own.
         place: columns are ordered by it.
     """
@@ -133,3 +136,58 @@ class Showing:
     views: tuple[View, ...] = ()
     figures: tuple[KeyFigure, ...] = ()
     cost: tuple[str, ...] = ()
+
+    def view(self, metric: str) -> View:
+        """The view that names the metric, else one of its own."""
+        return next((view for view in self.views if metric in view.metrics), View((metric,)))
+
+    def to_json(self) -> dict[str, Any]:
+        """What differs from the defaults; :meth:`from_json` reads it."""
+        return _told(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Showing:
+        return cls(
+            _read(Axis, data.get("axis", {"label": ""})),
+            tuple(_view(view) for view in data.get("views", ())),
+            tuple(_read(KeyFigure, figure) for figure in data.get("figures", ())),
+            tuple(data.get("cost", ())),
+        )
+
+
+def metric_from_json(data: Mapping[str, Any]) -> Metric:
+    """A metric as a record holds it, where infinities are text and what the metric's values are stands beside it."""
+    metric = _read(Metric, {"description": "", **data})
+    return dataclasses.replace(metric, low=float(metric.low), high=float(metric.high))
+
+
+def _told(thing: Any) -> dict[str, Any]:
+    """The fields of a dataclass that differ from their defaults, JSON-able."""
+    out = {}
+    for field in dataclasses.fields(thing):
+        value = getattr(thing, field.name)
+        if value != field.default:
+            out[field.name] = _plain(value)
+    return out
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return _told(value)
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value
+
+
+def _view(data: Mapping[str, Any]) -> View:
+    axis = data.get("axis")
+    return dataclasses.replace(
+        _read(View, data),
+        metrics=tuple(data["metrics"]),
+        axis=_read(Axis, axis) if axis else None,
+        people=tuple((float(at), float(low), float(high)) for at, low, high in data.get("people", ())),
+    )
+
+
+def _read(kind: type[T], data: Mapping[str, Any]) -> T:
+    """A dataclass from the entries that it knows: what a later version adds is no error."""
+    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in data.items() if name in known})

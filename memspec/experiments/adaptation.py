@@ -18,7 +18,7 @@ from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments import curves, decode
 from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting
 from memspec.experiments.drawing import drawn
-from memspec.metrics import Metric
+from memspec.metrics import Axis, Metric, Showing
 from memspec.plugs.plug import Plug
 from memspec.plugs.population import Population, populate
 
@@ -57,15 +57,15 @@ class Relearning(Single):
 
 
 METRICS = {
-    "error": Metric("squared error after n updates over that before the first", high=INF, better="down"),
-    "cosine": Metric("cosine of answer and value after n updates, mean over pairs", low=-1.0),
-    "recall": Metric("share of the pairs decoded rightly among the values shown, by cosine, after n updates"),
+    "error": Metric("squared error after n updates over that before the first", high=INF, better="down", label="squared error, share of its start"),
+    "cosine": Metric("cosine of answer and value after n updates, mean over pairs", low=-1.0, label="cosine"),
+    "recall": Metric("share of the pairs decoded rightly among the values shown, by cosine, after n updates", label="share recalled"),
     "closer": Metric("share of trials whose answers end nearer in direction to their values than they began (or exact)"),
-    "steps_to_10": Metric("updates until the error stays at or below 10% of its start; steps + 1 = never", high=INF, better="down"),
-    "half_life": Metric("updates until the error has halved, log-interpolated; steps + 1 = never", high=INF, better="down"),
+    "steps_to_10": Metric("updates until the error stays at or below 10% of its start; steps + 1 = never", high=INF, better="down", unit="updates"),
+    "half_life": Metric("updates until the error has halved, log-interpolated; steps + 1 = never", high=INF, better="down", unit="updates"),
     "aulc": Metric("area under the learning curve: mean of min(1, e_n / e_0) over the updates", better="down"),
     "rate": Metric("fall of the log error an update, down to 1e-6", low=-INF, high=INF),
-    "elbow": Metric("update at which the log error bends most (Kneedle); steps + 1 = it does not fall", high=INF, better="none"),
+    "elbow": Metric("update at which the log error bends most (Kneedle); steps + 1 = it does not fall", high=INF, better="none", unit="updates"),
     "overshoot": Metric("largest error after the first update over that before it; above 1 = it got worse", high=INF, better="down"),
     "final": Metric("error after the last update over that before the first", high=INF, better="down"),
 }  # fmt: skip
@@ -110,8 +110,7 @@ RELEARNING_METRICS = {
     "steps_to_relearn": Metric(
         "updates after the interference until the error stays at or below 10% of the very first; steps + 1 = never",
         high=INF,
-        better="down",
-    ),
+        better="down", unit="updates"),
     "kept": Metric("share of the pairs whose answer is nearer the first value than the interfering one, before relearning", better="none"),
     "recovered": Metric("share of trials in which relearning turned the answers towards the first values, or left them all nearer those than the interfering ones"),
 }  # fmt: skip
@@ -172,8 +171,11 @@ def _shown(memories: Population, keys: Tensor, values: Tensor, steps: int) -> tu
     return errors, cosines, recalls
 
 
-SINGLE = Experiment("adaptation.single", measure, METRICS, "showed one new pair {steps} times", Single)
-SEVERAL = Experiment("adaptation.several", measure, METRICS, "showed {pairs} new pairs together {steps} times", Several)
+SHOWINGS = Showing(Axis("showings"))
+SINGLE = Experiment("adaptation.single", measure, METRICS, "showed one new pair {steps} times", Single, SHOWINGS)
+SEVERAL = Experiment(
+    "adaptation.several", measure, METRICS, "showed {pairs} new pairs together {steps} times", Several, SHOWINGS
+)
 RELEARNING = Experiment(
     "adaptation.relearning",
     measure_relearning,

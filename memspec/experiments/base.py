@@ -19,7 +19,7 @@ from torch import Tensor
 
 from memspec.errors import MemspecError
 from memspec.judging.verdicts import FIRST_TRIALS
-from memspec.metrics import Metric
+from memspec.metrics import Metric, Showing
 from memspec.plugs.plug import Plug
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Experiment:
         metrics: what each returned name means.
         done: what is done to the memory, in one sentence with ``{field}`` places for the setting's fields.
         setting: the class of its settings.
+        showing: its axis, panels, key figures, and whether it measures costs.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Experiment:
     metrics: Mapping[str, Metric]
     done: str
     setting: type[Setting]
+    showing: Showing = dataclasses.field(default_factory=Showing)
 
     def describe(self, setting: Setting) -> str:
         """What is done under this setting, as a sentence for failure messages."""
@@ -201,6 +203,7 @@ class Runner:
                     "fields": dataclasses.asdict(setting),
                     "done": self._experiments[name].describe(setting),
                     "first_trial": start,
+                    "showing": self._experiments[name].showing.to_json(),
                     "metrics": {
                         metric: {
                             **dataclasses.asdict(self._experiments[name].metrics[metric]),

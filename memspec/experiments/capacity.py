@@ -15,7 +15,7 @@ from memspec.errors import CannotMeasure
 from memspec.experiments import decode
 from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting
 from memspec.experiments.drawing import drawn
-from memspec.metrics import Metric
+from memspec.metrics import Axis, KeyFigure, Metric, Showing
 from memspec.plugs.plug import Plug, Shape
 from memspec.plugs.population import Population, populate
 
@@ -51,16 +51,34 @@ class Load(Setting):
 
 
 METRICS = {
-    "recall_cosine": Metric("share of the N values decoded rightly by cosine"),
-    "recall_euclidean": Metric("share of the N values decoded rightly by Euclidean distance"),
+    "recall_cosine": Metric("share of the N values decoded rightly by cosine", label="share recalled"),
+    "recall_euclidean": Metric("share of the N values decoded rightly by Euclidean distance", label="share recalled"),
     "recall_above_chance": Metric("(recall by cosine - chance) / (1 - chance)", low=-1.0),
-    "mean_cosine": Metric("cosine of answer and value", low=-1.0),
-    "relative_mse": Metric("|answer - value|^2 / |value|^2", high=INF, better="down"),
-    "bits": Metric("bits decoded (cosine), errors spread evenly", high=INF),
-    "bits_per_state_byte": Metric("bits decoded per byte of state after the N writes", high=INF),
-    "bits_per_parameter": Metric("bits decoded per number, of slow weights and state (of 4 bytes) together", high=INF),
-    "bits_per_slot": Metric("bits decoded per slot of its capacity", high=INF),
-    "share_of_ceiling": Metric("bits decoded over the 8 bits in every byte of state", high=INF, better="none"),
+    "mean_cosine": Metric("cosine of answer and value", low=-1.0, label="cosine"),
+    "relative_mse": Metric("|answer - value|^2 / |value|^2", high=INF, better="down", label="relative squared error"),
+    "bits": Metric(
+        "bits decoded (cosine), errors spread evenly", high=INF, unit="bit", label="decoded", measure="bits"
+    ),
+    "bits_per_state_byte": Metric(
+        "bits decoded per byte of state after the N writes", high=INF, unit="bit/B", label="decoded", measure="bits"
+    ),
+    "bits_per_parameter": Metric(
+        "bits decoded per number, of slow weights and state (of 4 bytes) together",
+        high=INF,
+        unit="bit/number",
+        label="decoded",
+        measure="bits",
+    ),
+    "bits_per_slot": Metric(
+        "bits decoded per slot of its capacity", high=INF, unit="bit/slot", label="decoded", measure="bits"
+    ),
+    "share_of_ceiling": Metric(
+        "bits decoded over the 8 bits in every byte of state",
+        high=INF,
+        better="none",
+        label="decoded, share of the ceiling",
+        measure="bits",
+    ),
 }
 
 
@@ -150,10 +168,15 @@ class Overfill(Setting):
 
 
 OVERFILL_METRICS = {
-    "recall": Metric("share of values decoded rightly by cosine, by age (later writes) in bins of a quarter capacity"),
-    "recall_all": Metric("share of all the values ever written that are decoded rightly by cosine"),
-    "recall_newest": Metric("the same among the newest C pairs, C = capacity"),
-    "recall_older": Metric("the same among the pairs older than the newest C", better="none"),
+    "recall": Metric(
+        "share of values decoded rightly by cosine, by age (later writes) in bins of a quarter capacity",
+        label="share recalled",
+    ),
+    "recall_all": Metric(
+        "share of all the values ever written that are decoded rightly by cosine", label="share recalled"
+    ),
+    "recall_newest": Metric("the same among the newest C pairs, C = capacity", label="share recalled"),
+    "recall_older": Metric("the same among the pairs older than the newest C", better="none", label="share recalled"),
 }
 
 
@@ -215,7 +238,38 @@ def present(memories: Population, keys: Tensor, values: Tensor, presented: str) 
         memories.store(keys, values)
 
 
-LOAD = Experiment("capacity.load", measure, METRICS, "stored {n} random pairs, then asked for all {n}", Load)
+LOAD = Experiment(
+    "capacity.load",
+    measure,
+    METRICS,
+    "stored {n} random pairs, then asked for all {n}",
+    Load,
+    Showing(
+        Axis("pairs stored", "n"),
+        figures=(
+            *(
+                KeyFigure(f"recall {n}", "recall_cosine", f"recall of {n} pairs, d = 64", setting=f"n{n}", place=i)
+                for i, n in enumerate((8, 32, 128, 256))  # 64 is the key width, 128 the capacity
+            ),
+            KeyFigure(
+                "N95",
+                "recall_cosine",
+                "largest load with recall >= .95 up to it",
+                of="reach",
+                setting="n{n}",
+                along="n",
+                place=10,
+            ),
+            KeyFigure(
+                "bits/byte",
+                "bits_per_state_byte",
+                "decoded bits a state byte, at the best load",
+                of="best",
+                place=11,
+            ),
+        ),
+    ),
+)
 PRESENTATION = Experiment(
     "capacity.presentation",
     measure_presentation,
@@ -229,6 +283,7 @@ OVERFILL = Experiment(
     OVERFILL_METRICS,
     "stored {factor} times as many pairs as the capacity holds ({capacity}, where it can be chosen), {batch} a batch",
     Overfill,
+    Showing(Axis("writes since")),
 )
 
 SCORES = (

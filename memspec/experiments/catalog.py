@@ -35,9 +35,3 @@ def scorings() -> tuple[Scoring, ...]:
 def settings() -> dict[str, type[Setting]]:
     """The setting class each experiment takes, by experiment name (``Experiment.setting``)."""
     return {name: e.setting for name, e in experiments().items()}
-
-
-@cache
-def human() -> dict[tuple[str, str], dict[float, tuple[float, float]]]:
-    """What people do, for plots: ``(experiment, metric) -> {at: (low, high)}``, from each module's ``HUMAN``."""
-    return {key: band for module in _modules() for key, band in getattr(module, "HUMAN", {}).items()}

@@ -24,7 +24,7 @@ from memspec.experiments import decode
 from memspec.experiments.base import Curve, Experiment, Measured, Setting
 from memspec.experiments.drawing import needs_pairs
 from memspec.fixtures.data import pairs
-from memspec.metrics import Metric
+from memspec.metrics import Axis, Metric, Showing, View
 from memspec.plugs.plug import Plug
 from memspec.plugs.population import populate
 
@@ -105,7 +105,9 @@ class TaskSequence(Setting):
 
 
 METRICS = {
-    "R": Metric("accuracy on task j after task i, at i * tasks + j (cosine, among the n values of task j)"),
+    "R": Metric(
+        "accuracy on task j after task i, at i * tasks + j (cosine, among the n values of task j)", label="accuracy"
+    ),
     "acc": Metric("ACC: mean accuracy over all tasks after the last"),
     "bwt": Metric("BWT over T - 1 tasks: accuracy after the last task less that right after learning", low=-1.0),
     "fwt": Metric("FWT over T - 1 tasks: accuracy before a task was seen less that of a fresh memory", low=-1.0),
@@ -177,4 +179,14 @@ SEQUENCE = Experiment(
     METRICS,
     "stored {tasks} tasks of {n} random pairs one after the other, asking for all tasks after each",
     TaskSequence,
+    Showing(
+        Axis("tasks learned"),
+        (
+            View(
+                ("R",),
+                form="matrix",
+                caption="accuracy on a task (a line each) after each of the tasks was learned, in order",
+            ),
+        ),
+    ),
 )

@@ -21,7 +21,7 @@ from memspec import randomness
 from memspec.experiments import decode
 from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting
 from memspec.fixtures.data import pairs
-from memspec.metrics import Metric
+from memspec.metrics import Axis, KeyFigure, Metric, Showing, View
 from memspec.plugs.plug import CLOCK, Plug
 from memspec.plugs.reachable import device_of, tensors_in
 from memspec.randomness import seed_of
@@ -250,8 +250,9 @@ def _summary(taken: list[float]) -> tuple[float, float]:
     return statistics.median(taken), p95
 
 
-def _time(what: str) -> Metric:
-    return Metric(f"seconds a {what}, in calls of {CALL}, at the pairs stored", high=math.inf, better="down")
+def _time(what: str, label: str) -> Metric:
+    meaning = f"seconds a {what}, in calls of {CALL}, at the pairs stored"
+    return Metric(meaning, high=math.inf, better="down", unit="s", label=label, timing=True)
 
 
 def _operations(what: str) -> Metric:
@@ -264,19 +265,24 @@ GROWTH = Experiment(
     measure,
     {
         "state_bytes": Metric(
-            "bytes of reachable tensors, slow weights left out, at the pairs stored", high=math.inf, better="down"
+            "bytes of reachable tensors, slow weights left out, at the pairs stored",
+            high=math.inf,
+            better="down",
+            unit="B",
         ),
         "bytes_per_pair": Metric(
             f"growth of state in bytes a pair, {LEVELS[0]} to {LEVELS[-1]} pairs",
             low=-math.inf,
             high=math.inf,
             better="down",
+            unit="B/pair",
         ),
         "bytes_kept_by_reset": Metric(
             "bytes by which the same pairs take more room after one more reset",
             low=-math.inf,
             high=math.inf,
             better="down",
+            unit="B",
         ),
         "bits_per_state_bit": Metric(
             f"bits decoded from {LEVELS[-1]} pairs over bits of reachable tensors; above 1 something is out of sight",
@@ -284,21 +290,23 @@ GROWTH = Experiment(
             better="none",
         ),
         "parameters": Metric("elements of slow weights", high=math.inf, better="none"),
-        "update_seconds": _time("pair"),
-        "update_seconds_p95": _time("pair (95th percentile of calls)"),
-        "query_seconds": _time("query"),
-        "query_seconds_p95": _time("query (95th percentile of calls)"),
+        "update_seconds": _time("pair", "median of calls"),
+        "update_seconds_p95": _time("pair (95th percentile of calls)", "95th percentile of calls"),
+        "query_seconds": _time("query", "median of calls"),
+        "query_seconds_p95": _time("query (95th percentile of calls)", "95th percentile of calls"),
         "update_growth": Metric(
             "exponent of update time in pairs stored; 0 = constant, 1 = linear",
             low=-math.inf,
             high=math.inf,
             better="down",
+            timing=True,
         ),
         "query_growth": Metric(
             "exponent of query time in pairs stored; 0 = constant, 1 = linear",
             low=-math.inf,
             high=math.inf,
             better="down",
+            timing=True,
         ),
         "update_flops": _operations("store a pair"),
         "query_flops": _operations("answer a query"),
@@ -306,6 +314,48 @@ GROWTH = Experiment(
     },
     "stored 256 random pairs in a memory of capacity {capacity}, watching bytes and times; then reset it twice",
     Growth,
+    Showing(
+        Axis("pairs stored"),
+        (
+            View(("update_seconds", "update_seconds_p95"), "time to store a pair"),
+            View(("query_seconds", "query_seconds_p95"), "time to answer a query"),
+        ),
+        (
+            KeyFigure(
+                "update us",
+                "update_seconds",
+                "microseconds a pair, 128 stored",
+                of="median",
+                at=128.0,
+                factor=1e6,
+                place=16,
+            ),
+            KeyFigure(
+                "query us",
+                "query_seconds",
+                "microseconds a query, 128 stored",
+                of="median",
+                at=128.0,
+                factor=1e6,
+                place=17,
+            ),
+            KeyFigure(
+                "state KiB",
+                "state_bytes",
+                "state after 128 writes",
+                of="median",
+                at=128.0,
+                factor=1 / 1024,
+                place=18,
+            ),
+        ),
+        cost=(
+            *("state_bytes", "bytes_per_pair", "bytes_kept_by_reset", "bits_per_state_bit", "parameters"),
+            *("flops", "update_flops", "query_flops"),
+            *("update_seconds", "update_seconds_p95", "update_growth"),
+            *("query_seconds", "query_seconds_p95", "query_growth"),
+        ),
+    ),
 )
 
 SCORES: tuple[Scoring, ...] = ()

@@ -17,7 +17,7 @@ from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments import decode
 from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting
 from memspec.fixtures.data import digits, features
-from memspec.metrics import Metric
+from memspec.metrics import Axis, Metric, Showing
 from memspec.plugs.plug import Plug, Shape
 from memspec.plugs.population import populate
 
@@ -34,10 +34,12 @@ class Digits(Setting):
 
 
 METRICS = {
-    "accuracy": Metric("share of unseen digits whose answer is nearest (cosine) to their label's code"),
-    "stored_accuracy": Metric("share of the stored digits that answer their own label"),
+    "accuracy": Metric(
+        "share of unseen digits whose answer is nearest (cosine) to their label's code", label="accuracy"
+    ),
+    "stored_accuracy": Metric("share of the stored digits that answer their own label", label="accuracy"),
     "nearest_neighbour_accuracy": Metric(
-        "accuracy of the label of the nearest stored key, on the same digits", better="none"
+        "accuracy of the label of the nearest stored key, on the same digits", better="none", label="accuracy"
     ),
     "relative_accuracy": Metric(
         "(accuracy - 1/10) / (nearest neighbour's accuracy - 1/10)", low=-float("inf"), high=float("inf")
@@ -94,6 +96,7 @@ DIGITS = Experiment(
     "stored handwritten digits as features -> label ({stored} of them, a fresh memory for each), "
     "then asked for {held_out} unseen ones",
     Digits,
+    Showing(Axis("digits stored")),
 )
 
 SCORES = (

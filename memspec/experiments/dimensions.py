@@ -12,7 +12,7 @@ from memspec.experiments import decode
 from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting
 from memspec.experiments.curves import s_curve
 from memspec.experiments.drawing import drawn
-from memspec.metrics import Metric
+from memspec.metrics import Axis, Metric, Showing
 from memspec.plugs.plug import Plug
 from memspec.plugs.population import populate
 
@@ -37,9 +37,9 @@ class Token(Setting):
 
 
 TOKEN_METRICS = {
-    "recall_cosine": Metric("share of the values decoded rightly by cosine, at each token dimension"),
+    "recall_cosine": Metric("share of the values decoded rightly by cosine, at each token dimension", label="share recalled"),
     "recall_above_chance": Metric("(recall by cosine - chance) / (1 - chance), at each token dimension", low=-1.0),
-    "relative_mse": Metric("|answer - value|^2 / |value|^2, at each token dimension", high=INF, better="down"),
+    "relative_mse": Metric("|answer - value|^2 / |value|^2, at each token dimension", high=INF, better="down", label="relative squared error"),
     "d50": Metric("token dimension at which the fitted S-curve reaches recall .5; twice the largest = beyond", high=INF, better="down"),
     "d95": Metric("token dimension at which the fitted S-curve reaches recall .95; twice the largest = beyond", high=INF, better="down"),
     "plateau": Metric("recall that the fitted S-curve approaches in many dimensions"),
@@ -92,10 +92,10 @@ class Internal(Setting):
 
 
 INTERNAL_METRICS = {
-    "recall_cosine": Metric("share of the values decoded rightly by cosine, at each internal dimension"),
-    "reconstruction_error": Metric("|answer - value|^2 / |value|^2, at each internal dimension", high=INF, better="down"),
+    "recall_cosine": Metric("share of the values decoded rightly by cosine, at each internal dimension", label="share recalled"),
+    "reconstruction_error": Metric("|answer - value|^2 / |value|^2, at each internal dimension", high=INF, better="down", label="relative squared error"),
     "pca_floor": Metric("1 - internal / token dimension: the mean error of the best fixed projection of random values", better="none"),
-    "state_bytes": Metric("bytes of state at each internal dimension", high=INF, better="none"),
+    "state_bytes": Metric("bytes of state at each internal dimension", high=INF, better="none", unit="B"),
     "live": Metric("share of trials in which the internal dimension changes the answers or the bytes of state", better="none"),
 }  # fmt: skip
 
@@ -135,6 +135,7 @@ TOKEN = Experiment(
     TOKEN_METRICS,
     "stored {n} random pairs at each of the token dimensions {dims}",
     Token,
+    Showing(Axis("token dimension")),
 )
 INTERNAL = Experiment(
     "dimensions.internal",
@@ -142,6 +143,7 @@ INTERNAL = Experiment(
     INTERNAL_METRICS,
     "stored {n} pairs of token dimension {key_dim} at each of the internal dimensions {dims}",
     Internal,
+    Showing(Axis("memory dimension")),
 )
 
 SCORES = (

@@ -19,7 +19,7 @@ from memspec.experiments import decode
 from memspec.experiments.base import Experiment, Measured, Scoring, Setting
 from memspec.experiments.drawing import needs_pairs
 from memspec.fixtures.data import pairs
-from memspec.metrics import Metric
+from memspec.metrics import Axis, KeyFigure, Metric, Showing
 from memspec.plugs.plug import Plug, Shape
 from memspec.plugs.population import populate
 
@@ -179,6 +179,10 @@ TWO_TASKS = Experiment(
     TWO_TASKS_METRICS,
     "stored Task A ({n} values, {kind} keys), asked for it, stored Task B (as many), asked for both",
     TwoTasks,
+    Showing(
+        Axis("values a task", "n"),
+        figures=(KeyFigure("forgetting", "forgetting", "A1 - A2, 64 pairs a task", setting="random-n64", place=12),),
+    ),
 )
 
 
@@ -234,6 +238,7 @@ OVERWRITE = Experiment(
     OVERWRITE_METRICS,
     "stored {n} pairs, stored the same keys again with new values, asked for all keys",
     Overwrite,
+    Showing(Axis("pairs stored", "n")),
 )
 
 

@@ -28,7 +28,7 @@ from memspec.errors import NotAsked
 from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting
 from memspec.experiments.contiguity import same_space
 from memspec.fixtures.data import pairs
-from memspec.metrics import Metric
+from memspec.metrics import Axis, KeyFigure, Metric, Showing, View
 from memspec.plugs.plug import Plug
 from memspec.plugs.population import populate
 
@@ -143,20 +143,17 @@ class FreeRecall(Setting):
 LAGS = (-5, -4, -3, -2, -1, 1, 2, 3, 4, 5)
 
 METRICS = {
-    "crp": Metric("conditional response probability by lag, pooled over a trial's lists", better="none"),
+    "crp": Metric(
+        "conditional response probability by lag, pooled over a trial's lists",
+        better="none",
+        label="conditional response probability",
+    ),
     "temporal_factor": Metric("mean percentile rank of the lags made among those possible; chance 0.5"),
     "asymmetry": Metric(
         "CRP(+1) / CRP(-1), half a transition added to each count; people 1.7", high=float("inf"), better="none"
     ),
     "forward_bias": Metric("CRP(+1) - CRP(-1); people 0.18", low=-1.0, better="none"),
 }
-
-HUMAN = {
-    ("contiguity.free_recall", "crp"): {
-        float(lag): (mean - spread, mean + spread) for lag, (mean, spread) in HUMAN_CRP.items()
-    },
-}
-"""One standard deviation around people's mean, for plots."""
 
 
 def drifted(context: Tensor, towards: Tensor, drift: float) -> Tensor:
@@ -243,6 +240,12 @@ FREE_RECALL = Experiment(
     METRICS,
     "studied lists of {length} items in a drifting context, then recalled {recalls} from each, {lists} lists a trial",
     FreeRecall,
+    Showing(
+        Axis("lag"),
+        # one standard deviation around people's mean
+        (View(("crp",), people=tuple((float(lag), m - sd, m + sd) for lag, (m, sd) in HUMAN_CRP.items())),),
+        (KeyFigure("temporal factor", "temporal_factor", "chance .5, people .70", place=14),),
+    ),
 )
 
 EXACT_TEMPORAL_FACTOR = 0.781

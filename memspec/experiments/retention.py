@@ -21,7 +21,7 @@ from memspec.experiments import decode
 from memspec.experiments.base import Curve, Experiment, Measured, Setting
 from memspec.experiments.drawing import needs_pairs
 from memspec.fixtures.data import pairs
-from memspec.metrics import Metric
+from memspec.metrics import Axis, KeyFigure, Metric, Showing
 from memspec.plugs.plug import Plug
 from memspec.plugs.population import populate
 
@@ -119,10 +119,10 @@ LONGEST = 10
 """Half-lives above so many times the number of writes cannot be told apart, and are reported as that."""
 
 METRICS = {
-    "gain": Metric("part of the value in the answer, answer . v / |v|^2, against age; cut to [-0.5, 1.5]", -0.5, 1.5),
-    "similarity": Metric("cosine of answer and value, against age", low=-1.0),
-    "recall": Metric("share decoded rightly by cosine among all values written, against age"),
-    "half_life": Metric("writes until the gain has halved, by the better fit; at most 10 times all writes", 0.0, float("inf")),
+    "gain": Metric("part of the value in the answer, answer . v / |v|^2, against age; cut to [-0.5, 1.5]", -0.5, 1.5, label="part of the value in the answer"),
+    "similarity": Metric("cosine of answer and value, against age", low=-1.0, label="cosine"),
+    "recall": Metric("share decoded rightly by cosine among all values written, against age", label="share recalled"),
+    "half_life": Metric("writes until the gain has halved, by the better fit; at most 10 times all writes", 0.0, float("inf"), unit="writes"),
     "exponential": Metric("whether an exponential fits the gain better than a power law (AIC)", better="none"),
 }  # fmt: skip
 
@@ -170,4 +170,8 @@ RETENTION = Experiment(
     METRICS,
     "wrote {writes} random pairs in order, {per_call} an update, then asked for all of them",
     Writes,
+    Showing(
+        Axis("writes since"),
+        figures=(KeyFigure("half-life", "half_life", "writes until retention has halved", place=13),),
+    ),
 )

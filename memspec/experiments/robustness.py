@@ -19,7 +19,7 @@ from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments import decode
 from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting
 from memspec.fixtures.data import pairs
-from memspec.metrics import Metric
+from memspec.metrics import Axis, KeyFigure, Metric, Showing
 from memspec.plugs.plug import Plug, Shape
 from memspec.plugs.population import populate
 
@@ -74,9 +74,10 @@ class Association(Setting):
         return f"{self.kind}-n{self.n}"
 
 
-RECALL = Metric("share of the values decoded rightly by cosine")
+RECALL = Metric("share of the values decoded rightly by cosine", label="share recalled")
 DISCRIMINATION = Metric(
-    "chance that an answer is nearer (cosine) to its value than to another one shown; .5 is a guess"
+    "chance that an answer is nearer (cosine) to its value than to another one shown; .5 is a guess",
+    label="chance to tell it apart",
 )
 
 
@@ -230,6 +231,10 @@ NOISE = Experiment(
     },
     "stored {n} random pairs, then asked with (k + sigma u)/|k + sigma u|, u a random unit vector",
     Cues,
+    Showing(
+        Axis("noise sigma"),
+        figures=(KeyFigure("sigma50", "sigma50", "key noise at which recall of 32 pairs halves", place=15),),
+    ),
 )
 CUE = Experiment(
     "robustness.cue",
@@ -244,6 +249,7 @@ CUE = Experiment(
     },
     "stored {n} random pairs, then asked with a share of each key's entries erased",
     Cues,
+    Showing(Axis("share of the cue erased")),
 )
 
 
@@ -287,6 +293,7 @@ CORRELATED = Experiment(
     },
     "stored {n} pairs with keys sqrt(rho) c + sqrt(1 - rho) u_i, c common to all, then asked for all {n}",
     Cues,
+    Showing(Axis("rho, the correlation of keys")),
 )
 
 
@@ -342,13 +349,18 @@ DISTRACTORS = Experiment(
     "robustness.distractors",
     measure_distractors,
     {
-        "signal_recall": Metric("share of the signal values decoded rightly among all values shown"),
-        "distractor_recall": Metric("share of the distractor values decoded rightly", better="none"),
+        "signal_recall": Metric(
+            "share of the signal values decoded rightly among all values shown", label="share recalled"
+        ),
+        "distractor_recall": Metric(
+            "share of the distractor values decoded rightly", better="none", label="share recalled"
+        ),
         "write_selectivity": Metric("recall of signals less recall of distractors", low=-1.0),
         "discrimination": DISCRIMINATION,
     },
     "stored {n} pairs, each shown {shows} times, shuffled among distractors shown once, then asked for all",
     Distractors,
+    Showing(Axis("share of distractors")),
 )
 
 

@@ -21,7 +21,7 @@ from memspec.experiments import decode
 from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting
 from memspec.experiments.robustness import noisy
 from memspec.fixtures.data import pairs
-from memspec.metrics import Metric
+from memspec.metrics import Axis, Metric, Showing
 from memspec.plugs.plug import Plug, Shape
 from memspec.plugs.population import populate
 
@@ -257,7 +257,9 @@ CALIBRATION = Experiment(
         "brier": Metric("mean squared difference of confidence and being right", better="down"),
         "accuracy": Metric("share of all questions, foils included, answered rightly"),
         "mean_confidence": Metric("mean confidence", better="none"),
-        "accuracy_at_coverage": Metric("accuracy of the most confident answers, at the share answered"),
+        "accuracy_at_coverage": Metric(
+            "accuracy of the most confident answers, at the share answered", label="accuracy"
+        ),
         "aurc": Metric("mean risk over all coverages", better="down"),
         "excess_aurc": Metric("mean risk over all coverages, less that of a perfect ranking", better="down"),
         "coverage_at_95": Metric("largest share answered at 95% accuracy"),
@@ -265,6 +267,7 @@ CALIBRATION = Experiment(
     },
     "stored {n} random pairs, then asked with noise 0, 1 and 3 on their keys and for keys never stored",
     Foils,
+    Showing(Axis("coverage, share of queries answered")),
 )
 
 SCORES = (

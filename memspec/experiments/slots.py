@@ -200,10 +200,16 @@ USE = Experiment(
         "query_entropy": Metric("mean entropy of one query's read weights / ln S; 0 = one slot answers", better="none"),
         # No upper end is stated for the next three: their bounds lie so near 0 that single trials are judged, by share.
         "write_information": Metric(
-            "mutual information of the item written and the slot whose usage changed, in bits", high=math.inf
+            "mutual information of the item written and the slot whose usage changed, in bits",
+            high=math.inf,
+            unit="bit",
+            label="information",
         ),
         "read_information": Metric(
-            "mutual information of the item asked for and the slot read, in bits", high=math.inf
+            "mutual information of the item asked for and the slot read, in bits",
+            high=math.inf,
+            unit="bit",
+            label="information",
         ),
         "slot_spread": Metric("share of the mean square of slot contents that differs between slots", high=math.inf),
     },

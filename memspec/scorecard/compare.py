@@ -11,7 +11,6 @@ leaving them out keeps that chance. Times are shown and never judged: they belon
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -20,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memspec.judging.statistics import holm, mean_interval, paired_difference, sign_p_value
+from memspec.metrics import Metric
+from memspec.scorecard.declared import metric_of
 from memspec.scorecard.record import Record, merged
 from memspec.scorecard.score import per_trial
 
@@ -27,14 +28,8 @@ NO_WORSE, WORSE, USAGE, INCONCLUSIVE, NOT_COMPARABLE = range(5)
 ALPHA = 0.05
 """Chance that a comparison of two equal memories calls any metric worse."""
 
-NEGLIGIBLE = 1e-6
-"""Values of a metric without a range below this are as good as 0: an error of 4e-15 that becomes 8e-15 has not doubled."""
-
 STREAM_FIELDS = ("key_domain", "value_domain", "association", "presentations")
 """Spec fields that change what a memory is shown: with different ones, trials are not pairs."""
-
-TIMING = re.compile(r"(^|_)(seconds|second|time|times|latency)(_|$)|^(update|query)_growth$")
-"""Names of metrics made of times: what a call takes, and how that grows with what is stored."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +44,7 @@ class Change:
         p: of the side it moved to.
         verdict: ``worse``, ``better``, ``unclear`` (beyond the tolerance, not significant), ``same``, or ``untested``
             (a time, or a metric without a direction).
+        unit, measure: the metric's (see :class:`memspec.metrics.Metric`).
     """
 
     experiment: str
@@ -62,6 +58,8 @@ class Change:
     p: float
     trials: int
     verdict: Literal["worse", "better", "unclear", "same", "untested"]
+    unit: str = ""
+    measure: str = ""
 
     @property
     def name(self) -> str:
@@ -137,7 +135,7 @@ def compare(new: Record, old: Record, *, tolerance: float = 0.02, selection: boo
     out.metrics_new = ["{}[{}].{}".format(*key) for key in ours if key not in theirs]
     if not selection:
         out.metrics_gone = ["{}[{}].{}".format(*key) for key in theirs if key not in ours]
-    pairs = [_Pair.of(key, ours[key], theirs[key]) for key in both]
+    pairs = [_Pair.of(key, *ours[key], theirs[key][1]) for key in both]
     tested = [p for p in pairs if p.judged and p.possible > tolerance]
     significant = {
         p.key
@@ -203,10 +201,11 @@ def _compare_checks(new: Record, old: Record, out: Comparison, selection: bool) 
 Key = tuple[str, str, str]
 
 
-def _metrics(record: Record) -> Iterator[tuple[Key, dict[str, Any]]]:
+def _metrics(record: Record) -> Iterator[tuple[Key, tuple[Metric, dict[str, Any]]]]:
+    """What each metric is, and its values."""
     for block in merged(record.blocks):
         for name, metric in block["metrics"].items():
-            yield (block["experiment"], block["setting"], name), metric
+            yield (block["experiment"], block["setting"], name), (metric_of(block, name), metric)
 
 
 @dataclass(frozen=True)
@@ -214,12 +213,12 @@ class _Pair:
     """The paired values of one metric."""
 
     key: Key
-    meta: Mapping[str, Any]
+    metric: Metric
     new: NDArray[np.float64]
     old: NDArray[np.float64]
 
     @classmethod
-    def of(cls, key: Key, new: Mapping[str, Any], old: Mapping[str, Any]) -> _Pair:
+    def of(cls, key: Key, metric: Metric, new: Mapping[str, Any], old: Mapping[str, Any]) -> _Pair:
         at = None
         if new["at"] is not None and old["at"] is not None:
             at = [float(x) for x in new["at"] if float(x) in {float(y) for y in old["at"]}] or None
@@ -227,50 +226,38 @@ class _Pair:
         a, b = per_trial(new, at), per_trial(old, at)
         a, b = empty if a is None else a, empty if b is None else b
         n = min(a.size, b.size)
-        return cls(key, new, a[:n], b[:n])
-
-    @property
-    def low(self) -> float:
-        return float(self.meta.get("low", 0.0))
-
-    @property
-    def high(self) -> float:
-        return float(self.meta.get("high", math.inf))
-
-    @property
-    def bounded(self) -> bool:
-        return math.isfinite(self.low) and math.isfinite(self.high)
+        return cls(key, metric, a[:n], b[:n])
 
     @property
     def judged(self) -> bool:
         """Whether a move can be good or bad at all."""
-        return self.meta.get("better", "none") != "none" and not TIMING.search(self.key[2]) and self.new.size > 0
+        return self.metric.better != "none" and not self.metric.timing and self.new.size > 0
 
     @property
     def gains(self) -> NDArray[np.float64]:
         """Improvement in each trial, as a share of the scale; not-a-number counts as infinitely bad."""
-        sign = -1.0 if self.meta.get("better") == "down" else 1.0
+        sign = -1.0 if self.metric.better == "down" else 1.0
         a, b = (np.where(np.isnan(x), -math.inf, sign * x) for x in (self.new, self.old))
         with np.errstate(invalid="ignore"):
             gain = np.where(a == b, 0.0, a - b)
-        if self.bounded:
-            return gain / (self.high - self.low)
+        if self.metric.bounded:
+            return gain / (self.metric.high - self.metric.low)
         finite = np.abs(self.old[np.isfinite(self.old)])
         scale = float(finite.mean()) if finite.size and finite.mean() > 0 else 1.0
-        return gain / max(scale, NEGLIGIBLE)
+        return gain / max(scale, self.metric.negligible)
 
     @property
     def effect(self) -> float:
         """The mean gain; for a metric without a range the median, which one extreme trial cannot move."""
         if not self.new.size:
             return 0.0
-        return float(np.mean(self.gains) if self.bounded else np.median(self.gains))
+        return float(np.mean(self.gains) if self.metric.bounded else np.median(self.gains))
 
     @property
     def possible(self) -> float:
         """The largest loss the sizes of the differences allow, whatever their signs."""
         sizes = np.abs(self.gains)
-        return float(sizes.mean() if self.bounded else sizes.max())
+        return float(sizes.mean() if self.metric.bounded else sizes.max())
 
     def p(self, sign: float) -> float:
         """Evidence that it improved (sign 1) or got worse (sign -1)."""
@@ -298,6 +285,8 @@ class _Pair:
             p=self.p(math.copysign(1.0, effect)) if self.judged and self.possible > tolerance else 1.0,
             trials=self.new.size,
             verdict=verdict,
+            unit=self.metric.unit,
+            measure=self.metric.measure,
         )
 
     def _interval(self) -> tuple[float, float]:
@@ -305,8 +294,8 @@ class _Pair:
             return -math.inf, math.inf
         if np.array_equal(self.new, self.old):
             return 0.0, 0.0
-        if self.bounded:
-            interval = paired_difference(self.new, self.old, self.low, self.high, ALPHA)
+        if self.metric.bounded:
+            interval = paired_difference(self.new, self.old, self.metric.low, self.metric.high, ALPHA)
         else:
             interval = mean_interval(self.new - self.old)
         return interval.low, interval.high

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from memspec.scorecard.compare import Change, Comparison
-from memspec.scorecard.formatting import Line, number
+from memspec.scorecard.formatting import Line, amount, number
 
 
 def comparison(result: Comparison, title: str, most: int = 20) -> list[Line]:
@@ -53,20 +53,16 @@ def change_line(c: Change, along: Sequence[Change] = ()) -> str:
     moved = f"{'worse' if c.effect < 0 else 'better'}{by}{' (unclear)' if c.verdict == 'unclear' else ''}"
     others = f"; likewise {', '.join(o.metric for o in along)}" if along else ""
     return (
-        f"{moved}: {c.name} {number(c.old)} -> {number(c.new)} "
+        f"{moved}: {c.name} {amount(c.old, c.unit)} -> {amount(c.new, c.unit)} "
         f"(difference {number(c.interval[0])} to {number(c.interval[1])}, p {c.p:.2g}, {c.trials} paired trials{others})"
     )
-
-
-SAME_MEASURE = ("bits", "bits_per_parameter", "bits_per_state_byte", "bits_per_slot", "share_of_ceiling")
-"""One measure over different denominators: where the denominator stays, these move together."""
 
 
 def _together(moved: Iterable[Change]) -> list[tuple[Change, list[Change]]]:
     """Moves, each with those that say the same: one measure, one setting, one direction and verdict."""
     groups: dict[tuple[Any, ...], list[Change]] = {}
     for c in moved:
-        alike = ("bits", c.verdict, c.effect < 0) if c.metric in SAME_MEASURE else (c.metric,)
+        alike = (c.measure, c.verdict, c.effect < 0) if c.measure else (c.metric,)
         groups.setdefault((c.experiment, c.setting, *alike), []).append(c)
     return [(mine[0], mine[1:]) for mine in groups.values()]
 

@@ -26,12 +26,15 @@ def number(value: Any) -> str:
     return f"{x:.3g}"
 
 
-def amount(value: float, name: str) -> str:
-    """A number of the metric ``name``; times in units that people read."""
-    if "seconds" not in name.split("_") or not math.isfinite(value):
+def amount(value: Any, unit: str) -> str:
+    """A number with its unit; seconds in milliseconds or microseconds where people read those better."""
+    if not unit or value is None or not math.isfinite(float(value)):
         return number(value)
-    factor, unit = next(((f, u) for f, u in ((1.0, "s"), (1e3, "ms")) if value * f >= 1), (1e6, "us"))
-    return f"{number(value * factor)} {unit}"
+    if unit == "s":
+        prefixes = ((1.0, "s"), (1e3, "ms"), (1e6, "us"))
+        factor, unit = next((pair for pair in prefixes if abs(float(value)) * pair[0] >= 1), prefixes[-1])
+        return f"{number(float(value) * factor)} {unit}"
+    return f"{number(value)} {unit}"
 
 
 def two_digits(score: float) -> str:

@@ -72,16 +72,6 @@ def context(cards: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-COST_ORDER = (
-    *("state_bytes", "bytes_per_pair", "bytes_kept_by_reset", "bits_per_state_bit", "parameters"),
-    *("flops", "update_flops", "query_flops"),
-    *("update_seconds", "update_seconds_p95", "update_growth", "query_seconds", "query_seconds_p95", "query_growth"),
-)
-"""State and how it grows, parameters, operations, times."""
-
-
 def cost_rows(one: Record) -> list[tuple[str, dict[str, Any]]]:
-    """What was measured of the cost, in the order of ``COST_ORDER``."""
-    known = {name: place for place, name in enumerate(COST_ORDER)}
-    ranked = sorted(one.cost, key=lambda name: (known.get(name, len(known)), name))
-    return [(name, one.cost[name]) for name in ranked if isinstance(one.cost[name], dict)]
+    """What was measured of the cost, in the record's order: that of the experiments."""
+    return [(name, entry) for name, entry in one.cost.items() if isinstance(entry, dict)]

@@ -1,45 +1,29 @@
 """What is worth drawing of a record, from its raw rows alone: every curve, and every metric over a swept setting.
 
-Nothing here knows an experiment by name. A curve metric is drawn along its axis; a number measured at several settings
-is drawn over the numeric field that varies most. Means carry a 95% t interval over trials; theory bands and required
+Experiments and metrics say themselves how they are shown (:mod:`memspec.metrics`). A curve metric is drawn along its
+axis; a number measured at several settings is drawn over the numeric field that varies most. Means carry a 95% t interval over trials; theory bands and required
 bounds come from the checks. Several memories share a panel.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memspec.judging.statistics import mean_interval
+from memspec.metrics import Axis, View
+from memspec.scorecard.declared import metric_of, showing_of
 from memspec.scorecard.formatting import short_names
 from memspec.scorecard.record import Record, merged, values_of
 
 MOST_LINES = 6
-ALONG = {
-    "adaptation.several": "showings",
-    "adaptation.single": "showings",
-    "capacity.load": "pairs stored",
-    "capacity.overfill": "writes since",
-    "contiguity.free_recall": "lag",
-    "cost.growth": "pairs stored",
-    "digits": "digits stored",
-    "dimensions.internal": "memory dimension",
-    "dimensions.token": "token dimension",
-    "forgetting.retention": "writes since",
-    "forgetting.sequence": "tasks learned",
-    "robustness.correlated": "rho, the correlation of keys",
-    "robustness.cue": "share of the cue erased",
-    "robustness.distractors": "share of distractors",
-    "robustness.noise": "noise sigma",
-    "selectivity.calibration": "coverage, share of queries answered",
-}
-"""What the horizontal axis of an experiment's curves (or of its main sweep) is."""
-
+PREFIXED = ("", "s", "B")
+"""Units that need no word at the axis: none, or one that the ticks carry with a prefix."""
 FloatArray = NDArray[np.float64]
 
 
@@ -70,7 +54,7 @@ class Band:
 
 @dataclass
 class Panel:
-    """One metric of one experiment."""
+    """One metric of one experiment, or several that share a unit; ``metric`` is its title."""
 
     metric: str
     description: str
@@ -82,6 +66,9 @@ class Panel:
     left_out: int = 0
     several: bool = False
     """Whether the page shows several memories: then a colour is a memory's, here as in every panel."""
+    y_label: str = ""
+    unit: str = ""
+    x_scale: str = "auto"
 
 
 def panels_of(cards: Sequence[Record]) -> dict[str, list[Panel]]:
@@ -90,34 +77,72 @@ def panels_of(cards: Sequence[Record]) -> dict[str, list[Panel]]:
     out: dict[str, list[Panel]] = {}
     for experiment in sorted({b["experiment"] for _, b in blocks}):
         mine = [(i, b) for i, b in blocks if b["experiment"] == experiment]
+        showing = showing_of(mine[-1][1])
+        drawn: dict[View, list[Panel]] = {}
         for metric in dict.fromkeys(name for _, b in mine for name in b["metrics"]):
-            having = [(i, b) for i, b in mine if metric in b["metrics"]]
-            meta = having[0][1]["metrics"][metric]
-            panel: Panel | None
-            if metric == "R":
-                panel = _matrix_panel(cards, having, metric, meta)
-            elif any(len(b["metrics"][metric]["at"] or ()) > 1 for _, b in having):
-                panel = _curve_panel(cards, having, metric, meta)
-            else:
-                panel = _sweep_panel(cards, having, metric, meta)
+            view = showing.view(metric)
+            panel = _panel_of(cards, [(i, b) for i, b in mine if metric in b["metrics"]], metric, view, showing.axis)
             if panel is not None and any(line.x.size > 1 for line in panel.lines):
-                panel.bands += list(_human(experiment, metric))
                 panel.several = len(cards) > 1
-                out.setdefault(experiment, []).append(panel)
+                drawn.setdefault(view, []).append(panel)
+        if drawn:
+            out[experiment] = [_together(view, parts) for view, parts in drawn.items()]
     return out
 
 
 Blocks = Sequence[tuple[int, Mapping[str, Any]]]
 
 
-def _panel(metric: str, meta: Mapping[str, Any], x_label: str) -> Panel:
-    low, high = float(meta.get("low", -math.inf)), float(meta.get("high", math.inf))
-    return Panel(metric, meta.get("description", ""), x_label, low, high)
+def _panel_of(cards: Sequence[Record], blocks: Blocks, metric: str, view: View, axis: Axis) -> Panel | None:
+    """One metric's panel, or None where it has but one point."""
+    meta = metric_of(blocks[0][1], metric)
+    axis = view.axis or axis
+    named = meta.label or meta.unit not in PREFIXED
+    panel = Panel(
+        metric,
+        view.caption or meta.description,
+        axis.label,
+        meta.low,
+        meta.high,
+        y_label=meta.axis(metric) if named else "",
+        unit=meta.unit,
+        x_scale=axis.scale,
+    )
+    if view.people:
+        at, low, high = (np.array(column) for column in zip(*view.people))
+        panel.bands.append(Band("people", -1, at, low, high, False))
+    if view.form == "matrix":
+        return _matrix_panel(panel, cards, blocks, metric)
+    if any(len(b["metrics"][metric]["at"] or ()) > 1 for _, b in blocks):
+        return _curve_panel(panel, cards, blocks, metric)
+    return _sweep_panel(panel, cards, blocks, metric, axis)
 
 
-def _curve_panel(cards: Sequence[Record], blocks: Blocks, metric: str, meta: Mapping[str, Any]) -> Panel:
+def _together(view: View, parts: Sequence[Panel]) -> Panel:
+    """The panels of one view as one: a line's label says which metric it is of, or nothing beside a memory's own name."""
+    first = replace(parts[0], metric=view.title or parts[0].metric)
+    if len(parts) == 1:
+        return first
+    groups = 1 + max(line.group for part in parts for line in part.lines)
+    return replace(
+        first,
+        description="; ".join(f"{part.metric}: {part.description}" for part in parts),
+        low=min(part.low for part in parts),
+        high=max(part.high for part in parts),
+        lines=[
+            replace(line, label=", ".join(p for p in (said, line.label) if p), group=i * groups + line.group)
+            for i, part in enumerate(parts)
+            for said in ["" if part.several and i == 0 else part.y_label or part.metric]
+            for line in part.lines
+        ],
+        bands=[band for part in parts for band in part.bands],
+        y_label="",
+        left_out=max(part.left_out for part in parts),
+    )
+
+
+def _curve_panel(panel: Panel, cards: Sequence[Record], blocks: Blocks, metric: str) -> Panel:
     """A line for each memory and setting, along the metric's own axis."""
-    panel = _panel(metric, meta, ALONG.get(blocks[0][1]["experiment"], ""))
     settings = list(dict.fromkeys(b["setting"] for _, b in blocks))
     shown = _some(settings)
     panel.left_out = len(settings) - len(shown)
@@ -137,9 +162,8 @@ def _curve_panel(cards: Sequence[Record], blocks: Blocks, metric: str, meta: Map
     return panel
 
 
-def _matrix_panel(cards: Sequence[Record], blocks: Blocks, metric: str, meta: Mapping[str, Any]) -> Panel:
-    """The matrix R of a task sequence (row i: after task i, flattened): a line for each task, over the tasks learned."""
-    panel = _panel(metric, meta, "tasks learned")
+def _matrix_panel(panel: Panel, cards: Sequence[Record], blocks: Blocks, metric: str) -> Panel:
+    """A square matrix over a task sequence (row i: after task i, flattened): a line for each task, over the tasks learned."""
     for memory, block in blocks:
         values = values_of(block["metrics"][metric])
         tasks = math.isqrt(values.shape[-1])
@@ -152,14 +176,14 @@ def _matrix_panel(cards: Sequence[Record], blocks: Blocks, metric: str, meta: Ma
     return panel
 
 
-def _sweep_panel(cards: Sequence[Record], blocks: Blocks, metric: str, meta: Mapping[str, Any]) -> Panel | None:
+def _sweep_panel(panel: Panel, cards: Sequence[Record], blocks: Blocks, metric: str, axis: Axis) -> Panel | None:
     """A line for each memory (and each combination of the other fields), over the field that varies most."""
     swept = _swept([b.get("fields", {}) for _, b in blocks])
     if swept is None:
         return None
     x_name, others = swept
-    known = ALONG.get(blocks[0][1]["experiment"], x_name) if x_name == "n" else x_name
-    panel = _panel(metric, meta, known)
+    if x_name != axis.field:
+        panel = replace(panel, x_label=x_name.replace("_", " "), x_scale="auto")
     groups: dict[tuple[Any, ...], dict[int, list[Mapping[str, Any]]]] = {}
     for memory, block in blocks:
         key = tuple(str(block["fields"].get(name)) for name in others)
@@ -245,14 +269,3 @@ def _required(cards: Sequence[Record], memory: int, experiment: str, at: Mapping
         low, high = np.array([found[p] for p in x]).T
         bands.append(Band(f"{'theory' if theory else 'required'}{whose}", memory, x, low, high, theory))
     return bands
-
-
-def _human(experiment: str, metric: str) -> Iterator[Band]:
-    """What people do, where the experiment's module publishes it as ``HUMAN`` (see ``catalog.human``)."""
-    from memspec.experiments import catalog
-
-    known = catalog.human().get((experiment, metric))
-    if known:
-        x = np.array(sorted(known))
-        low, high = np.array([known[p] for p in x]).T
-        yield Band("people", -1, x, low, high, False)

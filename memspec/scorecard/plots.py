@@ -26,9 +26,6 @@ COLUMNS = 3
 WIDTH = 4.1
 """Of a panel, in inches."""
 
-CAPTIONS = {"R": "accuracy on a task (a line each) after each of the tasks was learned, in order"}
-"""Where a metric's own description is for readers of formulas."""
-
 TINY = 1e-6
 """A logarithmic axis goes down to this share of its top: an exact answer's rounding errors are no finding."""
 
@@ -41,7 +38,7 @@ def figures(cards: Sequence[Record]) -> list[dict[str, str]]:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110)
         left_out = max(p.left_out for p in panels)
-        captions = [f"{p.metric}: {CAPTIONS.get(p.metric, p.description)}" for p in panels]
+        captions = [f"{p.metric}: {p.description}" for p in panels]
         if left_out:
             captions.append(f"{left_out} further settings or tasks are in the record")
         png = base64.b64encode(buffer.getvalue()).decode("ascii")
@@ -90,6 +87,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
         axes.plot(x, mean, color=colour, linestyle=dash, linewidth=1.6, marker=marker, markersize=3, label=line.label)
     axes.set_title(panel.metric, fontsize=9, loc="left", fontweight="bold")
     axes.set_xlabel(panel.x_label, fontsize=8)
+    axes.set_ylabel(panel.y_label, fontsize=8)
     axes.tick_params(labelsize=8)
     axes.grid(visible=True, color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -147,7 +145,8 @@ def _scales(axes: Axes, panel: Panel) -> None:
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     x = np.concatenate([line.x for line in panel.lines])
-    if x.min() > 0 and x.max() / x.min() >= 16:
+    wide = x.min() > 0 and x.max() / x.min() >= 16
+    if x.min() > 0 and (panel.x_scale == "log" or (panel.x_scale == "auto" and wide)):
         powers = np.log2(x)
         two = bool(np.allclose(powers, powers.round()))
         axes.set_xscale("log", base=2 if two else 10)
@@ -169,7 +168,7 @@ def _scales(axes: Axes, panel: Panel) -> None:
         axes.set_ylim(max(positive.min() / 2, TINY * top), 2 * top)
     elif panel.low == 0:
         axes.set_ylim(bottom=0)
-    if "seconds" in panel.metric or panel.metric.startswith("state_bytes"):
-        axes.yaxis.set_major_formatter(EngFormatter("s" if "seconds" in panel.metric else "B"))
+    if panel.unit in ("s", "B"):
+        axes.yaxis.set_major_formatter(EngFormatter(panel.unit))
     elif axes.get_yscale() == "linear" and (top >= 1e4 or 0 < top < 1e-2):
         axes.yaxis.set_major_formatter(EngFormatter())

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from memspec.experiments.base import Scoring
 from memspec.judging.statistics import mean_interval
+from memspec.scorecard.declared import cost_names, metric_of, showing_of
 from memspec.scorecard.record import Record, merged, values_of
 
 CONFIDENCE = 0.95
-COST_KEYS = ("state_bytes", "bytes_per_pair", "parameters", "update_seconds", "query_seconds", "flops")
-"""What a cost section always names; null where nothing measured it."""
 
 
 def rescore(record: Record, scorings: Sequence[Scoring] | None = None) -> Record:
@@ -99,16 +98,18 @@ def pooled_interval(samples: Sequence[NDArray[np.float64]]) -> tuple[float, floa
 
 
 def costs(record: Record) -> dict[str, Any]:
-    """The cost section: every metric of every ``cost.*`` experiment by setting; null where nothing measured it.
+    """The cost section: every metric of the experiments that measure costs, by setting; null where nothing measured it.
 
     A number is the median over trials (times are skewed); a curve is ``{"at": [...], "median": [...]}``.
     """
-    out: dict[str, Any] = dict.fromkeys(COST_KEYS)
+    out: dict[str, Any] = dict.fromkeys(cost_names())
     out["parameters"] = record.memory.get("parameters")
     for block in record.blocks:
-        if block["experiment"].partition(".")[0] != "cost":
+        order = showing_of(block).cost
+        if not order:
             continue
-        for name, metric in block["metrics"].items():
+        for name in sorted(block["metrics"], key=lambda n: (order.index(n) if n in order else len(order), n)):
+            metric = block["metrics"][name]
             values = values_of(metric)
             if values.size == 0 or np.isnan(values).all():
                 continue
@@ -116,7 +117,8 @@ def costs(record: Record) -> dict[str, Any]:
             summary = float(median) if metric["at"] is None else {"at": list(metric["at"]), "median": median.tolist()}
             entry = {
                 "experiment": block["experiment"],
-                "description": metric.get("description", ""),
+                "description": metric_of(block, name).description,
+                "unit": metric_of(block, name).unit,
                 "settings": {},
                 "trials": len(values),
             }

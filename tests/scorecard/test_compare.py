@@ -27,11 +27,11 @@ def made(checks: dict[str, str] | None = None, **metrics: Any) -> Record:
     kinds = {
         "recall": RECALL,
         "error": ERROR,
-        "update_seconds": ERROR,
-        "update_growth": ERROR,
+        "update_seconds": {**ERROR, "timing": True},
+        "update_growth": {**ERROR, "timing": True},
         "count": {**ERROR, "better": "none"},
-        "bits": {**ERROR, "better": "up"},
-        "bits_per_parameter": {**ERROR, "better": "up"},
+        "bits": {**ERROR, "better": "up", "measure": "bits"},
+        "bits_per_parameter": {**ERROR, "better": "up", "measure": "bits"},
     }
     blocks = [
         {
