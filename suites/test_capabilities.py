@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from memspec.errors import CannotMeasure, NotAsked
-from memspec.laws.law import FLOAT, Case, Driven, Law
+from memspec.laws.case import Case
+from memspec.laws.compare import FLOAT
+from memspec.laws.driven import Driven
+from memspec.laws.law import Law
 from memspec.plugs.population import initial_states
 from memspec.randomness import generator_states, moved_generators
 
@@ -30,10 +33,9 @@ class TestCapabilities:
             memory = case.stored()
             sure = memory.call("confidence", case.probe)
             _shaped(case, sure, (len(case.probe),), "confidence")
-            name = case.script.ref(sure)
             case.check(
-                ((sure >= 0) & (sure <= 1)).all(),
-                f"assert (({name} >= 0) & ({name} <= 1)).all()",
+                "(({0} >= 0) & ({0} <= 1)).all()",
+                sure,
                 got=f"numbers from {_least(sure)} to {_most(sure)}",
                 expected="numbers in [0, 1]",
                 cause="a raw similarity (cosines go down to -1), or NaN from a division",
@@ -52,11 +54,10 @@ class TestCapabilities:
             slots = memory.call("slot_values")
             _shaped(case, slots, (slots.shape[0], case.shape.value_dim), "slot_values")
             _shaped(case, weights, (len(case.probe), slots.shape[0]), "read_weights")
-            sums, name = weights.sum(-1), case.script.ref(weights)
             case.check(
-                bool((weights >= 0).all()) and bool((sums <= 1 + FLOAT).all()),
-                f"assert ({name} >= 0).all() and ({name}.sum(-1) <= {1 + FLOAT}).all()",
-                got=f"weights down to {_least(weights)}, sums up to {_most(sums)}",
+                "({0} >= 0).all() and ({0}.sum(-1) <= {1}).all()",
+                *(weights, 1 + FLOAT),
+                got=f"weights down to {_least(weights)}, sums up to {_most(weights.sum(-1))}",
                 expected="weights of at least 0 that sum to at most 1",
                 cause="logits instead of weights, or a softmax over the wrong axis",
             )
@@ -66,9 +67,8 @@ class TestCapabilities:
         law.plug.needs("Addressable")
         for case in law.cases(0, 1, 5):
             memory = case.stored()
-            mixed = memory.call("read_weights", case.probe) @ memory.call("slot_values")
-            case.script.say("mixed = a1 @ a2")
-            case.script.bind(mixed, "mixed")
+            weights, slots = memory.call("read_weights", case.probe), memory.call("slot_values")
+            mixed = case.let("mixed", "{} @ {}", weights, slots)
             case.close(
                 memory.answers(),
                 mixed,
@@ -82,18 +82,17 @@ class TestCapabilities:
         for case in law.cases(0, 1, 5):
             memory = case.stored()
             usage = memory.call("slot_usage")
-            name = case.script.ref(usage)
             _shaped(case, usage, (usage.numel(),), "slot_usage")
             case.check(
-                (usage >= 0).all(),
-                f"assert ({name} >= 0).all()",
+                "({} >= 0).all()",
+                usage,
                 got=f"usage down to {_least(usage)}",
                 expected="no negative usage",
                 cause="a sentinel such as -1, or an age, is reported as usage",
             )
             case.check(
-                bool((usage > 0).any()) == (case.n > 0),
-                f"assert ({name} > 0).any() == {case.n > 0}",
+                "({} > 0).any()" if case.n else "not ({} > 0).any()",
+                usage,
                 got=f"{int((usage > 0).sum())} of {usage.numel()} slots in use after {case.n} pairs",
                 expected="some" if case.n else "none",
                 cause="usage is a constant, is not reset, or is counted on reading only",
@@ -108,7 +107,7 @@ class TestCapabilities:
             memory = case.stored()
             before, generators = memory.answers(), case.generators()
             for method in methods:
-                _read(memory, method)
+                _read(case, memory, method)
                 case.same(memory.answers(), before, cause=f"{method} writes to the state")
                 case.same_generators(generators, cause=f"{method} draws random numbers")
 
@@ -122,13 +121,9 @@ class TestCapabilities:
             for keys, values in ((case.keys, case.values), (case.others, case.spare), (case.others, -case.spare)):
                 if not len(keys):
                     continue
-                leaf = keys.clone().requires_grad_()
-                case.script.say(f"leaf = {case.script.ref(keys)}.clone().requires_grad_()")
-                case.script.bind(leaf, "leaf")
-                call = f"{memory.name}.auxiliary_loss(leaf, {case.script.ref(values)})"
+                leaf = case.let("leaf", "{}.clone().requires_grad_()", keys)
                 with torch.enable_grad():
-                    loss = case.run(f"loss = {call}", memory.memory.auxiliary_loss, leaf, values)
-                case.script.bind(loss, "loss")
+                    loss = case.let("loss", "{}.auxiliary_loss({}, {})", memory, leaf, values)
                 _shaped(case, loss, (), "auxiliary_loss")
                 case.finite(loss.reshape(1), cause="log of 0, or exp without the maximum taken out")
                 _finite_gradients(case, memory, loss, leaf)
@@ -156,10 +151,9 @@ class TestCapabilities:
                 each.call("forget", case.keys[:1])
             last = memory.query(case.keys[:1]), other.query(case.keys[:1])
             before, now = ((b - a).norm().item() for a, b in (first, last))
-            names = [case.script.ref(t) for t in (*first, *last)]
             case.check(
-                now < 0.5 * before,
-                f"assert ({names[3]} - {names[2]}).norm() < 0.5 * ({names[1]} - {names[0]}).norm()",
+                "({} - {}).norm() < 0.5 * ({} - {}).norm()",
+                *(*last, *first),
                 got=f"{now / before if before else float('nan'):.2%} of the forgotten value's influence is left",
                 expected="less than half of it",
                 cause="forget marks the entry but reading still finds it, or it removes another entry",
@@ -201,12 +195,8 @@ class TestCapabilities:
         for case in law.cases(1, 5):
             memory = case.build()
             state = memory.write(memory.start(), case.keys, case.values)
-            before = memory.read(state, case.probe).clone()
-            case.script.say("before = f1.clone()")
-            case.script.bind(before, "before")
-            ref = case.script.ref
-            text = f"{memory.name}.write(state, {ref(case.others)}, {ref(case.spare)})"
-            case.run(text, memory.memory.write, state, case.others, case.spare)
+            before = case.let("before", "{}.clone()", memory.read(state, case.probe))
+            memory.write(state, case.others, case.spare)
             case.same(
                 memory.read(state, case.probe),
                 before,
@@ -218,18 +208,12 @@ class TestCapabilities:
         """A batch of memories answers as so many single ones."""
         law.plug.needs("Functional")
         for case in law.cases(1, 2, 7):
-            case.script.needs("from memspec.plugs.population import initial_states")
             memory, (keys, values, asked) = case.build(), _three(case)
-            batched, m = _batch(case, memory, keys, values, asked), memory.memory
-            starts = f"initial_states({memory.name}, [t], stack=False)"
-            loop = f"{memory.name}.read({memory.name}.write({starts}, ks[t], vs[t]), asked[t]).detach()"
-            single: Tensor = case.run(
-                f"single = torch.stack([{loop} for t in range(3)])",
-                lambda m=m, k=keys, v=values, q=asked: torch.stack(
-                    [m.read(m.write(initial_states(m, [t], stack=False), k[t], v[t]), q[t]).detach() for t in range(3)]
-                ),
-            )
-            case.script.bind(single, "single")
+            batched = _batch(case, memory, keys, values, asked)
+            start = "{1}({0}, [t], stack=False)"
+            loop = "{0}.read({0}.write(" + start + ", {2}[t], {3}[t]), {4}[t]).detach()"
+            stacked = f"torch.stack([{loop} for t in range(3)])"
+            single = case.let("single", stacked, memory, initial_states, keys, values, asked)
             case.close(
                 batched,
                 single,
@@ -241,21 +225,14 @@ class TestCapabilities:
         """What is written to one memory of a batch never reaches another."""
         law.plug.needs("Functional")
         for case in law.cases(1, 2, 7):
-            case.script.needs("from memspec.plugs.population import initial_states")
             memory, (keys, values, asked) = case.build(), _three(case)
             before = _batch(case, memory, keys, values, asked)
-            other = case.changed_pairs(keys[1], values[1])
-            names = [case.script.ref(part) for part in other]
-            case.script.say(f"ks2, vs2 = ks.clone(), vs.clone(); ks2[1], vs2[1] = {names[0]}, {names[1]}")
-            changed = keys.clone(), values.clone()
-            for part, rows, name in zip(changed, other, ("ks2", "vs2")):
-                part[1] = rows
-                case.script.bind(part, name)
+            changed = [
+                case.let(name, "torch.stack(({0}[0], {1}, {0}[2]))", rows, other)
+                for name, rows, other in zip(("ks2", "vs2"), (keys, values), case.changed_pairs(keys[1], values[1]))
+            ]
             after = _batch(case, memory, *changed, asked)
-            case.script.say(f"mine, was = {case.script.ref(after)}[::2], {case.script.ref(before)}[::2]")
-            mine, was = after[::2], before[::2]
-            case.script.bind(mine, "mine")
-            case.script.bind(was, "was")
+            mine, was = case.let("mine", "{}[::2]", after), case.let("was", "{}[::2]", before)
             case.close(
                 mine,
                 was,
@@ -264,8 +241,7 @@ class TestCapabilities:
             )
 
 
-def _read(memory: Driven, method: str) -> Any:
-    case = memory.case
+def _read(case: Case, memory: Driven, method: str) -> Any:
     arguments = {"slot_values": (), "slot_usage": (), "auxiliary_loss": (case.others, case.spare)}
     return memory.call(method, *arguments.get(method, (case.probe,)))
 
@@ -273,8 +249,8 @@ def _read(memory: Driven, method: str) -> Any:
 def _shaped(case: Case, answer: Any, shape: tuple[int, ...], what: str) -> None:
     came = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
     case.check(
-        came == shape,
-        f"assert {case.script.ref(answer)}.shape == {shape}",
+        f"{{}}.shape == {shape}",
+        answer,
         got=f"{what} gave {came}",
         expected=f"a tensor of shape {shape}",
         cause="a missing or extra axis; see memspec.protocol for the shape",
@@ -294,17 +270,16 @@ def _finite_gradients(case: Case, memory: Driven, loss: Tensor, leaf: Tensor) ->
     if not loss.requires_grad and case.n == 0:
         return  # an empty memory has nothing to compare with: a constant is all there is to say
     case.check(
-        loss.requires_grad,
-        "assert loss.requires_grad",
+        "loss.requires_grad",
         got="the loss has no graph",
         expected="a loss that can be trained on",
         cause="a detach, argmax or no_grad inside the loss",
     )
-    trained = [p for p in (leaf, *parameters) if p.requires_grad]
-    gradients = [g for g in torch.autograd.grad(loss, trained, allow_unused=True) if g is not None]
+    case.let("trained", "[leaf, *{}.parameters()]" if parameters else "[leaf]", *([memory] if parameters else []))
+    case.let("trained", "[p for p in trained if p.requires_grad]")
+    case.let("gradients", "torch.autograd.grad(loss, trained, allow_unused=True)")
     case.check(
-        all(bool(g.isfinite().all()) for g in gradients),
-        "loss.backward(); assert leaf.grad.isfinite().all()",
+        "all(g.isfinite().all() for g in gradients if g is not None)",
         got=f"the loss is {loss.item():.4g}, but a gradient is NaN or infinite",
         expected="finite gradients",
         cause="rows without a positive are masked after log(0): mask the input with torch.where instead",
@@ -313,30 +288,18 @@ def _finite_gradients(case: Case, memory: Driven, loss: Tensor, leaf: Tensor) ->
 
 def _three(case: Case) -> tuple[Tensor, Tensor, Tensor]:
     """Keys, values and queries of three memories, with a leading axis."""
-    script, (ks, vs) = case.script, zip(*(case.pairs(case.n) for _ in range(3)))
-    asked = case.others.expand(3, *case.others.shape)
-    script.say(
-        f"ks, vs = torch.stack([{', '.join(map(script.ref, ks))}]), torch.stack([{', '.join(map(script.ref, vs))}])"
-    )
-    script.say("asked = torch.cat((ks, others.expand(3, *others.shape)), 1)")
-    parts = torch.stack(ks), torch.stack(vs), torch.cat((torch.stack(ks), asked), 1)
-    for part, name in zip(parts, ("ks", "vs", "asked")):
-        script.bind(part, name)
-    return parts
+    ks, vs = zip(*(case.pairs(case.n) for _ in range(3)))
+    stack = "torch.stack(({}, {}, {}))"
+    asked = "torch.cat((ks, others.expand(3, *others.shape)), 1)"
+    return case.let("ks", stack, *ks), case.let("vs", stack, *vs), case.let("asked", asked)
 
 
 def _batch(case: Case, memory: Driven, keys: Tensor, values: Tensor, asked: Tensor) -> Tensor:
     """What three memories, written and read as one batch, answer."""
-    name, ref = case.script.fresh("f"), case.script.ref
-    call = f"{memory.name}.write(initial_states({memory.name}, [0, 1, 2]), {ref(keys)}, {ref(values)})"
     before = generator_states()
-    answer: Tensor = case.run(
-        f"{name} = {memory.name}.read({call}, {ref(asked)}).detach()",
-        lambda: memory.memory.read(
-            memory.memory.write(initial_states(memory.memory, [0, 1, 2]), keys, values), asked
-        ).detach(),
-    )
+    written = "{0}.write({1}({0}, [0, 1, 2]), {2}, {3})"
+    template = "{0}.read(" + written + ", {4}).detach()"
+    answer: Tensor = case.new("f", template, memory, initial_states, keys, values, asked)
     if moved_generators(before, generator_states()):
         raise CannotMeasure("write draws random numbers, which a batch draws in another order")
-    case.script.bind(answer, name)
     return answer

@@ -7,7 +7,10 @@ import torch
 from torch import Tensor
 
 from memspec.errors import CannotMeasure, LawBroken, NotAsked
-from memspec.laws.law import LONGEST, Case, Driven, Law, advise
+from memspec.laws.case import Case
+from memspec.laws.compare import ratio
+from memspec.laws.driven import Driven
+from memspec.laws.law import LONGEST, Law, advise
 from memspec.plugs.population import state_bytes
 
 
@@ -42,12 +45,7 @@ class TestClaims:
         for case in law.cases(1, 3, 7):
             whole, halves = case.build(), case.build()
             other = case.changed(case.values, law.spec.value_domain)
-            case.script.say(f"other = {case.script.ref(other)}")
-            case.script.bind(other, "other")
-            case.script.say("twice = torch.cat((keys, keys)), torch.cat((values, other))")
-            twice = torch.cat((case.keys, case.keys)), torch.cat((case.values, other))
-            for part, name in zip(twice, ("twice[0]", "twice[1]")):
-                case.script.bind(part, name)
+            twice = case.let("ks", "torch.cat((keys, keys))"), case.let("vs", "torch.cat((values, {}))", other)
             whole.update(*twice)
             halves.update(case.keys, case.values)
             halves.update(case.keys, other)
@@ -89,15 +87,16 @@ class TestClaims:
             new_first, _ = _rewritten(case, new)
             other_new_first, _ = _rewritten(case, other_new)
             # How much of the old value's influence is left, and how much the new one has, against a single write of each.
-            kept = _ratio(other_both - both, other_first - first)
-            gained = _ratio(newer - both, other_new_first - new_first)
-            promise = {
+            change = "{}({} - {}, {} - {})"
+            kept = case.let("kept", change, ratio, other_both, both, other_first, first)
+            gained = case.let("gained", change, ratio, newer, both, other_new_first, new_first)
+            holds, promise = {
                 "replace": (
-                    kept < 0.499 and gained > 0.501,
+                    "kept < 0.499 and gained > 0.501",
                     "most of the new value's influence, less than half of the old",
                 ),
-                "add": (abs(kept - 1) < 1e-3 and abs(gained - 1) < 1e-3, "all of both values' influence"),
-                "blend": (kept > 1e-3 and gained > 1e-3, "some of both values' influence"),
+                "add": ("abs(kept - 1) < 1e-3 and abs(gained - 1) < 1e-3", "all of both values' influence"),
+                "blend": ("kept > 1e-3 and gained > 1e-3", "some of both values' influence"),
             }[claim]
             got = f"{kept:.2%} of the old value's influence on the answer is left, the new value has {gained:.2%} of its own"
             cause = {
@@ -105,15 +104,7 @@ class TestClaims:
                 "add": "an old value is corrected or overwritten on writing: declare overwrite='replace' or 'blend'",
                 "blend": "the newer or the older value wins alone: declare overwrite='replace', or write the new one at all",
             }[claim]
-            a, b, c, d = (case.script.ref(t) for t in (other_both, both, other_first, first))
-            e, f, g = (case.script.ref(t) for t in (newer, other_new_first, new_first))
-            kept_, gained_ = f"({a} - {b}).norm() / ({c} - {d}).norm()", f"({e} - {b}).norm() / ({f} - {g}).norm()"
-            test = {
-                "replace": f"assert {kept_} < 0.499 and {gained_} > 0.501",
-                "add": f"assert abs({kept_} - 1) < 1e-3 and abs({gained_} - 1) < 1e-3",
-                "blend": f"assert {kept_} > 1e-3 and {gained_} > 1e-3",
-            }[claim]
-            case.check(promise[0], test, got=got, expected=f"overwrite={claim!r}: {promise[1]}", cause=cause)
+            case.check(holds, got=got, expected=f"overwrite={claim!r}: {promise}", cause=cause)
             if claim == "replace" and law.spec.exact:
                 case.close(both, new, cause=cause, expected="the newest value itself")
             if claim == "blend":
@@ -174,25 +165,19 @@ class TestClaims:
                 memory = case.build()
                 kept = _filled_and_touched(case, memory, capacity)
                 answers = memory.query(case.keys)
-                alive = (answers - case.values).abs().amax(-1) <= 1e-4 * max(1.0, case.values.abs().max().item())
-                ref = case.script.ref(answers)
-                case.script.say(
-                    f"alive = [i for i in range(len(keys)) if torch.allclose({ref}[i], values[i], atol=1e-4)]"
-                )
-                got = f"of {case.n} pairs these are left: {alive.nonzero().flatten().tolist()}"
+                near = 1e-4 * max(1.0, case.values.abs().max().item())
+                right = case.let("right", "({} - values).abs().amax(-1) <= {}", answers, near)
+                alive = case.let("alive", "{}.nonzero().flatten().tolist()", right)
+                got = f"of {case.n} pairs these are left: {alive}"
                 if kind in ("fifo", "lru"):
                     case.check(
-                        alive.nonzero().flatten().tolist() == kept,
-                        f"assert alive == {kept}",
+                        f"alive == {kept}",
                         got=got,
                         expected=f"eviction={kind!r}: {kept}",
                         cause="the write pointer or the age is off by one, restarts with every call, or counts the wrong way",
                     )
-                count = int(alive.sum())
-                most = count <= capacity if kind == "similarity" else count == capacity
                 case.check(
-                    most and count > 0,
-                    f"assert len(alive) == {capacity}",
+                    f"0 < len(alive) <= {capacity}" if kind == "similarity" else f"len(alive) == {capacity} > 0",
                     got=got,
                     expected=f"eviction={kind!r}: {capacity} pairs",
                     cause="slots are left empty, or hold a pair twice, when the memory is full",
@@ -244,13 +229,11 @@ class TestClaims:
         for case in law.cases(1):
             memory = case.build()
             memory.update(case.keys, case.values)
-            was = state_bytes(memory.memory)
+            was = case.let("was", "{}({})", state_bytes, memory)
             memory.update_rows(*case.pairs(199))
-            now = state_bytes(memory.memory)
-            case.script.needs("from memspec.plugs.population import state_bytes")
+            now = case.let("now", "{}({})", state_bytes, memory)
             case.check(
-                now == was,
-                f"assert state_bytes({memory.name}) == {was}",
+                "now == was",
                 got=f"{was} bytes after 1 write, {now} after 200",
                 expected="the same number",
                 cause="a list or buffer grows with every write, or tensors of earlier writes are kept",
@@ -291,9 +274,7 @@ class TestClaims:
                 if law.spec.association == "auto" and zero:
                     continue
                 leaves = {"query": asked, "keys": keys, "values": case.values}
-                leaf = leaves[what].clone().requires_grad_()
-                case.script.say(f"leaf = {case.script.ref(leaves[what])}.clone().requires_grad_()")
-                case.script.bind(leaf, "leaf")
+                leaf = case.let("leaf", "{}.clone().requires_grad_()", leaves[what])
                 answer = _answer(case, **(leaves | {what: leaf}))
                 _has_gradient(case, answer, leaf, what)
 
@@ -308,7 +289,7 @@ class TestClaims:
                     "an inner gradient step: enable_grad does not work there; use inference_mode(False) and clones, "
                     "or a closed form"
                 )
-                with case.within("torch.inference_mode()", torch.inference_mode()):
+                with case.within("torch.inference_mode()"):
                     got = case.stored().answers().clone()
                 case.close(
                     got,
@@ -334,10 +315,6 @@ def _rewritten(case: Case, old: Tensor, new: Tensor | None = None) -> tuple[Tens
     return first, memory.query(case.keys[:1])
 
 
-def _ratio(now: Tensor, before: Tensor) -> float:
-    return (now.norm() / before.norm()).item() if before.norm() > 0 else float("nan")
-
-
 def _blends(case: Case, value: Tensor) -> None:
     """Writing the same value again must not overshoot it, as adding would."""
     memory = case.build()
@@ -348,8 +325,8 @@ def _blends(case: Case, value: Tensor) -> None:
     far = [(answer - value).norm().item() for answer in (once, twice)]
     limit = far[0] + 1e-3 * value.norm().item()
     case.check(
-        far[1] <= limit,
-        f"assert ({case.script.ref(twice)} - {case.script.ref(value)}).norm() <= {limit:.4g}",
+        "({} - {}).norm() <= {}",
+        *(twice, value, limit),
         got=f"distance to the value: {far[0]:.4g} after writing it once, {far[1]:.4g} after writing it twice",
         expected="overwrite='blend': between the values, so no farther",
         cause="values add up: declare overwrite='add'",
@@ -396,30 +373,25 @@ def _answer(case: Case, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 def _has_gradient(case: Case, answer: Tensor, leaf: Tensor, what: str) -> None:
-    name = case.script.ref(answer)
     cause = "a detach, no_grad, argmax or in-place write to .data cuts the graph; or the claim is wrong"
     case.check(
-        answer.requires_grad,
-        f"assert {name}.requires_grad",
+        "{}.requires_grad",
+        answer,
         got="the answer has no graph at all",
         expected=f"differentiable in {what}",
         cause=cause,
     )
-    weights = torch.linspace(-1, 2, answer.numel()).reshape(answer.shape).to(answer)
-    (gradient,) = torch.autograd.grad((answer * weights).sum(), leaf, allow_unused=True)
-    case.script.say(f"weights = torch.linspace(-1, 2, {name}.numel()).reshape({name}.shape).to({name})")
-    case.script.say(f"(gradient,) = torch.autograd.grad(({name} * weights).sum(), leaf, allow_unused=True)")
-    dead = gradient is None or not bool(gradient.any())
+    weights = case.let("weights", "torch.linspace(-1, 2, {0}.numel()).reshape({0}.shape).to({0})", answer)
+    total = case.let("total", "({} * {}).sum()", answer, weights)
+    gradient = case.let("gradient", "torch.autograd.grad({}, {}, allow_unused=True)[0]", total, leaf)
     case.check(
-        not dead,
-        "assert gradient is not None and gradient.any()",
+        "gradient is not None and gradient.any()",
         got="no gradient" if gradient is None else "a gradient of zeros",
         expected=f"a gradient to {what}",
         cause=cause,
     )
     case.check(
-        gradient.isfinite().all(),
-        "assert gradient.isfinite().all()",
+        "gradient.isfinite().all()",
         got=f"{int((~gradient.isfinite()).sum())} of {gradient.numel()} entries are NaN or infinite",
         expected=f"a finite gradient to {what}",
         cause="sqrt or a norm at zero, or a mask applied after log or division: use torch.where on the input",

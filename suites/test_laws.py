@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 
 from memspec.errors import CannotMeasure, NotAsked
-from memspec.laws.law import CAPACITY, LONGEST, Case, Law, advise, graph_nodes
+from memspec.laws.case import CAPACITY, Case
+from memspec.laws.compare import graph_nodes
+from memspec.laws.driven import Driven
+from memspec.laws.law import LONGEST, Law, advise
 from memspec.plugs.reachable import tensors_in
 
 LONG = 135
@@ -28,12 +33,10 @@ class TestLaws:
             memory = case.stored()
             for keys in (case.others[:0], case.others[:1], case.others):
                 answer = memory.query(keys)
-                got = f"{answer.dtype} on {answer.device}"
                 case.check(
-                    answer.dtype == keys.dtype and answer.device == keys.device,
-                    f"assert ({case.script.ref(answer)}.dtype, {case.script.ref(answer)}.device) "
-                    f"== ({case.script.ref(keys)}.dtype, {case.script.ref(keys)}.device)",
-                    got=got,
+                    "({}.dtype, {}.device) == ({}.dtype, {}.device)",
+                    *(answer, answer, keys, keys),
+                    got=f"{answer.dtype} on {answer.device}",
                     expected=f"{keys.dtype} on {keys.device}",
                     cause="state was made in another dtype or on another device than the inputs",
                 )
@@ -90,10 +93,7 @@ class TestLaws:
     def test_inputs_unmodified(self, law: Law) -> None:
         """Neither `update` nor `query` changes the tensors it is given."""
         for case in law.cases(1, 5):
-            given = [t.clone() for t in (case.keys, case.values, case.others)]
-            for was, name in zip(given, ("keys", "values", "others")):
-                case.script.say(f"{name}_was = {name}.clone()")
-                case.script.bind(was, f"{name}_was")
+            given = [case.let(f"{name}_was", f"{name}.clone()") for name in ("keys", "values", "others")]
             memory = case.stored()
             memory.query(case.others)
             for now, was in zip((case.keys, case.values, case.others), given):
@@ -171,9 +171,7 @@ class TestLaws:
             memory = case.stored()
             asked = case.probe  # a copy of the keys, made before they change
             before = memory.query(asked)
-            for tensor in (case.keys, case.values):
-                case.script.say(f"{case.script.ref(tensor)}.fill_(7.0)")
-                tensor.fill_(7.0)
+            case.do("keys.fill_(7.0), values.fill_(7.0)")
             case.same(
                 memory.query(asked), before, cause="the memory stores the caller's tensors themselves; clone them"
             )
@@ -184,8 +182,7 @@ class TestLaws:
             memory = case.stored()
             want = memory.query(case.probe.flip(0))
             memory.query(case.probe)
-            case.script.say("probe.copy_(probe.flip(0))")
-            case.probe.copy_(case.probe.flip(0))
+            case.do("probe.copy_(probe.flip(0))")
             cause = "answers are cached by the tensor's id, address or version; cache by its numbers, or not at all"
             case.close(memory.query(case.probe), want, cause=cause, expected="the answers to what the tensor holds now")
 
@@ -194,11 +191,7 @@ class TestLaws:
         for case in law.cases(2, 5):
             want = case.stored().answers()
             memory = case.build()
-            strided = []
-            for name, rows in (("keys", case.keys), ("values", case.values), ("probe", case.probe)):
-                case.script.say(f"{name}_t = {name}.T.contiguous().T")
-                strided.append(rows.T.contiguous().T)
-                case.script.bind(strided[-1], f"{name}_t")
+            strided = [case.let(f"{name}_t", f"{name}.T.contiguous().T") for name in ("keys", "values", "probe")]
             case.suspect = cause = (
                 "view, as_strided or a raw pointer takes the rows for contiguous: call contiguous() first"
             )
@@ -211,12 +204,8 @@ class TestLaws:
             memory = case.stored()
             before = memory.answers()
             live = memory.live(case.probe)
-            case.script.say(f"for row in {case.script.ref(live)}.detach(): row.fill_(7.0)")
-            try:
-                for row in live.detach():
-                    row.fill_(7.0)
-            except RuntimeError:  # rows of one number, expanded: torch itself forbids writing to them
-                continue
+            # Rows of one number, expanded, cannot be written to: torch itself forbids that.
+            case.do("with {}.suppress(RuntimeError): {}.detach().fill_(7.0)", contextlib, live)
             case.same(
                 memory.answers(), before, cause="query returns a view of the state; return a clone or a computed tensor"
             )
@@ -277,8 +266,7 @@ class TestLaws:
             keys, values = rows if law.spec.association != "auto" else (rows[what == "values"],) * 2
             error = memory.refused("update", keys, values)
             case.check(
-                error is None or isinstance(error, (ValueError, TypeError)),
-                f"{memory.name}.update({case.script.ref(keys)}, {case.script.ref(values)})",
+                "error is None or isinstance(error, (ValueError, TypeError))",
                 got=f"update raised {type(error).__name__}: {error}",
                 expected="finite answers, or a ValueError that says what is wrong",
                 cause="a singular system or a division by a norm; add a small ridge, or guard the zero",
@@ -313,17 +301,14 @@ class TestLaws:
     def test_no_graph_kept(self, law: Law) -> None:
         """The autograd graph behind the state does not grow from update to update."""
         for case in law.cases(1):
-            case.script.needs("from memspec.laws.law import graph_nodes")
             memory = case.build()
-            counts = []
-            for _ in range(2):
-                memory.update(case.keys, case.values, times=100)
-                counts.append(graph_nodes([memory.live(case.keys), *tensors_in(memory.memory)]))
-            case.script.say("# the answer, and so the state, hangs on the graph of every update so far")
+            memory.update(case.keys, case.values, times=100)
+            few = nodes(memory, "few")
+            memory.update(case.keys, case.values, times=100)
+            many = nodes(memory, "many")
             case.check(
-                counts[1] <= counts[0],
-                f"assert graph_nodes([{memory.name}.query(keys)]) <= {counts[0]}",
-                got=f"{counts[0]} autograd nodes after 100 updates, {counts[1]} after 200",
+                "many <= few",  # or the answer, and so the state, hangs on the graph of every update so far
+                got=f"{few} autograd nodes after 100 updates, {many} after 200",
                 expected="no more nodes than before",
                 cause="the new state is not detached from the old one; detach it, or update under torch.no_grad()",
             )
@@ -333,7 +318,7 @@ class TestLaws:
         for case in law.cases(1, 5):
             want = case.stored().answers()
             case.suspect = "the inner gradient step needs torch.enable_grad() around it (or a closed form)"
-            with case.within("torch.no_grad()", torch.no_grad()):
+            with case.within("torch.no_grad()"):
                 got = case.stored().answers()
             case.close(
                 got,
@@ -346,11 +331,7 @@ class TestLaws:
         """Keys and values that require grad are stored as the same numbers without."""
         for case in law.cases(1, 5):
             plain, live = case.stored(), case.build()
-            leaves = [t.clone().requires_grad_() for t in (case.keys, case.values)]
-            names = [case.script.fresh("leaf") for _ in leaves]
-            case.script.say(f"{', '.join(names)} = (t.clone().requires_grad_() for t in (keys, values))")
-            for leaf, name in zip(leaves, names):
-                case.script.bind(leaf, name)
+            leaves = [case.new("leaf", f"{name}.clone().requires_grad_()") for name in ("keys", "values")]
             case.suspect = "an in-place operation meets a tensor that autograd needs; detach what is stored"
             live.store(leaves[0], leaves[1])
             case.close(
@@ -359,13 +340,20 @@ class TestLaws:
                 cause=case.suspect,
                 expected="the answers of a memory that was given the same numbers",
             )
-            few = graph_nodes([live.live(case.keys), *tensors_in(live.memory)])
+            few = nodes(live, "few")
             live.update(leaves[0], leaves[1], times=20)
-            if graph_nodes([live.live(case.keys), *tensors_in(live.memory)]) > few + 20:
+            if nodes(live, "many") > few + 20:
                 advise(
                     law.plug,
                     "with inputs that require grad, each update adds to the autograd graph; detach when training",
                 )
+
+
+def nodes(memory: Driven, name: str) -> int:
+    """Nodes of the autograd graph behind an answer and the state."""
+    template = "{}([{}.query(keys), *{}({})])"
+    count: int = memory.case.let(name, template, graph_nodes, memory, tensors_in, memory)
+    return count
 
 
 def hard_rows(case: Case, change: str, what: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,14 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from memspec.errors import NotAsked
-from memspec.laws.law import NOISE, Case, Driven, Law, advise
+from memspec.laws.case import Case
+from memspec.laws.compare import NOISE
+from memspec.laws.driven import Driven
+from memspec.laws.law import Law, advise
 
 SHOWN = 20
 """Calls of update in laws that compare small effects, so that slow learners show them too."""
-STATISTICS: dict[str, tuple[str, Callable[[Driven], Tensor]]] = {
-    "confidence": ("Confident", lambda m: m.call("confidence", m.case.probe)),
-    "slot-usage": ("Slotted", lambda m: m.call("slot_usage")),
-    "read-weights": ("Addressable", lambda m: m.call("read_weights", m.case.probe)),
+STATISTICS: dict[str, tuple[str, Callable[[Case, Driven], Tensor]]] = {
+    "confidence": ("Confident", lambda case, m: m.call("confidence", case.probe)),
+    "slot-usage": ("Slotted", lambda case, m: m.call("slot_usage")),
+    "read-weights": ("Addressable", lambda case, m: m.call("read_weights", case.probe)),
 }
 
 
@@ -61,15 +64,13 @@ class TestLiveness:
             before = memory.query(asked)
             memory.update(case.keys, case.values, times=SHOWN)
             after = memory.query(asked)
-            change = after - before
-            case.script.say(f"change = {case.script.ref(after)} - {case.script.ref(before)}")
-            case.script.bind(change, "change")
+            change = case.let("change", "{} - {}", after, before)
             largest = change.abs().max().item()
             spread = (change - change[:1]).abs().max().item()
             least = 1e-3 * largest + NOISE * before.abs().max().item()
             case.check(
-                spread > least,
-                f"assert (change - change[:1]).abs().max() > {least:.3g}",
+                "(change - change[:1]).abs().max() > {}",
+                least,
                 got=f"answers moved by up to {largest:.3g}, but for all keys alike, to within {spread:.3g}",
                 expected="each key's answer moves in a way of its own",
                 cause="a broadcast write: the same vector is added to every slot, so nothing distinct can be stored",
@@ -106,7 +107,9 @@ class TestLiveness:
             # A layer in front of one that starts at zero has an influence only once that one has moved.
             for others in ([], [other for other in names if other != name]):
                 want, got = (_everything(case, _moved(case, chosen)) for chosen in (others, [*others, name]))
-                alive = any(g.shape != w.shape or not torch.equal(g, w) for g, w in zip(got, want))
+                case.let("got", f"[{', '.join(map(case.ref, got))}]")
+                case.let("want", f"[{', '.join(map(case.ref, want))}]")
+                alive = case.let("alive", "any(not torch.equal(g, w) for g, w in zip(got, want))")
                 if alive:
                     break
             if not alive and parameter.ndim < 2:
@@ -114,8 +117,7 @@ class TestLiveness:
                 advise(law.plug, f"parameter {name} influences no answer")
                 continue
             case.check(
-                alive,
-                f"raise AssertionError('{name} changed, and no answer with it')",
+                "alive",
                 got=f"{name} {tuple(parameter.shape)} was changed, and every answer stayed the same",
                 expected="some answer, statistic or auxiliary loss that changes with it",
                 cause="a layer that is never called, or one whose output is overwritten",
@@ -128,17 +130,15 @@ class TestLiveness:
         law.plug.needs(capability)
         for case in law.cases(2):
             memory = case.build()
-            seen = [read(memory)]
+            seen = [read(case, memory)]
             for _ in range(2):
                 memory.store(*case.pairs(2))
-                seen.append(read(memory))
+                seen.append(read(case, memory))
             memory.store(case.keys, case.values)
-            seen.append(read(memory))
-            flat = torch.cat([s.flatten() for s in seen])
-            names = ", ".join(f"{case.script.ref(s)}.flatten()" for s in seen)
+            seen.append(read(case, memory))
+            flat = case.let("flat", "torch.cat([{}.flatten(), {}.flatten(), {}.flatten(), {}.flatten()])", *seen)
             case.check(
-                flat.numel() > 0 and bool((flat != flat[0]).any()),
-                f"assert len(torch.cat(({names})).unique()) > 1",
+                "len(flat) > 0 and (flat != flat[0]).any()",
                 got=f"{statistic} is {flat[0].item() if flat.numel() else 'empty'} for every key and slot, fresh and filled",
                 expected="a number that depends on what is stored or asked",
                 cause="the statistic reads a constant (a mask of ones, an untouched buffer) instead of the state",
@@ -159,14 +159,12 @@ def _moved(case: Case, names: list[str]) -> Driven:
 
 def _add_noise(memory: Driven, name: str) -> Tensor:
     """Add noise to a parameter; a copy of what it is then."""
-    parameter = memory.memory.get_parameter(name)
-    noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)).to(parameter)
-    script = memory.case.script
-    script.say("torch.manual_seed(1)")
-    script.say(f"p = {memory.name}.get_parameter({name!r}); p.data = p.data + torch.randn(p.shape).to(p)")
-    with torch.no_grad():
-        parameter.copy_(parameter + noise)
-    return parameter.detach().clone()
+    case = memory.case
+    case.let("p", "{}.get_parameter({})", memory, name)
+    case.let("noise", "torch.randn(p.shape, generator=torch.Generator().manual_seed(1)).to(p)")
+    with case.within("torch.no_grad()"):
+        case.do("p.copy_(p + noise)")
+    return memory.memory.get_parameter(name).detach().clone()
 
 
 def _everything(case: Case, memory: Driven) -> list[Tensor]:

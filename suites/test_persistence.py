@@ -5,15 +5,13 @@ from __future__ import annotations
 import copy
 import io
 import pickle
-from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 import pytest
-import torch
 from torch import Tensor
 
-from memspec.laws.law import CAPACITY, Case, Driven, Law, advise
+from memspec.laws.case import CAPACITY, Case
+from memspec.laws.driven import Driven
+from memspec.laws.law import Law, advise
 from memspec.plugs.adapting import Adapted
 
 FURTHER = 3
@@ -30,9 +28,9 @@ class TestPersistence:
         """A state dict, loaded into another memory, carries all that answers and later learning depend on."""
         law.plug.needs("Persistent")
         for case in law.cases(0, 1, 7, CAPACITY + 4):  # past the capacity a write pointer is no longer the count
-            case.script.needs("import copy")
             memory = case.stored()
-            other = loaded(case, saved_state(case, memory), "saved", used=into == "used")
+            saved = case.let("saved", "{}.deepcopy({}.state_dict())", copy, memory)
+            other = loaded(case, saved, used=into == "used")
             agree(
                 case, memory, other, cause="the store is a plain attribute, not a registered buffer, so it is not saved"
             )
@@ -43,7 +41,7 @@ class TestPersistence:
         for case in law.cases(1, 5):
             memory = case.stored()
             before = memory.answers()
-            other = loaded(case, memory.memory.state_dict(), f"{memory.name}.state_dict()")
+            other = loaded(case, case.let("saved", "{}.state_dict()", memory))
             other.store(case.others, case.spare)
             case.same(
                 memory.answers(),
@@ -56,19 +54,15 @@ class TestPersistence:
         law.plug.needs("Persistent")
         for case in law.cases(1, 7):
             memory = case.stored()
-            state = memory.memory.state_dict()
-            file = io.BytesIO()
+            state = case.let("state", "{}.state_dict()", memory)
             if not isinstance(state, dict) or not all(isinstance(part, Tensor) for part in state.values()):
                 advise(law.plug, "its state_dict holds more than tensors; torch.load(weights_only=True) may refuse it")
                 return
-            case.script.say("file = io.BytesIO()", "import io")
-            case.script.say(f"torch.save({memory.name}.state_dict(), file)")
-            case.script.say("file.seek(0)")
-            torch.save(state, file)
-            file.seek(0)
-            load = partial(torch.load, weights_only=True)
-            read = case.run("saved = torch.load(file, weights_only=True)", load, file)
-            agree(case, memory, loaded(case, read, "saved"), cause="saving changes a dtype or drops an entry")
+            case.let("file", "{}.BytesIO()", io)
+            case.do("torch.save(state, file)")
+            case.do("file.seek(0)")
+            saved = case.let("saved", "torch.load(file, weights_only=True)")
+            agree(case, memory, loaded(case, saved), cause="saving changes a dtype or drops an entry")
 
     @pytest.mark.parametrize("way", ["deepcopy", "pickle"])
     def test_copies(self, law: Law, way: str) -> None:
@@ -77,48 +71,37 @@ class TestPersistence:
         A memory that cannot be copied at all breaks the law only if it claims to be persistent; objects from
         memspec.adapt hold functions, which no pickle takes, and get advice.
         """
-        module = {"deepcopy": "copy", "pickle": "pickle"}[way]
-        text = {"deepcopy": "copy.deepcopy({})", "pickle": "pickle.loads(pickle.dumps({}))"}[way]
-        copied: Callable[[Any], Any] = copy.deepcopy if way == "deepcopy" else lambda m: pickle.loads(pickle.dumps(m))
+        template, module = {
+            "deepcopy": ("{0}.deepcopy({1})", copy),
+            "pickle": ("{0}.loads({0}.dumps({1}))", pickle),
+        }[way]
         for case in law.cases(0, 1, 7, CAPACITY + 4):
-            case.script.needs(f"import {module}")
             memory = case.stored()
             before = memory.answers()
             if not _claims_copies(law, way):
                 try:
-                    copied(memory.memory)
+                    copy.deepcopy(memory.memory) if way == "deepcopy" else pickle.loads(pickle.dumps(memory.memory))
                 except Exception as error:
                     advise(law.plug, f"cannot be copied by {way} ({type(error).__name__}: {error})")
                     return
-            twins = []
-            for _ in range(2):
-                name = case.script.fresh("m")
-                cause = "a tensor with an autograd graph, a lambda, or an open handle is kept as an attribute"
-                call = f"{name} = {text.format(memory.name)}"
-                twins.append(case.drive(case.run(call, copied, memory.memory, cause=cause), name))
+            cause = "a tensor with an autograd graph, a lambda, or an open handle is kept as an attribute"
+            twins = [case.drive(template, module, memory, cause=cause) for _ in range(2)]
             twins[0].store(case.others, case.spare)
             case.same(memory.answers(), before, cause="the copy shares tensors with the original, and writes into them")
             agree(case, memory, twins[1], cause=f"__getstate__, __deepcopy__ or __reduce__ leaves state out of a {way}")
 
 
-def loaded(case: Case, saved: object, name: str, used: bool = False) -> Driven:
-    """Another memory, built under another seed, into which ``saved`` (called ``name``) was loaded."""
+def loaded(case: Case, saved: object, used: bool = False) -> Driven:
+    """Another memory, built under another seed, into which ``saved`` was loaded."""
     other = case.build(seed=1)
     if used:
         other.store(case.others, case.spare)
-    case.run(
-        f"{other.name}.load_state_dict({name})",
-        other.memory.load_state_dict,
-        saved,
+    case.do(
+        "{}.load_state_dict({})",
+        *(other, saved),
         cause="state that grows or is absent when fresh has to be sized by load_state_dict from what was saved",
     )
     return other
-
-
-def saved_state(case: Case, memory: Driven) -> object:
-    """A copy of ``state_dict()``, called ``saved`` in the transcript."""
-    text = f"saved = copy.deepcopy({memory.name}.state_dict())"
-    return case.run(text, lambda: copy.deepcopy(memory.memory.state_dict()))
 
 
 def agree(case: Case, memory: Driven, other: Driven, cause: str) -> None:

@@ -26,7 +26,9 @@ from hypothesis.stateful import (
 from torch import Tensor
 
 from memspec.errors import LawBroken
-from memspec.laws.law import Case, Law
+from memspec.laws.case import Case
+from memspec.laws.law import Law
+from memspec.laws.recorded import Statement
 
 POOL = 6
 """Different keys (and values) that a run may use; fewer where the memory's capacity is smaller."""
@@ -124,7 +126,7 @@ def model_of(case: Case, keys: Tensor) -> Model:
     return form if all(torch.equal(fresh[row], built[row]) for row in built) else twin
 
 
-def is_dictionary(law: Law) -> bool:
+def is_dictionary(law: Statement) -> bool:
     """Whether a plain dict is the model."""
     return law.spec.exact and law.spec.fidelity != "trained"
 
@@ -151,7 +153,7 @@ class MemoryMachine(RuleBasedStateMachine):
         self.memory = self.case.build()
         self.model = model_of(quiet, self.keys)
         self.writes: list[Write] = []
-        self.saved: tuple[Any, str, list[Write], int] | None = None
+        self.saved: tuple[Any, list[Write], int] | None = None
         self.anew = False  # built under another seed than the first, to be restored
         self.steps: list[str] = []
         self.turn = 0
@@ -210,18 +212,15 @@ class MemoryMachine(RuleBasedStateMachine):
     @rule()
     def save(self) -> None:
         """Keep the state dict (a deep copy of the memory, where it has none)."""
-        self.case.script.needs("import copy")
-        name, memory = self.case.script.fresh("saved"), self.memory
         if "Persistent" in self.case.plug.capabilities:
-            text = f"{name} = copy.deepcopy({memory.name}.state_dict())"
-            kept = self.case.run(text, lambda: copy.deepcopy(memory.memory.state_dict()))
+            kept = self.case.new("saved", "{}.deepcopy({}.state_dict())", copy, self.memory)
         else:
             try:
-                kept = copy.deepcopy(memory.memory)
+                copy.deepcopy(self.memory.memory)
             except Exception:  # persistence/copies gives that advice
                 return
-            self.case.script.say(f"{name} = copy.deepcopy({memory.name})")
-        self.saved = kept, name, list(self.writes), self.model.seed
+            kept = self.case.new("saved", "{}.deepcopy({})", copy, self.memory)
+        self.saved = kept, list(self.writes), self.model.seed
         self.steps.append("save")
 
     @precondition(lambda self: self.saved is not None and self.last != "restore")
@@ -229,14 +228,12 @@ class MemoryMachine(RuleBasedStateMachine):
     def restore(self) -> None:
         """Go on with what was saved, in an instance that was built anew."""
         assert self.saved is not None
-        kept, name, writes, self.model.seed = self.saved
+        kept, writes, self.model.seed = self.saved
         if "Persistent" in self.case.plug.capabilities:
             self.memory, self.anew = self.case.build(seed=1), True
-            self.case.run(f"{self.memory.name}.load_state_dict({name})", self.memory.memory.load_state_dict, kept)
+            self.case.do("{}.load_state_dict({})", self.memory, kept)
         else:
-            new = self.case.script.fresh("m")
-            self.case.script.say(f"{new} = copy.deepcopy({name})")
-            self.memory = self.case.drive(copy.deepcopy(kept), new)
+            self.memory = self.case.drive("{}.deepcopy({})", copy, kept)
         self.writes = list(writes)
         self.steps.append("restore")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import pickle
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -10,17 +12,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis.errors import FlakyFailure
 from torch import Tensor
 
 import memspec
 from memspec.errors import CannotMeasure, LawBroken, NotAsked
+from memspec.fixtures.mutants import all_mutants
 from memspec.fixtures.plain import PlainStore, PlainSums
 from memspec.laws import stateful
+from memspec.laws.case import Size
+from memspec.laws.compare import graph_nodes
 from memspec.laws.driven import Driven
-from memspec.laws.law import Law, MemspecAdvice, advise, graph_nodes
+from memspec.laws.law import Law, MemspecAdvice, advise
+from memspec.laws.recorded import Recorded
 from memspec.laws.transcript import Transcript, expression
 from memspec.plugs.loading import load_plug
 from memspec.plugs.plug import Plug
+from memspec.randomness import generator_states, set_generator_states
 from memspec.suites import test_capabilities, test_claims, test_inputs, test_laws, test_liveness, test_persistence
 
 laws = test_laws.TestLaws()
@@ -93,15 +101,70 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("name", "check", "arguments"), BROKEN, ids=[b[0].partition(":")[2] for b in BROKEN])
-def test_snippets_repeat_the_failure(name: str, check: Callable[..., None], arguments: dict[str, Any]) -> None:
-    """The program in a message, run by itself, ends in an exception."""
-    law = law_of("memspec.fixtures.mutants." + name)
-    with pytest.raises(LawBroken) as broken:
+def test_programs_repeat_the_failure(
+    name: str, check: Callable[..., None], arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program in a message, run by itself, ends in the same exception, with the same numbers in every name."""
+    repeats(law_of("memspec.fixtures.mutants." + name), check, arguments, monkeypatch)
+
+
+LAW_SUITES = {type(suite).__module__.rpartition("test_")[2]: suite for suite in SUITES}
+
+
+def killed() -> list[Any]:
+    """Every mutant that a law or claim of the suites must fail, with that law."""
+    out = []
+    for name, mutant in sorted(all_mutants().items()):
+        for check in mutant.fails:
+            axis, _, rest = check.partition("/")
+            function = getattr(LAW_SUITES.get(axis), "test_" + rest.partition("/")[0].replace("-", "_"), None)
+            if axis == "stateful":
+                out.append(pytest.param(name, stateful.run, "", id=f"{name}-{check}"))
+            elif function is not None:
+                out.append(pytest.param(name, function, rest.partition("/")[2], id=f"{name}-{check}"))
+    return out
+
+
+@pytest.mark.parametrize(("name", "check", "kept"), killed())
+def test_programs_of_every_mutant(
+    name: str, check: Callable[..., None], kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So do those of every mutant, for every law that it breaks."""
+    broken = 0
+    for function, arguments in ((p.values[0], p.values[1]) for p in every_law()) if kept is not None else ():
+        if function == check and "-".join(map(str, reversed(arguments.values()))) in (kept, ""):
+            broken += repeats(law_of(name), check, arguments, monkeypatch)
+    if check is stateful.run:
+        broken += repeats(law_of(name), check, {}, monkeypatch)
+    assert broken
+
+
+def repeats(law: Law, check: Callable[..., None], arguments: dict[str, Any], patch: pytest.MonkeyPatch) -> bool:
+    """Whether the law is broken; then by its program too, in the same way."""
+    names: list[dict[str, Any]] = []
+    broken_by = Recorded.broken
+
+    def broken(self: Recorded, *args: Any, **kwargs: Any) -> LawBroken:
+        names.append(dict(self.script.names))
+        return broken_by(self, *args, **kwargs)
+
+    patch.setattr(Recorded, "broken", broken)
+    with pytest.raises(LawBroken) as failure:
         check(law, **arguments)
-    assert "memspec._" not in broken.value.snippet
+    scope: dict[str, Any] = {}
+    before = generator_states()
     with pytest.raises(Exception) as repeated:
-        exec(broken.value.snippet, {})
-    assert not isinstance(repeated.value, (NameError, SyntaxError, ImportError))
+        exec(failure.value.snippet, scope)
+    set_generator_states(before)
+    cause = failure.value.__cause__
+    if cause is None or isinstance(cause, (LawBroken, FlakyFailure)):
+        assert isinstance(repeated.value, AssertionError), failure.value.snippet
+    else:
+        assert (type(repeated.value), str(repeated.value)) == (type(cause), str(cause))
+    for name, thing in names[-1].items():
+        if isinstance(thing, Tensor) and not re.fullmatch(r"x\d+|k|v", name):
+            assert torch.equal(scope[name].nan_to_num(7), thing.nan_to_num(7)), name
+    return True
 
 
 def test_message_says_everything() -> None:
@@ -114,6 +177,29 @@ def test_message_says_everything() -> None:
         assert part in text
     for part in ("expected: the same answers", "likely:   query writes", "memspec.load_plug('memspec.fixtures"):
         assert part in text
+
+
+def test_failure_has_its_parts() -> None:
+    """What the message is made of can be read without it, and survives a process boundary."""
+    law = law_of("memspec.fixtures.mutants.laws:LearnsOnQuery", "Asking changes nothing.")
+    with pytest.raises(LawBroken) as broken:
+        laws.test_query_repeats(law)
+    failure, again = broken.value, pickle.loads(pickle.dumps(broken.value))
+    assert failure.rule == "Asking changes nothing."
+    assert failure.expected.startswith("the same answers") and failure.cause.startswith("query writes")
+    assert str(again) == str(failure) and again.snippet == failure.snippet
+
+
+def test_sizes_of_a_case() -> None:
+    """A case is drawn at its own widths, capacity, scale, offset and dtype, and its program draws the same."""
+    small, large = law_of(PlainSums).cases(Size(3, 1, 33, 2, scale=100.0, offset=7.0, dtype=torch.float64), 1)
+    assert (small.n, small.shape.key_dim, large.shape.key_dim, large.shape.value_dim) == (1, 6, 1, 33)
+    assert large.shape.capacity == 2 and large.keys.dtype == torch.float64
+    plain = next(law_of(PlainSums).cases(Size(3, 1, 33, 2)))
+    assert torch.equal(large.values, (plain.values * 100.0 + 7.0).double())
+    scope: dict[str, Any] = {}
+    exec(large.script.render(), scope)
+    assert torch.equal(scope["probe"], large.probe)
 
 
 def test_smallest_case_comes_first() -> None:
@@ -267,11 +353,19 @@ def test_transcript_defines_what_was_there_at_the_time() -> None:
     """A tensor that the caller changes later is written as it was when it was used."""
     script = Transcript()
     tensor = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]])
-    script.say(f"used = {script.ref(tensor)}.clone()")
+    script.let("used", script.fill("{}.clone()", (tensor,)))
     tensor.fill_(0.0)
     scope: dict[str, Any] = {}
     exec(script.render(), scope)
     assert scope["used"].tolist() == [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]]
+
+
+def test_names_mean_what_they_meant_last() -> None:
+    """What had a name that another thing took is written by what it holds, not by that name."""
+    script = Transcript()
+    first = script.let("a", "torch.arange(3.0)")
+    script.let("a", "torch.ones(3)")
+    assert script.fill("{}.sum()", (first,)) == "x1.sum()"
 
 
 def test_graph_nodes() -> None:
