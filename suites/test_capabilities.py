@@ -231,7 +231,7 @@ class TestCapabilities:
                 case.let(name, "torch.stack(({0}[0], {1}, {0}[2]))", rows, other)
                 for name, rows, other in zip(("ks2", "vs2"), (keys, values), case.changed_pairs(keys[1], values[1]))
             ]
-            after = _batch(case, memory, *changed, asked)
+            after = _batch(case, memory, changed[0], changed[1], asked)
             mine, was = case.let("mine", "{}[::2]", after), case.let("was", "{}[::2]", before)
             case.close(
                 mine,

@@ -23,8 +23,11 @@ from torch import Tensor
 
 SHORT = 40
 """Characters up to which what a tensor is stands in the call itself instead of getting a line and a name."""
-PLAIN = (bool, int, float, str, tuple, type(None))
-"""Types that are written as what they are, and never by a name."""
+
+
+def _plain(thing: object) -> bool:
+    """Whether a thing is written as what it is, and never by a name."""
+    return type(thing) in (bool, int, float, str, type(None)) or (type(thing) is tuple and all(map(_plain, thing)))
 
 
 @lru_cache(maxsize=8192)
@@ -70,7 +73,7 @@ class Transcript:
 
     def alias(self, thing: object, name: str) -> None:
         """Where ``thing`` is given to a line, that line says ``name``."""
-        if not isinstance(thing, PLAIN):
+        if not _plain(thing):
             self._called[id(thing)] = name
             self._kept.append(thing)
 
@@ -81,7 +84,7 @@ class Transcript:
             return name
         if isinstance(thing, torch.device):
             return f"torch.{thing!r}"
-        if isinstance(thing, (*PLAIN, torch.dtype)):
+        if _plain(thing) or isinstance(thing, torch.dtype):
             return repr(thing)
         if isinstance(thing, Tensor):
             return self._defined(thing)
