@@ -4,24 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from memspec.protocol import MemorySpec
-from memspec.reference.memories.rows import AddressedRowMemory, as_rows, assign
+from memspec.reference.memories.rows import MatchedState, MatchingRowMemory
 from memspec.reference.ops.addressing import content_weights
-from memspec.reference.ops.rows import place
 from memspec.reference.ops.writes import erase_add
-
-
-class CellState(NamedTuple):
-    """``memory [..., S, W]``, ``written [..., S]`` step of the last driven write (int64; negative = never), ``time
-    [..., 1]`` rows driven in so far (int64)."""
-
-    memory: Tensor
-    written: Tensor
-    time: Tensor
 
 
 class CellGates(NamedTuple):
@@ -36,7 +24,7 @@ class CellGates(NamedTuple):
     read_strength: Tensor
 
 
-class MemoryCell(AddressedRowMemory):
+class MemoryCell(MatchingRowMemory):
     """``w_h = softmax(beta_h cos(k_h, M))``, ``M <- M prod_h (1 - w_h e_h^T) + sum_h w_h a_h^T``, then read by content.
 
     The initial memory is learned. Content alone cannot point at a free slot, so as a key-value memory the cell is
@@ -56,45 +44,12 @@ class MemoryCell(AddressedRowMemory):
     3-4, in place of its write, which adds one vector to every slot.
     """
 
-    spec = MemorySpec(
-        family="softmax",
-        write="sequential",
-        overwrite="replace",
-        eviction="lru",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-        fidelity="driven",
-    )
-
     def __init__(
         self, key_dim: int, value_dim: int, capacity: int = 128, beta: float = 50.0, match: float = 0.999
     ) -> None:
-        super().__init__(key_dim, value_dim, capacity, beta)
-        if not 0 < match <= 1:
-            raise ValueError(f"match is {match}; it must be above 0 and at most 1")
-        self.match = match
-        self.initial = nn.Parameter(nn.init.xavier_normal_(torch.empty(self.slots, self.width)))
+        super().__init__(key_dim, value_dim, capacity, beta, match)
 
-    def init_state(self, batch_shape: tuple[int, ...] = ()) -> CellState:
-        never = torch.arange(-self.slots, 0, device=self.initial.device)
-        return CellState(
-            self.initial.expand(*batch_shape, self.slots, self.width).clone(),
-            never.expand(*batch_shape, self.slots).clone(),
-            torch.zeros(*batch_shape, 1, dtype=torch.int64, device=self.initial.device),
-        )
-
-    def occupied(self, state: CellState) -> Tensor:
-        return (state.written >= 0).to(state.memory.dtype)
-
-    def write(self, state: CellState, keys: Tensor, values: Tensor) -> CellState:
-        stored = state.memory[..., : self.key_dim]
-        slots, written = assign(keys, stored, state.written, state.time, self.match)
-        return CellState(place(state.memory, as_rows(keys, values), slots), written, state.time + keys.shape[-2])
-
-    def step(self, gates: CellGates, state: CellState) -> tuple[Tensor, CellState]:
+    def step(self, gates: CellGates, state: MatchedState) -> tuple[Tensor, MatchedState]:
         """One step of all heads, write then read: ``(reads [..., H, W], new state)``."""
         weights = content_weights(gates.write_key, state.memory, gates.write_strength)
         memory = erase_add(state.memory, weights, gates.erase, gates.add)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memspec.protocol import MemorySpec
-from memspec.reference.memories.rows import AddressedRowMemory, as_rows
+from memspec.reference.memories.rows import RowMemory, as_rows
+from memspec.reference.memories.specs import ADDRESSED
 from memspec.reference.ops.addressing import content_weights, oneplus
 from memspec.reference.ops.links import linked
 from memspec.reference.ops.rows import place
@@ -58,7 +58,7 @@ class DNCGates(NamedTuple):
     write_mask: Tensor | None = None
 
 
-class DNCMemory(AddressedRowMemory):
+class DNCMemory(RowMemory):
     """Writes to the least used slot or by content; reads by content, or along the links forwards or backwards.
 
     A step, in this order (w, r, u, L, p of the step before unless said)::
@@ -90,19 +90,7 @@ class DNCMemory(AddressedRowMemory):
     Source: Graves et al. 2016, "Hybrid computing using a neural network with dynamic external memory", Methods.
     """
 
-    spec = MemorySpec(
-        family="softmax",
-        write="sequential",
-        overwrite="blend",
-        eviction="fifo",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-        fidelity="driven",
-    )
+    spec = dataclasses.replace(ADDRESSED, empty_read="zeros")
 
     def __init__(
         self,
@@ -154,7 +142,7 @@ class DNCMemory(AddressedRowMemory):
         if self.mask:
             return super().weights(state, keys)
         whole = as_rows(keys, keys.new_zeros(*keys.shape[:-1], self.value_dim))
-        return content_weights(whole, state.memory, keys.new_full(keys.shape[:-1], self.beta))
+        return content_weights(whole, state.memory, self.strengths(keys))
 
     def write(self, state: DNCState, keys: Tensor, values: Tensor) -> DNCState:
         rows = as_rows(keys, values)

@@ -8,20 +8,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from memspec.protocol import MemorySpec
-from memspec.reference.memories.rows import AddressedRowMemory, as_rows, assign
+from memspec.reference.memories.rows import MatchedState, MatchingRowMemory, as_rows
 from memspec.reference.ops.addressing import content_weights
-from memspec.reference.ops.rows import place
 from memspec.reference.ops.writes import gated_write
-
-
-class GatedState(NamedTuple):
-    """``memory [..., S, W]``, ``written [..., S]`` step of the last driven write (int64; negative = never), ``time
-    [..., 1]`` rows driven in so far (int64)."""
-
-    memory: Tensor
-    written: Tensor
-    time: Tensor
 
 
 class SlotGates(NamedTuple):
@@ -37,7 +26,7 @@ class SlotGates(NamedTuple):
     output: Tensor
 
 
-class GatedMemory(AddressedRowMemory):
+class GatedMemory(MatchingRowMemory):
     """``M_i <- (1 - w_i) M_i + w_i (f_i M_i + i_i c_i)``, ``r = sum_i w_i o_i M_i``, with w by content.
 
     As a key-value memory it is driven: forget 0, input and output 1, the candidate is the row ``[k; v]``, and w is
@@ -59,19 +48,6 @@ class GatedMemory(AddressedRowMemory):
     entity network, Henaff et al. 2017, eq. 2-5.
     """
 
-    spec = MemorySpec(
-        family="softmax",
-        write="sequential",
-        overwrite="replace",
-        eviction="lru",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-        fidelity="driven",
-    )
-
     def __init__(
         self,
         key_dim: int,
@@ -81,13 +57,10 @@ class GatedMemory(AddressedRowMemory):
         match: float = 0.999,
         gates: Literal["fixed", "learned"] = "fixed",
     ) -> None:
-        super().__init__(key_dim, value_dim, capacity, beta)
-        if not 0 < match <= 1:
-            raise ValueError(f"match is {match}; it must be above 0 and at most 1")
+        super().__init__(key_dim, value_dim, capacity, beta, match)
         if gates not in ("fixed", "learned"):
             raise ValueError(f"gates is {gates!r}; it is 'fixed' or 'learned'")
-        self.match, self.gates = match, gates
-        self.initial = nn.Parameter(nn.init.xavier_normal_(torch.empty(self.slots, self.width)))
+        self.gates = gates
         if gates == "learned":
             self.layer = nn.Linear(2 * self.width, 4 * self.width)
             with torch.no_grad():
@@ -98,38 +71,24 @@ class GatedMemory(AddressedRowMemory):
                 self.spec, family="generic", overwrite="none", eviction="none", fidelity="trained"
             )
 
-    def init_state(self, batch_shape: tuple[int, ...] = ()) -> GatedState:
-        never = torch.arange(-self.slots, 0, device=self.initial.device)
-        return GatedState(
-            self.initial.expand(*batch_shape, self.slots, self.width).clone(),
-            never.expand(*batch_shape, self.slots).clone(),
-            torch.zeros(*batch_shape, 1, dtype=torch.int64, device=self.initial.device),
-        )
-
-    def occupied(self, state: GatedState) -> Tensor:
-        return (state.written >= 0).to(state.memory.dtype)
-
     # ---- as a key-value memory --------------------------------------------------------------------------------
 
-    def write(self, state: GatedState, keys: Tensor, values: Tensor) -> GatedState:
-        rows = as_rows(keys, values)
+    def write(self, state: MatchedState, keys: Tensor, values: Tensor) -> MatchedState:
         if self.gates == "learned":
-            return self._write_learned(state, rows)
-        stored = state.memory[..., : self.key_dim]
-        slots, written = assign(keys, stored, state.written, state.time, self.match)
-        return GatedState(place(state.memory, rows, slots), written, state.time + rows.shape[-2])
+            return self._write_learned(state, as_rows(keys, values))
+        return super().write(state, keys, values)
 
-    def _write_learned(self, state: GatedState, rows: Tensor) -> GatedState:
+    def _write_learned(self, state: MatchedState, rows: Tensor) -> MatchedState:
         memory, written = state.memory, state.written
         for n, row in enumerate(rows.split(1, -2)):
             forget, entry, candidate, _ = self.slot_gates(row, memory, output=False)
-            weights = self.weights(GatedState(memory, written, state.time), row[..., : self.key_dim]).squeeze(-2)
+            weights = self.weights(MatchedState(memory, written, state.time), row[..., : self.key_dim]).squeeze(-2)
             memory = gated_write(memory, weights, forget.squeeze(-3), entry.squeeze(-3), candidate.squeeze(-3))
             most = weights.detach().argmax(-1, keepdim=True)
             written = written.scatter(-1, most, state.time + n)
-        return GatedState(memory, written, state.time + rows.shape[-2])
+        return MatchedState(memory, written, state.time + rows.shape[-2])
 
-    def read(self, state: GatedState, keys: Tensor) -> Tensor:
+    def read(self, state: MatchedState, keys: Tensor) -> Tensor:
         if self.gates == "fixed":
             return super().read(state, keys)
         rows = as_rows(keys, keys.new_zeros(*keys.shape[:-1], self.value_dim))
@@ -155,11 +114,11 @@ class GatedMemory(AddressedRowMemory):
         forget, entry, candidate, given = raw.split(sizes, -1)
         return forget.sigmoid(), entry.sigmoid(), candidate.tanh(), given.sigmoid()
 
-    def content(self, keys: Tensor, state: GatedState) -> Tensor:
+    def content(self, keys: Tensor, state: MatchedState) -> Tensor:
         """Weights ``[..., H, S]`` by content, for whole rows ``keys [..., H, W]``."""
-        return content_weights(keys, state.memory, keys.new_full(keys.shape[:-1], self.beta))
+        return content_weights(keys, state.memory, self.strengths(keys))
 
-    def step(self, gates: SlotGates, state: GatedState) -> tuple[Tensor, GatedState]:
+    def step(self, gates: SlotGates, state: MatchedState) -> tuple[Tensor, MatchedState]:
         """One step of all heads, the writes in order of the heads, then the reads: ``(reads [..., R, W], new state)``."""
         memory = state.memory
         parts = (

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from memspec.protocol import MemorySpec
-from memspec.reference.memories.rows import AddressedRowMemory, as_rows
+from memspec.reference.memories.rows import RowMemory, as_rows
+from memspec.reference.memories.specs import ADDRESSED
 from memspec.reference.ops.addressing import content_weights
 from memspec.reference.ops.rows import place
 from memspec.reference.ops.usage import least_used
@@ -32,7 +32,7 @@ class LRUAGates(NamedTuple):
     mask: Tensor | None = None
 
 
-class LRUAMemory(AddressedRowMemory):
+class LRUAMemory(RowMemory):
     """Writes where it read last, or to the least used slot, which is cleared first; reads by content.
 
     A step: ``w = g r + (1 - g) l`` with the read weights r and the least used slot l of before; the slot l is
@@ -55,18 +55,7 @@ class LRUAMemory(AddressedRowMemory):
     it never is.
     """
 
-    spec = MemorySpec(
-        family="softmax",
-        write="sequential",
-        overwrite="blend",
-        eviction="lru",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-        fidelity="driven",
-    )
+    spec = dataclasses.replace(ADDRESSED, eviction="lru")
 
     def __init__(
         self,
@@ -99,9 +88,9 @@ class LRUAMemory(AddressedRowMemory):
     def occupied(self, state: LRUAState) -> Tensor:
         return (state.usage > 0).to(state.usage.dtype)
 
-    def slot_usage(self) -> Tensor:
-        """``[S]``: decaying count of the writes to and (touched) reads of each slot."""
-        return self.state.usage.clone()
+    def usage(self, state: LRUAState) -> Tensor:
+        """``[..., S]``: decaying count of the writes to and (touched) reads of each slot."""
+        return state.usage
 
     # ---- as a key-value memory --------------------------------------------------------------------------------
 
@@ -132,8 +121,7 @@ class LRUAMemory(AddressedRowMemory):
         written = gate * state.read_weights + (1 - gate) * free
         cleared = state.memory * (1 - free.sum(-2)).unsqueeze(-1)
         memory = cleared + written.mT @ gates.key
-        strengths = gates.key.new_full(gates.key.shape[:-1], self.beta)
-        weights = content_weights(gates.key, memory, strengths, gates.mask)
+        weights = content_weights(gates.key, memory, self.strengths(gates.key), gates.mask)
         usage = self.gamma * state.usage + (weights + written).sum(-2)
         return weights @ memory, LRUAState(memory, usage, weights)
 

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memspec.protocol import MemorySpec
-from memspec.reference.memories.rows import AddressedRowMemory, as_rows
+from memspec.reference.memories.rows import RowMemory, as_rows
 from memspec.reference.ops.addressing import content_weights, interpolate, is_one_hot, sharpen, shift
 from memspec.reference.ops.rows import place
 from memspec.reference.ops.writes import erase_add
@@ -48,7 +47,7 @@ class NTMGates(NamedTuple):
     add: Tensor
 
 
-class NTMMemory(AddressedRowMemory):
+class NTMMemory(RowMemory):
     """``M <- M (1 - w e^T) + w a^T``, ``r = w M``, with w from content, interpolation, shift and sharpening.
 
     As a key-value memory it is driven: the write head steps to the next slot (gate 0, shift +1), erases all of it
@@ -66,19 +65,6 @@ class NTMMemory(AddressedRowMemory):
     Source: Graves, Wayne, Danihelka 2014, "Neural Turing Machines", eq. 2-9. Both heads start on the last slot,
     one-hot.
     """
-
-    spec = MemorySpec(
-        family="softmax",
-        write="sequential",
-        overwrite="blend",
-        eviction="fifo",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-        fidelity="driven",
-    )
 
     def __init__(
         self,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from memspec.functional import FunctionalMemory
+from memspec.reference.memories.slots import SlotMemory
+from memspec.reference.memories.specs import ADDRESSED
 from memspec.reference.ops.addressing import content_weights, cosine
 from memspec.reference.ops.rows import place
 
 
-class RowMemory(FunctionalMemory):
+class RowMemory(SlotMemory):
     """Rows ``[k; v]`` of width ``W = key_dim + value_dim``, read by ``softmax(beta cos(q, k))`` over the slots.
 
     Only the key part of a row is compared (a key mask): compared with the whole row, the cosine of a stored key
@@ -29,6 +30,8 @@ class RowMemory(FunctionalMemory):
     Raises:
         ValueError: for a beta that is not positive.
     """
+
+    spec = ADDRESSED
 
     def __init__(self, key_dim: int, value_dim: int, capacity: int, beta: float) -> None:
         super().__init__(key_dim, value_dim, capacity)
@@ -49,37 +52,80 @@ class RowMemory(FunctionalMemory):
         """``[..., S]`` in [0, 1]: how much of each slot has been written."""
         raise NotImplementedError
 
-    # ---- reading ----------------------------------------------------------------------------------------------
+    # ---- what follows -----------------------------------------------------------------------------------------
+
+    def usage(self, state: Any) -> Tensor:
+        """``[..., S]``: by default :meth:`occupied`."""
+        return self.occupied(state)
+
+    def stored_keys(self, state: Any) -> Tensor:
+        keys: Tensor = state.memory[..., : self.key_dim]
+        return keys
+
+    def stored_values(self, state: Any) -> Tensor:
+        values: Tensor = state.memory[..., self.key_dim :]
+        return values
 
     def weights(self, state: Any, keys: Tensor) -> Tensor:
-        """Read weights ``[..., Q, S]`` for ``keys [..., Q, Dk]``."""
-        strengths = keys.new_full(keys.shape[:-1], self.beta)
-        return content_weights(keys, state.memory[..., : self.key_dim], strengths)
+        return content_weights(keys, self.stored_keys(state), self.strengths(keys))
 
-    def read(self, state: Any, keys: Tensor) -> Tensor:
-        return self.weights(state, keys) @ state.memory[..., self.key_dim :]
+    def strengths(self, keys: Tensor) -> Tensor:
+        """``[..., Q]``: beta for each of ``keys [..., Q, D]``."""
+        return keys.new_full(keys.shape[:-1], self.beta)
 
-    def slot_usage(self) -> Tensor:
-        """``[S]`` in [0, 1]: how much of each slot has been written."""
-        return self.occupied(self.state).clone()
-
-    def confidence(self, keys: Tensor) -> Tensor:
-        """``[Q]``: cosine with the nearest written key, at least 0; 0 where nothing is stored."""
-        keys = self._checked(keys, "keys", self.key_dim)
-        near = cosine(keys, self.state.memory[..., : self.key_dim])
-        return (near * self.occupied(self.state).unsqueeze(-2)).amax(-1).clamp(0, 1)
+    def certainty(self, state: Any, keys: Tensor) -> Tensor:
+        """``[..., Q]``: cosine with the nearest written key, at least 0; 0 where nothing is stored."""
+        near = cosine(keys, self.stored_keys(state))
+        return (near * self.occupied(state).unsqueeze(-2)).amax(-1).clamp(0, 1)
 
 
-class AddressedRowMemory(RowMemory):
-    """A :class:`RowMemory` whose answers are its read weights times what its slots hold, and so Addressable."""
+class MatchedState(NamedTuple):
+    """``memory [..., S, W]``, ``written [..., S]`` step of the last driven write (int64; negative = never), ``time
+    [..., 1]`` rows driven in so far (int64)."""
 
-    def read_weights(self, keys: Tensor) -> Tensor:
-        """``[Q, S]``, rows sum to 1."""
-        return self.weights(self.state, self._checked(keys, "keys", self.key_dim))
+    memory: Tensor
+    written: Tensor
+    time: Tensor
 
-    def slot_values(self) -> Tensor:
-        """``[S, Dv]``."""
-        return self.state.memory[..., self.key_dim :].clone()
+
+class MatchingRowMemory(RowMemory):
+    """Rows that start as trained ones; driven, a row goes to the slot whose key matches, else to the one written longest ago.
+
+    Content alone cannot point at a free slot, so the driver says where to write. A key written twice has its new value.
+
+    Args:
+        match: cosine from which the driver takes two keys for the same.
+
+    Attributes:
+        initial: Parameter ``[S, W]``, the memory a state starts with (Xavier normal).
+
+    Raises:
+        ValueError: for a beta that is not positive, or a match outside (0, 1].
+    """
+
+    spec = dataclasses.replace(ADDRESSED, overwrite="replace", eviction="lru")
+
+    def __init__(self, key_dim: int, value_dim: int, capacity: int, beta: float, match: float) -> None:
+        super().__init__(key_dim, value_dim, capacity, beta)
+        if not 0 < match <= 1:
+            raise ValueError(f"match is {match}; it must be above 0 and at most 1")
+        self.match = match
+        self.initial = nn.Parameter(nn.init.xavier_normal_(torch.empty(self.slots, self.width)))
+
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> MatchedState:
+        never = torch.arange(-self.slots, 0, device=self.initial.device)
+        return MatchedState(
+            self.initial.expand(*batch_shape, self.slots, self.width).clone(),
+            never.expand(*batch_shape, self.slots).clone(),
+            torch.zeros(*batch_shape, 1, dtype=torch.int64, device=self.initial.device),
+        )
+
+    def occupied(self, state: MatchedState) -> Tensor:
+        return (state.written >= 0).to(state.memory.dtype)
+
+    def write(self, state: MatchedState, keys: Tensor, values: Tensor) -> MatchedState:
+        slots, written = assign(keys, self.stored_keys(state), state.written, state.time, self.match)
+        return MatchedState(place(state.memory, as_rows(keys, values), slots), written, state.time + keys.shape[-2])
 
 
 def as_rows(keys: Tensor, values: Tensor) -> Tensor:

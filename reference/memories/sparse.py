@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memspec.protocol import MemorySpec
-from memspec.reference.memories.rows import AddressedRowMemory, as_rows
+from memspec.reference.memories.rows import RowMemory, as_rows
+from memspec.reference.memories.specs import ADDRESSED
 from memspec.reference.ops.addressing import cosine, top_k
-from memspec.reference.ops.rows import gather_rows, place
+from memspec.reference.ops.rows import gather_rows, place, spread
 
 
 class SparseState(NamedTuple):
@@ -36,7 +36,7 @@ class SparseGates(NamedTuple):
     reuse: Tensor
 
 
-class SparseMemory(AddressedRowMemory):
+class SparseMemory(RowMemory):
     """Reads the K best matching slots by a softmax over them alone; writes where it read or to the slot accessed
     longest ago, which is erased first (SAM).
 
@@ -62,18 +62,7 @@ class SparseMemory(AddressedRowMemory):
     so it is here.
     """
 
-    spec = MemorySpec(
-        family="softmax",
-        write="sequential",
-        overwrite="blend",
-        eviction="lru",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-        fidelity="driven",
-    )
+    spec = dataclasses.replace(ADDRESSED, eviction="lru")
 
     def __init__(
         self,
@@ -138,14 +127,12 @@ class SparseMemory(AddressedRowMemory):
         )
 
     def read(self, state: SparseState, keys: Tensor) -> Tensor:
-        strengths = keys.new_full(keys.shape[:-1], self.beta)
-        slots, weights = self.nearest(keys, strengths, state.memory, self.key_dim)
-        values = state.memory[..., self.key_dim :]
-        return (weights.unsqueeze(-2) @ gather_rows(values, slots)).squeeze(-2)
+        slots, weights = self.nearest(keys, self.strengths(keys), state.memory, self.key_dim)
+        return (weights.unsqueeze(-2) @ gather_rows(self.stored_values(state), slots)).squeeze(-2)
 
     def weights(self, state: SparseState, keys: Tensor) -> Tensor:
-        slots, weights = self.nearest(keys, keys.new_full(keys.shape[:-1], self.beta), state.memory, self.key_dim)
-        return weights.new_zeros(*weights.shape[:-1], self.slots).scatter(-1, slots, weights)
+        slots, weights = self.nearest(keys, self.strengths(keys), state.memory, self.key_dim)
+        return spread(slots, weights, self.slots)
 
     def touch(self, keys: Tensor) -> None:
         """Count a read of each of ``keys [Q, Dk]``, in order, as an access to the slots it reads."""
@@ -178,7 +165,7 @@ class SparseMemory(AddressedRowMemory):
         memory = state.memory * (1 - erased.sum(-2)).unsqueeze(-1) + written.mT @ gates.add
         slots, weights = self.nearest(gates.key, gates.strength, memory, self.width)
         reads = (weights.unsqueeze(-2) @ gather_rows(memory, slots)).squeeze(-2)
-        dense = weights.new_zeros(*weights.shape[:-1], self.slots).scatter(-1, slots, weights)
+        dense = spread(slots, weights, self.slots)
         access = (written + dense).sum(-2) > self.delta
         accessed = torch.where(access, state.time, state.accessed)
         return reads, SparseState(memory, accessed, state.time + 1, dense)

@@ -42,7 +42,7 @@ def test_modulation_rescales_every_row_before_attention():
     memory = built(moved=True)
     memory.update(drawn(5, 6), drawn(5, 4, seed=1))
     asked = F.normalize(drawn(7, 6, seed=2), dim=-1)
-    rows = memory.state.memory[:5]
+    rows = torch.cat((memory.state.keys, memory.state.values), -1)[:5]
     with torch.no_grad():
         for query, answer in zip(asked, memory.query(asked)):
             hidden = query
@@ -58,10 +58,11 @@ def test_reading_does_not_drift():
     """The rescaled rows are never written back: a thousand reads leave every bit."""
     memory = built(moved=True)
     memory.update(drawn(5, 6), drawn(5, 4, seed=1))
-    before = memory.state.memory.clone()
+    before = memory.state.keys.clone(), memory.state.values.clone()
     for seed in range(1000):
         memory.query(drawn(1, 6, seed=seed))
-    assert torch.equal(memory.state.memory, before)
+    assert torch.equal(memory.state.keys, before[0])
+    assert torch.equal(memory.state.values, before[1])
 
 
 def test_unused_slots_have_no_weight_and_an_empty_memory_answers_zeros():
