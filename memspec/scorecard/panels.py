@@ -132,7 +132,7 @@ def _together(view: View, parts: Sequence[Panel]) -> Panel:
         lines=[
             replace(line, label=", ".join(p for p in (said, line.label) if p), group=i * groups + line.group)
             for i, part in enumerate(parts)
-            for said in ["" if part.several and i == 0 else part.y_label or part.metric]
+            for said in ["" if part.several and i == 0 else part.y_label or part.metric.replace("_", " ")]
             for line in part.lines
         ],
         bands=[band for part in parts for band in part.bands],

@@ -98,18 +98,17 @@ def pooled_interval(samples: Sequence[NDArray[np.float64]]) -> tuple[float, floa
 
 
 def costs(record: Record) -> dict[str, Any]:
-    """The cost section: every metric of the experiments that measure costs, by setting; null where nothing measured it.
+    """The cost section: every metric that its experiment declares a cost, by setting; null where nothing measured it.
 
     A number is the median over trials (times are skewed); a curve is ``{"at": [...], "median": [...]}``.
     """
     out: dict[str, Any] = dict.fromkeys(cost_names())
     out["parameters"] = record.memory.get("parameters")
     for block in record.blocks:
-        order = showing_of(block).cost
-        if not order:
-            continue
-        for name in sorted(block["metrics"], key=lambda n: (order.index(n) if n in order else len(order), n)):
-            metric = block["metrics"][name]
+        for name in showing_of(block).cost:
+            metric = block["metrics"].get(name)
+            if metric is None:
+                continue
             values = values_of(metric)
             if values.size == 0 or np.isnan(values).all():
                 continue

@@ -391,10 +391,10 @@ def test_markdown_of_several_cards_begins_with_them_side_by_side() -> None:
 
 def test_costs_come_in_a_fixed_order_and_times_in_units() -> None:
     cost = block([2e-5], experiment="cost.growth")
-    names = ("query_seconds", "flops", "unheard_of", "bytes_per_pair", "state_bytes")
+    names = ("query_seconds", "flops", "no_cost", "bytes_per_pair", "state_bytes")
     cost["metrics"] = dict.fromkeys(names, cost["metrics"]["recall"])
     one = rescore(card(cost), [])
-    ordered = ["state_bytes", "bytes_per_pair", "flops", "query_seconds", "unheard_of"]
+    ordered = ["state_bytes", "bytes_per_pair", "flops", "query_seconds"]
     assert [name for name, _ in pages.cost_rows(one)] == ordered
     assert "| query_seconds | n8 | 20 us |" in pages.markdown([one])
     assert [formatting.amount(x, "s") for x in (2.5, 0.0025)] == ["2.5 s", "2.5 ms"]
