@@ -122,7 +122,7 @@ class TestCapabilities:
                 if not len(keys):
                     continue
                 leaf = case.let("leaf", "{}.clone().requires_grad_()", keys)
-                with torch.enable_grad():
+                with case.within("torch.enable_grad()"):
                     loss = case.let("loss", "{}.auxiliary_loss({}, {})", memory, leaf, values)
                 _shaped(case, loss, (), "auxiliary_loss")
                 case.finite(loss.reshape(1), cause="log of 0, or exp without the maximum taken out")

@@ -204,8 +204,8 @@ class TestLaws:
             memory = case.stored()
             before = memory.answers()
             live = memory.live(case.probe)
-            # Rows of one number, expanded, cannot be written to: torch itself forbids that.
-            case.do("with {}.suppress(RuntimeError): {}.detach().fill_(7.0)", contextlib, live)
+            # Row by row, for rows may share their numbers; a row of one number, expanded, torch forbids to write to.
+            case.do("with {}.suppress(RuntimeError): [row.fill_(7.0) for row in {}.detach()]", contextlib, live)
             case.same(
                 memory.answers(), before, cause="query returns a view of the state; return a clone or a computed tensor"
             )

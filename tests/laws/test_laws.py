@@ -298,6 +298,19 @@ def test_plain_objects_are_spared_any_sequence(factory: Callable[..., Any]) -> N
     stateful.run(law_of(factory))
 
 
+def test_answers_of_one_expanded_row_can_be_changed() -> None:
+    """An answer whose rows all are one buffer is overwritten too, and so shows what it shares with the memory."""
+
+    class AnswersWithOneRow(PlainSums):
+        row = torch.zeros(5)
+
+        def recall(self, keys: Tensor) -> Tensor:
+            return self.row.expand(len(keys), -1)
+
+    with pytest.raises(LawBroken, match="instead of 0"):
+        laws.test_caller_changes_answers(law_of(AnswersWithOneRow))
+
+
 @pytest.mark.parametrize("way", ["deepcopy", "pickle"])
 def test_uncopyable_objects_get_advice(way: str) -> None:
     """Copying is not part of the protocol: an object that cannot be copied is told so, and passes."""
