@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from memspec.functional import FunctionalMemory
-from memspec.protocol import MemorySpec
+from memspec.reference.memories.specs import CACHE, SOUND
 
 
 class ExactState(NamedTuple):
@@ -24,17 +25,7 @@ class ExactMemory(FunctionalMemory):
     The score-1 anchor. It grows by every write and never forgets.
     """
 
-    spec = MemorySpec(
-        family="cache",
-        write="sequential",
-        overwrite="replace",
-        exact=True,
-        empty_read="zeros",
-        deterministic=True,
-        differentiable=frozenset({"values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(CACHE, overwrite="replace", exact=True, constant_state=False)
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> ExactState:
         return ExactState(
@@ -83,14 +74,7 @@ class NullState(NamedTuple):
 class NullMemory(FunctionalMemory):
     """Answers zeros to everything: the score-0 anchor. It fails the liveness laws, as it must."""
 
-    spec = MemorySpec(
-        write="set",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(SOUND, write="set")
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> NullState:
         return NullState()

@@ -8,10 +8,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from memspec.functional import FunctionalMemory
-from memspec.protocol import MemorySpec
-from memspec.reference.ops.rows import picked, rows_at, unit_rows
-from memspec.reference.ops.search import nearest_slot
+from memspec.reference.memories.slots import NearestMemory
+from memspec.reference.memories.specs import CACHE
+from memspec.reference.ops.rows import picked, unit_rows
 
 BLOCK = 512
 """Rows of one update whose similarities are held at once: bounds the memory a large update needs."""
@@ -25,7 +24,7 @@ class CachedState(NamedTuple):
     writes: Tensor
 
 
-class CachedMemory(FunctionalMemory):
+class CachedMemory(NearestMemory):
     """Answers with the value of the nearest stored key by cosine; replaces by similarity once it is full.
 
     Rows, in order: while a slot is free the row is appended. Afterwards, with s the cosines to all stored keys: if
@@ -49,17 +48,7 @@ class CachedMemory(FunctionalMemory):
     labels; values of any width are this project's.
     """
 
-    spec = MemorySpec(
-        family="cache",
-        write="sequential",
-        eviction="similarity",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(CACHE, eviction="similarity")
 
     def __init__(
         self,
@@ -144,30 +133,6 @@ class CachedMemory(FunctionalMemory):
         classes = torch.cat((state.values.detach().argmax(-1), values.argmax(-1)), -1)
         return torch.cat((new @ old.mT, new @ new.mT), -1), classes
 
-    def read(self, state: CachedState, keys: Tensor) -> Tensor:
-        index, _ = self._nearest(state, keys)
-        # Slots not in use hold zeros, so an empty memory answers zeros.
-        return rows_at(state.values, index)
-
-    def confidence(self, keys: Tensor) -> Tensor:
-        """``[..., Q]``: cosine with the nearest stored key, negative ones as 0; 0 while the memory is empty."""
-        return self._nearest(self.state, self._checked(keys, "keys", self.key_dim))[1].clamp(0, 1)
-
-    def read_weights(self, keys: Tensor) -> Tensor:
-        """``[..., Q, S]``: 1 for the slot that answers, 0 for the others; all 0 while the memory is empty."""
-        keys = self._checked(keys, "keys", self.key_dim)
-        index, _ = self._nearest(self.state, keys)
-        slots = torch.arange(self.slots, device=keys.device)
-        return ((slots == index[..., None]) & (self.state.writes > 0)[..., None, :]).to(keys.dtype)
-
-    def slot_values(self) -> Tensor:
-        """``[..., S, Dv]``; zeros where nothing is stored."""
-        return self.state.values
-
-    def slot_usage(self) -> Tensor:
-        """``[..., S]``: how often each slot has been written."""
-        return self.state.writes
-
     def auxiliary_loss(self, keys: Tensor, values: Tensor) -> Tensor:
         """Contrastive loss of features against the store: near what is of their class, far from the rest.
 
@@ -182,9 +147,6 @@ class CachedMemory(FunctionalMemory):
         cosines = unit_rows(keys) @ unit_rows(self.state.keys).mT
         same = values.argmax(-1)[..., None] == self.state.values.argmax(-1)[..., None, :]
         return contrastive_loss(cosines, same.to(cosines.dtype), self.state.writes > 0, self.temperature)
-
-    def _nearest(self, state: CachedState, keys: Tensor) -> tuple[Tensor, Tensor]:
-        return nearest_slot(keys, state.keys, state.writes > 0)
 
 
 def contrastive_loss(cosines: Tensor, share: Tensor, used: Tensor, temperature: float) -> Tensor:

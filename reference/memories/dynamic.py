@@ -8,11 +8,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from memspec.functional import FunctionalMemory
-from memspec.protocol import MemorySpec
-from memspec.reference.ops.rows import rows_at, unit_rows
-from memspec.reference.ops.search import any_within, distance_at, nearest_slot, unit_distances
-from memspec.reference.ops.softmax import softmax_weights
+from memspec.reference.memories.slots import NearestMemory
+from memspec.reference.memories.specs import CACHE
+from memspec.reference.ops.rows import rows_at
+from memspec.reference.ops.search import any_within, distance_at, unit_distances
 
 BLOCK = 512
 """Rows of one update whose similarities are held at once: bounds the memory a large update needs."""
@@ -39,7 +38,7 @@ class DynamicState(NamedTuple):
     clock: Tensor
 
 
-class DynamicMemory(FunctionalMemory):
+class DynamicMemory(NearestMemory):
     """A slot store with usage: merge what is known, allocate what is new, grow, evict the least used, collect garbage.
 
     For each row, in order: all usages decay, ``u <- retention u``. If the nearest key has a cosine of at least
@@ -71,17 +70,7 @@ class DynamicMemory(FunctionalMemory):
     Rare Events", section 3.
     """
 
-    spec = MemorySpec(
-        family="cache",
-        write="sequential",
-        overwrite="blend",
-        eviction="lru",
-        empty_read="zeros",
-        deterministic=True,
-        differentiable=frozenset({"values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(CACHE, overwrite="blend", eviction="lru", constant_state=False)
 
     def __init__(
         self,
@@ -113,7 +102,7 @@ class DynamicMemory(FunctionalMemory):
             raise ValueError(f"beta is {beta}; it must be above 0 and finite")
         self.most = capacity
         self.initial_slots, self.retention, self.threshold = min(initial_slots, capacity), retention, threshold
-        self.match, self.blend, self.read_by, self.beta = match, blend, read, beta
+        self.match, self.blend, self.soft, self.beta = match, blend, read == "softmax", beta
         self.spec = dataclasses.replace(
             self.spec,
             family=("cache" if read == "nearest" else "softmax") if match >= SELDOM else "generic",
@@ -223,22 +212,10 @@ class DynamicMemory(FunctionalMemory):
             state.clock + n,
         )
 
-    def read(self, state: DynamicState, keys: Tensor) -> Tensor:
-        if self.read_by == "softmax":
-            return self._weights(state, keys) @ state.values
-        index, _ = nearest_slot(keys, state.keys, state.writes > 0)
-        # Free slots hold zeros, so an empty memory answers zeros.
-        return rows_at(state.values, index)
-
-    def _weights(self, state: DynamicState, keys: Tensor) -> Tensor:
-        used = state.writes > 0
-        if self.read_by == "softmax":
-            return softmax_weights(unit_rows(keys), unit_rows(state.keys), self.beta, used)
-        index, _ = nearest_slot(keys, state.keys, used)
-        slots = torch.arange(used.shape[-1], device=keys.device)
-        return ((slots == index[..., None]) & used[..., None, :]).to(keys.dtype)
-
     # ---- management -------------------------------------------------------------------------------------------
+
+    def in_use(self, state: DynamicState) -> Tensor:
+        return state.writes > 0
 
     def usage(self, state: DynamicState) -> Tensor:
         """``[..., S]`` ``retention^age`` of the slots in use, 0 of free ones; in at least float32."""
@@ -302,23 +279,6 @@ class DynamicMemory(FunctionalMemory):
         return (known & (index[..., None] == slots)).any(-2)
 
     # ---- what it says of itself -------------------------------------------------------------------------------
-
-    def confidence(self, keys: Tensor) -> Tensor:
-        """``[..., Q]``: cosine with the nearest stored key, negative ones as 0; 0 while the memory is empty."""
-        keys = self._checked(keys, "keys", self.key_dim)
-        return nearest_slot(keys, self.state.keys, self.state.writes > 0)[1].clamp(0, 1)
-
-    def read_weights(self, keys: Tensor) -> Tensor:
-        """``[..., Q, S]``: rows sum to 1, or to 0 while the memory is empty; free slots have exactly 0."""
-        return self._weights(self.state, self._checked(keys, "keys", self.key_dim))
-
-    def slot_values(self) -> Tensor:
-        """``[..., S, Dv]``; zeros where nothing is stored."""
-        return self.state.values
-
-    def slot_usage(self) -> Tensor:
-        """``[..., S]``: usage, 1 for the slot written last, 0 for a free one."""
-        return self.usage(self.state)
 
     def check_state(self, tensors: dict[str, Tensor]) -> str | None:
         size = tensors["writes"].shape[-1]

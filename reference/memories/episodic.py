@@ -9,8 +9,9 @@ from typing import Literal, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from memspec.functional import FunctionalMemory, map_state, state_tensors
-from memspec.protocol import MemorySpec
+from memspec.functional import map_state, state_tensors
+from memspec.reference.memories.slots import SlotMemory
+from memspec.reference.memories.specs import SMOOTH
 from memspec.reference.ops.softmax import softmax_weights
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
@@ -35,7 +36,7 @@ class EpisodicState(NamedTuple):
     adam: AdamState | None
 
 
-class EpisodicMemory(FunctionalMemory):
+class EpisodicMemory(SlotMemory):
     """``r = softmax(scale q K^T) V``; an update takes gradient steps on ``|r(k) - v|^2`` in K and V.
 
     Keys and values of the slots start as N(0, 1). All rows of an update share one gradient, so their order does not
@@ -64,16 +65,8 @@ class EpisodicMemory(FunctionalMemory):
     Source: EpisodicMemory in erlebach/memory_experiments.
     """
 
-    spec = MemorySpec(
-        family="gradient",
-        write="joint",
-        presentations=20,
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(SMOOTH, family="gradient", write="joint", presentations=20, empty_read="none")
+    slot_usage = confidence = None  # type: ignore[assignment]  # every slot is in use from the start
 
     def __init__(
         self,
@@ -135,7 +128,7 @@ class EpisodicMemory(FunctionalMemory):
         """Of the loss, in the slots' keys ``[..., S, Dk]`` and values ``[..., S, Dv]``."""
         n, width = values.shape[-2:]
         count = {"mean": n * width, "items": n, "sum": 1}[self.reduction]
-        weights = self._weights(state, keys)
+        weights = self._addressed(state, keys)
         error = (weights @ state.values - values) * (2 / count)
         by_weight = error @ state.values.mT
         by_score = weights * (by_weight - (weights * by_weight).sum(-1, keepdim=True))
@@ -158,22 +151,14 @@ class EpisodicMemory(FunctionalMemory):
             AdamState(key_mean, key_square, value_mean, value_square, steps),
         )
 
-    def read(self, state: EpisodicState, keys: Tensor) -> Tensor:
-        return self._weights(state, keys) @ state.values
-
-    def read_weights(self, keys: Tensor) -> Tensor:
-        """``[..., Q, S]``; rows sum to 1."""
-        return self._weights(self.state, self._checked(keys, "keys", self.key_dim))
-
-    def slot_values(self) -> Tensor:
-        """``[..., S, Dv]``."""
-        return self.state.values
+    def weights(self, state: EpisodicState, keys: Tensor) -> Tensor:
+        return self._addressed(state, self.queries(keys))
 
     @property
     def _scale(self) -> float:
         return self.slot_key_dim**-0.5 if self.scale is None else self.scale
 
-    def _weights(self, state: EpisodicState, keys: Tensor) -> Tensor:
+    def _addressed(self, state: EpisodicState, keys: Tensor) -> Tensor:
         return softmax_weights(keys, state.keys, self._scale)
 
 
@@ -240,19 +225,16 @@ class ProjectingEpisodicMemory(EpisodicMemory):
         return self.value_projection.mT if self.own_decoder is None else self.own_decoder
 
     def write(self, state: EpisodicState, keys: Tensor, values: Tensor) -> EpisodicState:
-        return super().write(state, keys @ self.key_projection.mT, values @ self.value_projection.mT)
+        return super().write(state, self.queries(keys), values @ self.value_projection.mT)
+
+    def queries(self, keys: Tensor) -> Tensor:
+        return keys @ self.key_projection.mT
+
+    def stored_values(self, state: EpisodicState) -> Tensor:
+        return state.values @ self.decoder.mT
 
     def read(self, state: EpisodicState, keys: Tensor) -> Tensor:
-        return super().read(state, keys @ self.key_projection.mT) @ self.decoder.mT
-
-    def read_weights(self, keys: Tensor) -> Tensor:
-        """``[..., Q, S]``; rows sum to 1."""
-        keys = self._checked(keys, "keys", self.key_dim)
-        return self._weights(self.state, keys @ self.key_projection.mT)
-
-    def slot_values(self) -> Tensor:
-        """``[..., S, Dv]``, decoded."""
-        return self.state.values @ self.decoder.mT
+        return self.weights(state, keys) @ state.values @ self.decoder.mT
 
     def auxiliary_loss(self, keys: Tensor, values: Tensor) -> Tensor:
         """Mean over pairs of ``|D_v r' - v|^2``, and of ``|D_v P_v v - v|^2``: what the projections are trained by.

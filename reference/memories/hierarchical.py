@@ -10,10 +10,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from memspec.functional import FunctionalMemory
-from memspec.protocol import MemorySpec
+from memspec.reference.memories.slots import NearestMemory
+from memspec.reference.memories.specs import SOUND
 from memspec.reference.ops.rows import rows_at, unit_rows
 from memspec.reference.ops.search import any_within, distance_at, unit_distances
+from memspec.reference.ops.softmax import masked_softmax
 
 BLOCK = 512
 """Rows of one update that are placed together: bounds the memory a large update needs."""
@@ -37,7 +38,7 @@ class HierarchicalState(NamedTuple):
     dropped: Tensor
 
 
-class HierarchicalMemory(FunctionalMemory):
+class HierarchicalMemory(NearestMemory):
     """A hierarchy of stores: rows enter the first level, move down as they age, and merge into prototypes there.
 
     Each row enters level 0, which keeps rows as they are. A level that is full passes its least recently used entry
@@ -72,14 +73,7 @@ class HierarchicalMemory(FunctionalMemory):
     mwasifanwar/neural_memory_architectures; the rules are this project's.
     """
 
-    spec = MemorySpec(
-        write="sequential",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = SOUND
 
     def __init__(
         self,
@@ -110,7 +104,7 @@ class HierarchicalMemory(FunctionalMemory):
         self.sizes = level_sizes(capacity, levels, growth) if sizes is None else tuple(sizes)
         if level_bias is not None and len(level_bias) != len(self.sizes):
             raise ValueError(f"level_bias has {len(level_bias)} numbers; it must have one for each of {self.sizes}")
-        self.match, self.promote_count, self.read_by, self.beta = match, promote_count, read, beta
+        self.match, self.promote_count, self.soft, self.beta = match, promote_count, read == "softmax", beta
         self.level_bias = tuple(level_bias) if level_bias is not None else None
         ends = list(accumulate(self.sizes))
         self.levels = [slice(end - size, end) for end, size in zip(ends, self.sizes)]
@@ -234,26 +228,20 @@ class HierarchicalMemory(FunctionalMemory):
         here = torch.arange(held.shape[-1], device=held.device) == slot
         return torch.where(here & moving, coming, held), going, moving & (last.gather(-1, slot) >= 0)
 
-    def read(self, state: HierarchicalState, keys: Tensor) -> Tensor:
-        if self.read_by == "softmax":
-            return self._weights(state, keys) @ state.values
-        index = self._answering(state, keys)
-        # Free slots hold zeros, so an empty memory answers zeros.
-        return rows_at(state.values, index)
-
-    def _weights(self, state: HierarchicalState, keys: Tensor) -> Tensor:
-        used = (state.last >= 0)[..., None, :]
-        if self.read_by == "cascade":
-            slots = torch.arange(self.slots, device=keys.device)
-            return ((slots == self._answering(state, keys)[..., None]) & used).to(keys.dtype)
+    def shares(self, state: HierarchicalState, keys: Tensor) -> Tensor:
         scores = self.beta * unit_rows(keys) @ unit_rows(state.keys).mT
         if self.level_bias is not None:
             scores = scores + torch.cat([scores.new_full((n,), b) for n, b in zip(self.sizes, self.level_bias)])
-        scores = torch.where(used, scores, -torch.inf)
-        scores = torch.where(used.any(-1, keepdim=True), scores, 0.0)  # softmax over nothing but -inf is NaN
-        return scores.softmax(-1) * used
+        return masked_softmax(scores, self.in_use(state)[..., None, :])
 
-    def _answering(self, state: HierarchicalState, keys: Tensor) -> Tensor:
+    def in_use(self, state: HierarchicalState) -> Tensor:
+        return state.last >= 0
+
+    def usage(self, state: HierarchicalState) -> Tensor:
+        """``[..., S]``: rows that each entry stands for, at least 1 where there is one, 0 where there is none."""
+        return torch.where(self.in_use(state), state.counts.clamp_min(1), 0)
+
+    def answering(self, state: HierarchicalState, keys: Tensor) -> Tensor:
         """``[..., Q]`` slot that answers in a cascade; of equal keys in one level the one used last."""
         apart = torch.where((state.last >= 0)[..., None, :], unit_distances(keys, state.keys), torch.inf)
         reach = distance_at(self.match, keys.dtype)
@@ -303,30 +291,10 @@ class HierarchicalMemory(FunctionalMemory):
 
     def _known(self, state: HierarchicalState, keys: Tensor) -> tuple[Tensor, Tensor]:
         """``[..., Q, S]``, for each key the entry that knows it, in the first level that has one; and ``[..., Q]`` it."""
-        index = self._answering(state, keys)
+        index = self.answering(state, keys)
         apart = unit_distances(keys, state.keys)
         near = (apart <= distance_at(self.match, keys.dtype)) & (state.last >= 0)[..., None, :]
         return near & (torch.arange(self.slots, device=keys.device) == index[..., None]), index
-
-    # ---- what it says of itself -------------------------------------------------------------------------------
-
-    def confidence(self, keys: Tensor) -> Tensor:
-        """``[..., Q]``: cosine with the nearest stored key, negative ones as 0; 0 while the memory is empty."""
-        keys = self._checked(keys, "keys", self.key_dim)
-        apart = torch.where((self.state.last >= 0)[..., None, :], unit_distances(keys, self.state.keys), 2.0)
-        return (1 - apart.amin(-1).square() / 2).clamp(0, 1)
-
-    def read_weights(self, keys: Tensor) -> Tensor:
-        """``[..., Q, S]``, the levels side by side: rows sum to 1, or to 0 while the memory is empty."""
-        return self._weights(self.state, self._checked(keys, "keys", self.key_dim))
-
-    def slot_values(self) -> Tensor:
-        """``[..., S, Dv]``, the levels side by side; zeros where nothing is stored."""
-        return self.state.values
-
-    def slot_usage(self) -> Tensor:
-        """``[..., S]``: rows that each entry stands for, at least 1 where there is one, 0 where there is none."""
-        return torch.where(self.state.last >= 0, self.state.counts.clamp_min(1), 0)
 
 
 class _Entries(NamedTuple):

@@ -7,6 +7,7 @@ that starts closed. Both normalise, address and move slots by the functions at t
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Literal, NamedTuple
 
@@ -14,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memspec.functional import FunctionalMemory
 from memspec.options import Count, Positive, PositiveShare, checked
-from memspec.protocol import MemorySpec
+from memspec.reference.memories.slots import SlotMemory
+from memspec.reference.memories.specs import SMOOTH
 from memspec.reference.ops.rows import unit_rows
 from memspec.reference.ops.softmax import softmax_weights
 
@@ -31,7 +32,7 @@ class LinformerState(NamedTuple):
     mass: Tensor
 
 
-class LinformerMemory(FunctionalMemory):
+class LinformerMemory(SlotMemory):
     """Slots ``(m_s, c_s)``; a pair moves each by its share ``g_s = lr a_s``, ``a = softmax(k^ . m_s / temperature)``.
 
     ``m_s <- norm(m_s + g_s (k^ - m_s))`` for the addresses, ``c_s <- c_s + g_s (v - c_s)`` and the mass
@@ -59,17 +60,8 @@ class LinformerMemory(FunctionalMemory):
     et al. 2020, "Linformer", section 4.
     """
 
-    spec = MemorySpec(
-        write="sequential",
-        overwrite="blend",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-        fidelity="driven",
-    )
+    spec = dataclasses.replace(SMOOTH, overwrite="blend", fidelity="driven")
+    confidence = None  # type: ignore[assignment]  # slots move to where keys are, and say nothing of one
 
     @checked
     def __init__(
@@ -102,27 +94,16 @@ class LinformerMemory(FunctionalMemory):
             mass = mass + share[..., 0] * (1 - mass)
         return LinformerState(addresses, contents, mass)
 
-    def read(self, state: LinformerState, keys: Tensor) -> Tensor:
-        return self._weights(state, keys) @ self._values(state)
-
-    def read_weights(self, keys: Tensor) -> Tensor:
-        """``[..., Q, S]``; rows sum to 1."""
-        return self._weights(self.state, self._checked(keys, "keys", self.key_dim))
-
-    def slot_values(self) -> Tensor:
-        """``[..., S, Dv]``: what a slot answers; zeros before the first write."""
-        return self._values(self.state)
-
-    def slot_usage(self) -> Tensor:
-        """``[..., S]`` in [0, 1]: the mass of each slot, ``1 - prod (1 - g_s)`` over all pairs written."""
-        return self.state.mass
-
-    def _weights(self, state: LinformerState, keys: Tensor) -> Tensor:
+    def weights(self, state: LinformerState, keys: Tensor) -> Tensor:
         return address(normed(keys, self.norm), state.addresses, self.temperature, self.norm)
 
-    def _values(self, state: LinformerState) -> Tensor:
+    def stored_values(self, state: LinformerState) -> Tensor:
         # A slot so far from every key that its mass has all but vanished answers nearly nothing.
         return state.contents / state.mass[..., None].clamp_min(1e-30) @ self.value_map
+
+    def usage(self, state: LinformerState) -> Tensor:
+        """``[..., S]`` in [0, 1]: the mass of each slot, ``1 - prod (1 - g_s)`` over all pairs written."""
+        return state.mass
 
 
 class ImplicitState(NamedTuple):

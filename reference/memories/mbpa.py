@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from memspec.functional import FunctionalMemory
 from memspec.options import Count, NotNegative, Positive, Real, checked, refused
-from memspec.protocol import MemorySpec
+from memspec.reference.memories.specs import SMOOTH
 from memspec.reference.ops import ring
 from memspec.reference.ops.rows import gather_rows, unit_rows
 
@@ -38,16 +39,7 @@ class MbPAMemory(FunctionalMemory):
     Control (Pritzel et al. 2017, eq. 5).
     """
 
-    spec = MemorySpec(
-        write="sequential",
-        eviction="fifo",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(SMOOTH, eviction="fifo")
 
     @checked
     def __init__(

@@ -8,9 +8,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from memspec.functional import FunctionalMemory
-from memspec.protocol import MemorySpec
-from memspec.reference.ops.rows import gather_rows, unit_rows
+from memspec.reference.memories.slots import SlotMemory
+from memspec.reference.memories.specs import STORE
+from memspec.reference.ops.rows import gather_rows, spread, unit_rows
 from memspec.reference.ops.search import nearest
 
 Read = Literal["mean", "softmax", "inverse"]
@@ -28,7 +28,7 @@ class PairsState(NamedTuple):
     squares: Tensor
 
 
-class NeighbourStore(FunctionalMemory):
+class NeighbourStore(SlotMemory):
     """Base of the stores: reads a weighted mean of the values of the neighbours that a subclass finds.
 
     Weights, of the neighbours at distances d, sum 1: ``mean`` equal, ``softmax`` as ``exp(-beta d^2)``, ``inverse`` as
@@ -45,14 +45,8 @@ class NeighbourStore(FunctionalMemory):
         ValueError: for an option outside its range.
     """
 
-    spec = MemorySpec(
-        write="sequential",
-        empty_read="zeros",
-        deterministic=True,
-        differentiable=frozenset({"values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(STORE, constant_state=False)
+    slot_usage = None  # type: ignore[assignment]  # every slot is in use: no statistic
 
     def __init__(
         self,
@@ -99,10 +93,10 @@ class NeighbourStore(FunctionalMemory):
         return unit_rows(keys) if self.metric == "cosine" else keys
 
     def read(self, state: Any, keys: Tensor) -> Tensor:
-        index, weights = self._weights(state, self._scaled(keys))
+        index, weights = self.neighbourhood(state, self._scaled(keys))
         return (weights[..., None] * gather_rows(state.values, index)).sum(-2)
 
-    def _weights(self, state: Any, queries: Tensor) -> tuple[Tensor, Tensor]:
+    def neighbourhood(self, state: Any, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Neighbours ``[..., Q, k]`` and their weights, which sum to 1, or are all 0 where there is none."""
         index, distance = self.found(state, queries)
         there = torch.isfinite(distance)
@@ -121,23 +115,15 @@ class NeighbourStore(FunctionalMemory):
         total = weights.sum(-1, keepdim=True)
         return index, weights / torch.where(total > 0, total, 1.0)
 
-    def confidence(self, keys: Tensor) -> Tensor:
-        """``[..., Q]``: ``1 / (1 + distance to the nearest pair found)``; 0 where none is."""
-        keys = self._checked(keys, "keys", self.key_dim)
-        _, distance = self.found(self.state, self._scaled(keys))
-        none = keys.new_full((*keys.shape[:-1], 1), torch.inf)
-        return (1 / (1 + torch.cat((distance, none), -1).amin(-1))).to(keys.dtype)
-
-    def read_weights(self, keys: Tensor) -> Tensor:
+    def weights(self, state: Any, keys: Tensor) -> Tensor:
         """``[..., Q, n]``: the weights of the pairs, in the order of writing; 0 for all but the neighbours."""
-        keys = self._checked(keys, "keys", self.key_dim)
-        index, weights = self._weights(self.state, self._scaled(keys))
-        return keys.new_zeros(*keys.shape[:-1], self.state.keys.shape[-2]).scatter_add(-1, index, weights)
+        return spread(*self.neighbourhood(state, self._scaled(keys)), state.keys.shape[-2])
 
-    def slot_values(self) -> Tensor:
-        """``[..., n, Dv]``, in the order of writing."""
-        values: Tensor = self.state.values
-        return values
+    def certainty(self, state: Any, keys: Tensor) -> Tensor:
+        """``[..., Q]``: ``1 / (1 + distance to the nearest pair found)``; 0 where none is."""
+        _, distance = self.found(state, self._scaled(keys))
+        none = keys.new_full((*keys.shape[:-1], 1), torch.inf)
+        return 1 / (1 + torch.cat((distance, none), -1).amin(-1))
 
     def check_state(self, tensors: dict[str, Tensor]) -> str | None:
         if tensors["keys"].shape[-1] != self.key_dim or tensors["values"].shape[-1] != self.value_dim:

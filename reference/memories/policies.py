@@ -7,15 +7,16 @@ evicted by a row before it, makes the rows of an update be followed one by one.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from memspec.functional import FunctionalMemory
-from memspec.protocol import Eviction, MemorySpec
+from memspec.reference.memories.slots import NearestMemory
+from memspec.reference.memories.specs import CACHE
 from memspec.reference.ops import draws
-from memspec.reference.ops.rows import picked, rows_at
+from memspec.reference.ops.rows import picked
 from memspec.reference.ops.search import equal_rows, nearest
 
 BLOCK = 512
@@ -55,23 +56,10 @@ class StampedState(NamedTuple):
     clock: Tensor
 
 
-def _spec(eviction: Eviction) -> MemorySpec:
-    return MemorySpec(
-        family="cache",
-        write="sequential",
-        overwrite="replace",
-        exact=True,
-        eviction=eviction,
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
+DICTIONARY = dataclasses.replace(CACHE, overwrite="replace", exact=True)
 
 
-class EvictingMemory(FunctionalMemory):
+class EvictingMemory(NearestMemory):
     """Base of the stores: a dictionary of at most ``capacity`` pairs; an unknown key answers as the nearest (Euclidean).
 
     A key that is in the store gets its new value in its own slot. A new key takes a free slot, the lowest first, and
@@ -148,34 +136,13 @@ class EvictingMemory(FunctionalMemory):
         state = state._replace(writes=state.writes + times, offered=state.offered + new.sum(-1))
         return self.noted(state, last, count), held
 
-    def read(self, state: Any, keys: Tensor) -> Tensor:
-        index, _ = nearest(keys, state.keys, 1, state.writes > 0)
-        # Slots not in use hold zeros, so an empty memory answers zeros.
-        return rows_at(state.values, index[..., 0])
+    def answering(self, state: Any, keys: Tensor) -> Tensor:
+        return nearest(keys, state.keys, 1, state.writes > 0)[0][..., 0]
 
-    # ---- what it can tell -------------------------------------------------------------------------------------
-
-    def confidence(self, keys: Tensor) -> Tensor:
+    def certainty(self, state: Any, keys: Tensor) -> Tensor:
         """``[..., Q]``: ``1 / (1 + distance to the nearest stored key)``; 0 while the memory is empty."""
-        keys = self._checked(keys, "keys", self.key_dim)
-        _, distance = nearest(keys, self.state.keys, 1, self.state.writes > 0)
-        return (1 / (1 + distance[..., 0])).to(keys.dtype)
-
-    def read_weights(self, keys: Tensor) -> Tensor:
-        """``[..., Q, S]``: 1 for the slot that answers, 0 for the others; all 0 while the memory is empty."""
-        keys = self._checked(keys, "keys", self.key_dim)
-        used = self.state.writes > 0
-        index, _ = nearest(keys, self.state.keys, 1, used)
-        slots = torch.arange(self.slots, device=keys.device)
-        return ((slots == index) & used[..., None, :]).to(keys.dtype)
-
-    def slot_values(self) -> Tensor:
-        """``[..., S, Dv]``; zeros where nothing is stored."""
-        return self.state.values
-
-    def slot_usage(self) -> Tensor:
-        """``[..., S]``: how often each slot has been written."""
-        return self.state.writes
+        _, distance = nearest(keys, state.keys, 1, state.writes > 0)
+        return 1 / (1 + distance[..., 0])
 
 
 class FIFOMemory(EvictingMemory):
@@ -190,7 +157,7 @@ class FIFOMemory(EvictingMemory):
     Source: the FIFO replacement rule, Belady 1966, "A study of replacement algorithms for a virtual-storage computer".
     """
 
-    spec = _spec("fifo")
+    spec = dataclasses.replace(DICTIONARY, eviction="fifo")
 
     def slots_for(self, state: StoreState, count: int) -> Tensor:
         return _following(state, count) % self.slots
@@ -208,7 +175,7 @@ class LRUMemory(EvictingMemory):
     storage hierarchies".
     """
 
-    spec = _spec("lru")
+    spec = dataclasses.replace(DICTIONARY, eviction="lru")
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> StampedState:
         counts = self._counts(*batch_shape, self.slots), self._counts(*batch_shape)
@@ -255,7 +222,7 @@ class RandomEvictionMemory(_Drawing):
     Source: the random replacement rule, Belady 1966, "A study of replacement algorithms for a virtual-storage computer".
     """
 
-    spec = _spec("random")
+    spec = dataclasses.replace(DICTIONARY, eviction="random")
 
     def slots_for(self, state: SeededState, count: int) -> Tensor:
         number = _following(state, count)
@@ -275,7 +242,7 @@ class ReservoirMemory(_Drawing):
     Source: algorithm R (Waterman), Vitter 1985, "Random sampling with a reservoir", section 2.
     """
 
-    spec = _spec("reservoir")
+    spec = dataclasses.replace(DICTIONARY, eviction="reservoir")
 
     def slots_for(self, state: SeededState, count: int) -> Tensor:
         number = _following(state, count)

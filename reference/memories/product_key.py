@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memspec.functional import FunctionalMemory
-from memspec.protocol import MemorySpec, Overwrite
-from memspec.reference.ops.rows import unit_rows
+from memspec.protocol import Overwrite
+from memspec.reference.memories.slots import SlotMemory
+from memspec.reference.memories.specs import SMOOTH
+from memspec.reference.ops.rows import spread, unit_rows
 
 
 class ProductKeyState(NamedTuple):
@@ -22,7 +23,7 @@ class ProductKeyState(NamedTuple):
     usage: Tensor
 
 
-class ProductKeyMemory(FunctionalMemory):
+class ProductKeyMemory(SlotMemory):
     """``r = sum_I w_I V_I``: each head keeps the k best of the n^2 sums of two half scores, and weights them by softmax.
 
     A head's query ``[q1; q2] = LN(W_q x)`` is scored against two codebooks of n keys each; slot (i, j) has the score
@@ -53,16 +54,8 @@ class ProductKeyMemory(FunctionalMemory):
     (normalised least mean squares, Widrow and Hoff 1960), in the place of training by gradient.
     """
 
-    spec = MemorySpec(
-        write="sequential",
-        overwrite="replace",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(SMOOTH, overwrite="replace")
+    confidence = None  # type: ignore[assignment]  # a slot keeps no key
 
     def __init__(
         self,
@@ -108,7 +101,7 @@ class ProductKeyMemory(FunctionalMemory):
         dtype = torch.promote_types(state.values.dtype, torch.float32)  # triangular solves exist from float32 on
         table, usage = state.values.to(dtype), state.usage
         for k, v in zip(keys.split(self.chunk, -2), values.split(self.chunk, -2)):
-            w = self.weights(k).to(dtype)
+            w = self.weights(state, k).to(dtype)
             overlap = w @ w.mT
             size = overlap.diagonal(dim1=-2, dim2=-1) if self.rule == "nlms" else torch.ones_like(overlap[..., 0])
             # u_i |w_i|^2 / eta = v_i - w_i (V + sum_{j<i} w_j^T u_j): what each row adds along its weights.
@@ -149,22 +142,13 @@ class ProductKeyMemory(FunctionalMemory):
         weights = scores.softmax(-1) / self.heads
         return slots.transpose(-2, -3).flatten(-2), weights.transpose(-2, -3).flatten(-2)
 
-    def weights(self, keys: Tensor) -> Tensor:
+    def weights(self, state: ProductKeyState, keys: Tensor) -> Tensor:
         """``[..., Q, n^2]``: the weights of :meth:`select` over all slots, summed where heads agree."""
-        slots, weights = self.select(keys)
-        return weights.new_zeros(*weights.shape[:-1], self.slots).scatter_add(-1, slots, weights)
+        return spread(*self.select(keys), self.slots)
 
-    def read_weights(self, keys: Tensor) -> Tensor:
-        """``[..., Q, n^2]``; rows sum to 1, at most ``heads * k`` of their entries are not 0."""
-        return self.weights(self._checked(keys, "keys", self.key_dim))
-
-    def slot_values(self) -> Tensor:
-        """``[..., n^2, Dv]``."""
-        return self.state.values
-
-    def slot_usage(self) -> Tensor:
+    def usage(self, state: ProductKeyState) -> Tensor:
         """``[..., n^2]``: the read weight each slot had, summed over all rows written."""
-        return self.state.usage
+        return state.usage
 
 
 def slots_used(weights: Tensor) -> Tensor:

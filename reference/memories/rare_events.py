@@ -9,11 +9,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from memspec.functional import FunctionalMemory
-from memspec.protocol import MemorySpec
+from memspec.reference.memories.slots import NearestMemory
 from memspec.reference.ops import draws
-from memspec.reference.ops.rows import gather_rows, picked, rows_at, unit_rows
+from memspec.reference.ops.rows import gather_rows, picked, spread, unit_rows
 from memspec.reference.ops.search import equal_rows, nearest, unit_distances
+from memspec.reference.ops.softmax import masked_softmax
 
 BLOCK = 512
 """Rows of one update whose values are compared at once: bounds the memory a large update needs."""
@@ -33,7 +33,7 @@ class RareEventsState(NamedTuple):
     seed: Tensor
 
 
-class RareEventsMemory(FunctionalMemory):
+class RareEventsMemory(NearestMemory):
     """Unit keys with values and ages; one-shot, life-long.
 
     For a row (q, v), q scaled to length 1, in order: if the nearest key n has the value v, it becomes
@@ -60,17 +60,6 @@ class RareEventsMemory(FunctionalMemory):
     pairs are all held.
     """
 
-    spec = MemorySpec(
-        family="cache",
-        write="sequential",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
-
     def __init__(
         self,
         key_dim: int,
@@ -90,7 +79,8 @@ class RareEventsMemory(FunctionalMemory):
             raise ValueError(f"age_noise is {age_noise}; it must be at least 0 and finite")
         if read not in ("nearest", "softmax"):
             raise ValueError(f"read is {read!r}; it is 'nearest' or 'softmax'")
-        self.slots, self.choose_k, self.alpha, self.age_noise, self.reading = capacity, choose_k, alpha, age_noise, read
+        self.slots, self.choose_k, self.alpha, self.age_noise = capacity, choose_k, alpha, age_noise
+        self.soft = read == "softmax"
         self.softmax_temperature = max(1.0, math.log(0.2 * choose_k) / alpha)
         if read == "nearest":
             self.spec = dataclasses.replace(self.spec, overwrite="replace")
@@ -147,13 +137,21 @@ class RareEventsMemory(FunctionalMemory):
             fill.put(i, slot, right)
         return stored
 
+    def answering(self, state: RareEventsState, keys: Tensor) -> Tensor:
+        return self._found(state, keys)[0]
+
     def read(self, state: RareEventsState, keys: Tensor) -> Tensor:
-        if self.reading == "softmax":
-            index, weights = self._weights(state, keys)
-            return (weights[..., None] * gather_rows(state.values, index)).sum(-2)
-        index, _ = self._found(state, keys)
-        # Slots not in use hold zeros, so an empty memory answers zeros.
-        return rows_at(state.values, index)
+        if not self.soft:
+            return super().read(state, keys)
+        index, weights = self._neighbours(state, keys)
+        return (weights[..., None] * gather_rows(state.values, index)).sum(-2)
+
+    def shares(self, state: RareEventsState, keys: Tensor) -> Tensor:
+        return spread(*self._neighbours(state, keys), self.slots)
+
+    def certainty(self, state: RareEventsState, keys: Tensor) -> Tensor:
+        _, distance = self._found(state, keys)
+        return torch.where(torch.isfinite(distance), 1 - distance.square() / 2, 0.0).clamp(0, 1)
 
     def _found(self, state: RareEventsState, keys: Tensor) -> tuple[Tensor, Tensor]:
         """The nearest slot ``[..., Q]`` and its distance, inf while the memory is empty."""
@@ -161,40 +159,12 @@ class RareEventsMemory(FunctionalMemory):
         apart = unit_distances(unit_rows(keys.detach()).to(dtype), state.keys.detach().to(dtype))
         return _nearest(apart, state.ages, state.writes > 0)
 
-    def _weights(self, state: RareEventsState, keys: Tensor) -> tuple[Tensor, Tensor]:
+    def _neighbours(self, state: RareEventsState, keys: Tensor) -> tuple[Tensor, Tensor]:
         """The neighbours ``[..., Q, k]`` and their weights."""
         q = unit_rows(keys)
         index, distance = nearest(q, state.keys, self.choose_k, state.writes > 0)
-        there = torch.isfinite(distance)
         cosines = (gather_rows(state.keys, index) @ q[..., None])[..., 0]
-        scores = torch.where(there, self.softmax_temperature * cosines, -torch.inf)
-        scores = torch.where(there.any(-1, keepdim=True), scores, 0.0)  # softmax over nothing but -inf is NaN
-        return index, scores.softmax(-1) * there
-
-    def confidence(self, keys: Tensor) -> Tensor:
-        """``[..., Q]``: cosine with the nearest key, negative ones as 0; 0 while the memory is empty."""
-        keys = self._checked(keys, "keys", self.key_dim)
-        _, distance = self._found(self.state, keys)
-        return torch.where(torch.isfinite(distance), 1 - distance.square() / 2, 0.0).clamp(0, 1).to(keys.dtype)
-
-    def read_weights(self, keys: Tensor) -> Tensor:
-        """``[..., Q, M]``: the weights of the slots; all 0 while the memory is empty."""
-        keys, state = self._checked(keys, "keys", self.key_dim), self.state
-        if self.reading == "softmax":
-            index, weights = self._weights(state, keys)
-            return keys.new_zeros(*keys.shape[:-1], self.slots).scatter_add(-1, index, weights)
-        used = state.writes > 0
-        index, _ = self._found(state, keys)
-        number = torch.arange(self.slots, device=keys.device)
-        return ((number == index[..., None]) & used[..., None, :]).to(keys.dtype)
-
-    def slot_values(self) -> Tensor:
-        """``[..., M, Dv]``; zeros where nothing is stored."""
-        return self.state.values
-
-    def slot_usage(self) -> Tensor:
-        """``[..., M]``: how often each slot has been written, merging included."""
-        return self.state.writes
+        return index, masked_softmax(self.softmax_temperature * cosines, torch.isfinite(distance))
 
     def auxiliary_loss(self, keys: Tensor, values: Tensor) -> Tensor:
         """Margin loss ``[max_neg - max_pos + alpha]_+``: a key of the right value shall be nearer than any other.

@@ -8,12 +8,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from memspec.functional import FunctionalMemory
-from memspec.protocol import MemorySpec
 from memspec.reference.memories.cached import BLOCK, contrastive_loss
+from memspec.reference.memories.slots import NearestMemory
+from memspec.reference.memories.specs import STORE
 from memspec.reference.ops.rows import picked, unit_rows
-from memspec.reference.ops.search import nearest_slot
-from memspec.reference.ops.softmax import softmax_weights
 
 
 class TrainableState(NamedTuple):
@@ -24,7 +22,7 @@ class TrainableState(NamedTuple):
     writes: Tensor
 
 
-class TrainableMemory(FunctionalMemory):
+class TrainableMemory(NearestMemory):
     """Slots of class scores that are written when something is new, and trained by an outer loss in between.
 
     Slot i is ``(K_i, V_i)``, a Parameter (small noise at first) plus what writing has added to it, so gradients of an
@@ -52,16 +50,7 @@ class TrainableMemory(FunctionalMemory):
     replaced slot keeps nothing of the pair before.
     """
 
-    spec = MemorySpec(
-        write="sequential",
-        eviction="similarity",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(STORE, eviction="similarity")
 
     def __init__(
         self,
@@ -83,7 +72,7 @@ class TrainableMemory(FunctionalMemory):
         if read not in ("nearest", "softmax"):
             raise ValueError(f"read is {read!r}; it is 'nearest' or 'softmax'")
         self.slots, self.temperature, self.similarity_threshold = capacity, temperature, similarity_threshold
-        self.update_rate, self.reading = update_rate, read
+        self.update_rate, self.soft, self.beta = update_rate, read == "softmax", 1 / temperature
         if read == "softmax":
             self.spec = dataclasses.replace(self.spec, differentiable=frozenset({"query", "keys", "values"}))
         elif update_rate == 1:
@@ -98,11 +87,11 @@ class TrainableMemory(FunctionalMemory):
             torch.zeros(*batch_shape, self.slots, dtype=torch.int64, device=self.like["device"]),
         )
 
-    def slot_keys(self, state: TrainableState) -> Tensor:
+    def stored_keys(self, state: TrainableState) -> Tensor:
         """``[..., M, Dk]``: the keys of all slots, free ones too."""
         return self.keys + state.keys
 
-    def _values(self, state: TrainableState) -> Tensor:
+    def stored_values(self, state: TrainableState) -> Tensor:
         return (self.values + state.values) * (state.writes > 0)[..., None]
 
     def write(self, state: TrainableState, keys: Tensor, values: Tensor) -> TrainableState:
@@ -117,7 +106,7 @@ class TrainableMemory(FunctionalMemory):
         # First the rows that find a free slot: slot s takes row s - used.
         filled = (number >= used) & (number < used + n)
         row = torch.where(filled, m + number - used, number)
-        slot_keys = self._blended(self.slot_keys(state), keys, row, filled)
+        slot_keys = self._blended(self.stored_keys(state), keys, row, filled)
         slot_values = self._blended(self.values + state.values, values, row, filled)
         writes = state.writes + filled
         # Then the others. What they put into a slot is known beforehand, so the loop moves integers only.
@@ -154,34 +143,6 @@ class TrainableMemory(FunctionalMemory):
             writes = writes + chosen
         return held, writes
 
-    def read(self, state: TrainableState, keys: Tensor) -> Tensor:
-        return self._weights(state, keys) @ self._values(state)
-
-    def _weights(self, state: TrainableState, keys: Tensor) -> Tensor:
-        used, slots = state.writes > 0, self.slot_keys(state)
-        if self.reading == "softmax":
-            return softmax_weights(unit_rows(keys), unit_rows(slots), 1 / self.temperature, used)
-        index, _ = nearest_slot(keys, slots, used)
-        number = torch.arange(self.slots, device=keys.device)
-        return ((number == index[..., None]) & used[..., None, :]).to(keys.dtype)
-
-    def confidence(self, keys: Tensor) -> Tensor:
-        """``[..., Q]``: cosine with the nearest slot in use, negative ones as 0; 0 while the memory is empty."""
-        keys = self._checked(keys, "keys", self.key_dim)
-        return nearest_slot(keys, self.slot_keys(self.state), self.state.writes > 0)[1].clamp(0, 1).to(keys.dtype)
-
-    def read_weights(self, keys: Tensor) -> Tensor:
-        """``[..., Q, M]``: the weights of the slots; all 0 while the memory is empty."""
-        return self._weights(self.state, self._checked(keys, "keys", self.key_dim)).detach()
-
-    def slot_values(self) -> Tensor:
-        """``[..., M, Dv]``; zeros where nothing is stored."""
-        return self._values(self.state).detach()
-
-    def slot_usage(self) -> Tensor:
-        """``[..., M]``: how often each slot has been written."""
-        return self.state.writes
-
     def auxiliary_loss(self, keys: Tensor, values: Tensor) -> Tensor:
         """Contrastive loss of features against the slots, that trains ``keys`` and the slots' keys and values.
 
@@ -195,12 +156,12 @@ class TrainableMemory(FunctionalMemory):
             values: ``[..., N, Dv]``; the class of a row is the index of its largest entry.
         """
         keys, values = self._checked(keys, "keys", self.key_dim), self._checked(values, "values", self.value_dim)
-        scores = self._values(self.state).relu()
+        scores = self.stored_values(self.state).relu()
         total = scores.sum(-1, keepdim=True)
         shares = scores / torch.where(total > 0, total, 1.0)
         own = values.argmax(-1)[..., None].expand(*values.shape[:-1], self.slots)
         share = shares.mT.gather(-2, own)
-        cosines = unit_rows(keys) @ unit_rows(self.slot_keys(self.state)).mT
+        cosines = unit_rows(keys) @ unit_rows(self.stored_keys(self.state)).mT
         return contrastive_loss(cosines, share, self.state.writes > 0, self.temperature)
 
     def clear_moments(self, optimiser: torch.optim.Optimizer, before: TrainableState) -> None:

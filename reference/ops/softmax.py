@@ -19,7 +19,11 @@ def softmax_weights(queries: Tensor, keys: Tensor, scale: float, used: Tensor | 
     scores = torch.nan_to_num(scale * queries @ keys.mT)
     if used is None:
         return scores.softmax(-1)
-    used = used[..., None, :]
+    return masked_softmax(scores, used[..., None, :])
+
+
+def masked_softmax(scores: Tensor, used: Tensor) -> Tensor:
+    """Softmax of ``scores [..., S]`` where ``used [..., S]`` (bool), exactly 0 elsewhere; all 0 where none is used."""
     scores = torch.where(used, scores, -torch.inf)
     scores = torch.where(used.any(-1, keepdim=True), scores, 0.0)  # softmax over nothing but -inf is NaN
     return scores.softmax(-1) * used

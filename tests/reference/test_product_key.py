@@ -53,7 +53,7 @@ def test_selection_is_brute_force(top: int, heads: int) -> None:
     memory = built(7, 4, codebook=12, heads=heads, top=top)
     keys = drawn(100, 7, seed=1)
     expected = np.stack([brute_force(memory, key) for key in keys.numpy()])
-    torch.testing.assert_close(memory.weights(keys), torch.from_numpy(expected), **EXACT)
+    torch.testing.assert_close(memory.weights(memory.state, keys), torch.from_numpy(expected), **EXACT)
 
 
 def test_read_is_the_weighted_sum_of_all_slots() -> None:
@@ -111,7 +111,7 @@ def test_sweeps_converge_to_least_squares() -> None:
     keys, values = drawn(8, 6), drawn(8, 4, seed=1)
     for _ in range(600):
         memory.update(keys, values)
-    expected = torch.linalg.pinv(memory.weights(keys)) @ values
+    expected = torch.linalg.pinv(memory.weights(memory.state, keys)) @ values
     torch.testing.assert_close(memory.slot_values(), expected, rtol=0, atol=1e-8)
 
 
@@ -157,7 +157,7 @@ def test_usage_and_divergence_have_their_closed_forms() -> None:
 def test_random_keys_use_most_slots() -> None:
     """Untrained, 2,000 random keys reach nearly all slots, unevenly: the statistics are alive."""
     memory = built(64, 4)
-    weights = memory.weights(drawn(2000, 64))
+    weights = memory.weights(memory.state, drawn(2000, 64))
     assert slots_used(weights) > 0.9
     assert 0.01 < kl_from_uniform(weights) < 2
 
