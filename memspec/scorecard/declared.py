@@ -5,7 +5,9 @@ A card that was saved before records said so is completed from the experiments a
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from memspec.metrics import KeyFigure, Metric, Showing, metric_from_json
@@ -14,8 +16,10 @@ from memspec.scorecard.record import Record
 
 def metric_of(block: Mapping[str, Any], name: str) -> Metric:
     """The metric ``name`` of a block; what the record leaves out is the catalogue's, else the default."""
-    told = {**_known_metrics(block["experiment"]).get(name, {}), **block["metrics"][name]}
-    return metric_from_json(told)
+    told = block["metrics"][name]
+    if "unit" in told:
+        return metric_from_json(told)
+    return metric_from_json({**_known_metrics(block["experiment"]).get(name, {}), **told})
 
 
 def showing_of(block: Mapping[str, Any]) -> Showing:
@@ -49,9 +53,8 @@ def cost_names() -> list[str]:
     return list(dict.fromkeys(name for e in catalog.experiments().values() for name in e.showing.cost))
 
 
+@cache
 def _known_metrics(experiment: str) -> Mapping[str, dict[str, Any]]:
-    import dataclasses
-
     from memspec.experiments import catalog
 
     known = catalog.experiments().get(experiment)

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from memspec.experiments import catalog
+from memspec.experiments.base import Runner
 from memspec.metrics import Axis, KeyFigure, Showing, View, metric_from_json
+from memspec.plugs.loading import load_plug
 from memspec.scorecard import figures, pages
 from memspec.scorecard import record as records
 from memspec.scorecard.compare import compare
@@ -255,3 +257,16 @@ def test_it_is_compared_in_its_direction_and_without_its_times(cards: list[Recor
     assert verdicts == {"echo": "worse", "luggage": "worse", "echo_again": "untested", "delay": "untested"}
     assert {c.metric: c.verdict for c in compare(good, worse).changes}["luggage"] == "better"
     assert any(re.search(r"luggage 1,\d+ B -> 4,\d+ B", line) for line, _ in comparison(compare(worse, good), "title"))
+
+
+def test_the_example_of_the_documents_is_measured_and_drawn() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "suites.md").read_text(encoding="utf-8")
+    (code,) = [c for c in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "Showing(" in c]
+    made: dict[str, Any] = {"__name__": "documents"}
+    exec(compile(code, "docs/suites.md", "exec", dont_inherit=True), made)
+    runner = Runner(load_plug("memspec.reference:ExactMemory"))
+    runner.curve(made["GROWING"], made["Growing"](), "held")
+    one = Record({"plug": "m:M"}, {}, {}, blocks=runner.unsent())
+    (panel,) = panels_of([one])["mine.growing"]
+    assert (panel.x_label, panel.unit, panel.lines[0].mean[3]) == ("pairs stored", "B", 4 * panel.lines[0].mean[0])
+    assert figures.figures(one)["my bytes"].value == panel.lines[0].mean[3]
