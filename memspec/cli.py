@@ -262,7 +262,7 @@ def _trial(options: argparse.Namespace, rest: list[str]) -> int:
 def _selfcheck(options: argparse.Namespace, rest: list[str]) -> int:
     from memspec.running.selfcheck import matrix
 
-    found = matrix(workers=options.workers, only=options.only, named_checks_only=options.quick)
+    found = matrix(workers=options.workers, only=options.only or None, named_checks_only=options.quick)
     show(found.lines())
     return 0 if found.sound else 1
 

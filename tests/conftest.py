@@ -1,4 +1,4 @@
-"""Fixtures for tests that run pytest with memspec's plugin inside a folder of their own."""
+"""How the tests are spread over processes, and fixtures for tests that run pytest inside a folder of their own."""
 
 from __future__ import annotations
 
@@ -8,10 +8,25 @@ import sys
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Under pytest-xdist, tests that share a run (``xdist_group``) stay on one worker, and the largest groups begin."""
+    config.addinivalue_line("markers", "xdist_group(name): these tests stay on one worker of pytest-xdist")
+    if config.getoption("dist", "no") == "load":
+        config.option.dist = "loadgroup"
+    if getattr(config, "workerinput", {}).get("grouped"):  # a worker reads the command line, which does not say so
+        config.option.loadgroup = True
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["grouped"] = node.config.option.dist == "loadgroup"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -43,12 +58,17 @@ class Folder:
         return file
 
     def pytest(self, *arguments: str, config: str = os.devnull) -> Finished:
-        """Run pytest in this process, in this folder, unaffected by the project's own settings."""
+        """Run pytest in this process, in this folder, whatever the project's settings, the caller's, and other plugins."""
         common = ["-p", "no:cacheprovider", "--import-mode=importlib", f"-c{config}", f"--rootdir={self.path}"]
+        common += ["-p", "memspec.plugin", *(["-p", "xdist.plugin"] if find_spec("xdist") else [])]
         self._read()
         before = set(sys.modules)
         try:
-            code = pytest.main([*common, *arguments])
+            with pytest.MonkeyPatch.context() as environment:
+                environment.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+                for options in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
+                    environment.delenv(options, raising=False)
+                code = pytest.main([*common, *arguments])
         finally:
             for name in set(sys.modules) - before:  # a file written anew is imported anew
                 if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(self.path)):
@@ -63,7 +83,7 @@ class Folder:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Folder:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "140")
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)  # for commands that run pytest themselves
 
     def read() -> str:
         out = capsys.readouterr()

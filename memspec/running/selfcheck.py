@@ -161,7 +161,7 @@ class Matrix:
 
 def matrix(
     workers: str | int = "auto",
-    only: Sequence[str] = (),
+    only: Sequence[str] | None = None,
     named_checks_only: bool = False,
     references: Sequence[str] | None = None,
     arguments: Sequence[str] = (),
@@ -170,7 +170,7 @@ def matrix(
 
     Args:
         workers: pytest-xdist processes; 1 (or no pytest-xdist) = this many.
-        only: names of mutants; empty = all of them.
+        only: names of mutants; None = all of them.
         named_checks_only: run on each mutant (and its twin) only the checks its ``killed_by`` names.
         references: plugs that run every check; None = all references, or none if ``only`` is given.
         arguments: further pytest options.
@@ -181,12 +181,14 @@ def matrix(
     from memspec.cli import reference_names
 
     mutants = importlib.import_module("memspec.fixtures.mutants").all_mutants()
+    everything = only is None
+    only = list(mutants) if only is None else only
     unknown = [name for name in only if name not in mutants]
     if unknown:
         raise MemspecError(f"there is no mutant named {', '.join(unknown)}; there are {', '.join(sorted(mutants))}")
-    mutants = {name: m for name, m in mutants.items() if not only or name in only}
+    mutants = {name: m for name, m in mutants.items() if name in only}
     if references is None:
-        references = [] if only else [f"memspec.reference:{name}" for name in reference_names()]
+        references = [f"memspec.reference:{name}" for name in reference_names()] if everything else []
     plan: dict[str, list[str]] = {}
     for mutant in mutants.values():
         globs = list(mutant.killed_by) if named_checks_only else ["*"]
@@ -195,7 +197,7 @@ def matrix(
     plan |= {plug: ["*"] for plug in references}
     found = Matrix(mutants, references, _run(plan, workers, arguments), complete=not named_checks_only)
     found.problems += [*found.survivors(), *found.false_alarms()]
-    if not only:
+    if everything:
         found.problems += [f"{check} fails no mutant" for check in found.idle()]
     return found
 
@@ -213,6 +215,8 @@ def _run(plan: Mapping[str, Sequence[str]], workers: str | int, arguments: Seque
             "--pyargs",
             "memspec.suites",
             "-p",
+            "memspec.plugin",
+            "-p",
             "memspec.running.selfcheck",
             "-q",
             "--tb=no",
@@ -227,8 +231,11 @@ def _run(plan: Mapping[str, Sequence[str]], workers: str | int, arguments: Seque
         ]
         command += [f"--selfcheck-plan={chosen}", f"--scorecard={card}", *(f"--memory={plug}" for plug in plan)]
         if importlib.util.find_spec("xdist") and str(workers) != "1":
-            command += ["-n", str(workers)]
-        done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+            command += ["-p", "xdist.plugin", "-n", str(workers)]
+        # The caller's own pytest options and whatever other plugins are installed must not change what is run.
+        own = {name: text for name, text in os.environ.items() if name not in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")}
+        own["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+        done = subprocess.run([*command, *arguments], env=own, capture_output=True, text=True, check=False)
         if not card.exists():
             raise MemspecError(f"the run broke down ({done.returncode}):\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
         return {record.name: record for record in load(card)}
