@@ -14,7 +14,8 @@ from torch import Tensor
 from memspec.functional import FunctionalMemory
 from memspec.options import Count, Positive, Whole, checked
 from memspec.protocol import MemorySpec
-from memspec.reference.memories.associative import signs
+from memspec.reference.ops.binding import bind, phase_codes, sign_codes, signs, unbind
+from memspec.reference.ops.hebb import hebb
 from memspec.reference.ops.rows import unit_rows
 
 
@@ -79,20 +80,17 @@ class HolographicMemory(FunctionalMemory):
         """``phi(keys)``: ``[..., 2, N, D]``, real and imaginary part, of modulus 1."""
         projected = unit_rows(keys) @ self.projection
         if self.binding == "map":
-            return torch.stack((signs(projected), torch.zeros_like(projected)), -3)
-        phases = self.sharpness * projected
-        return torch.stack((phases.cos(), phases.sin()), -3)
+            return sign_codes(projected)
+        return phase_codes(self.sharpness * projected)
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> TraceState:
         return TraceState(torch.zeros(*batch_shape, 2, self.dim, **self.like))
 
     def write(self, state: TraceState, keys: Tensor, values: Tensor) -> TraceState:
-        embedded = values @ self.embedding.mT
-        return TraceState(state.trace + (self.codes(keys) * embedded[..., None, :, :]).sum(-2))
+        return TraceState(bind(state.trace, self.codes(keys), values @ self.embedding.mT))
 
     def read(self, state: TraceState, keys: Tensor) -> Tensor:
-        unbound = (self.codes(keys) * state.trace[..., :, None, :]).sum(-3)  # Re(conj(phi) T)
-        return unbound @ self.embedding
+        return unbind(state.trace, self.codes(keys)) @ self.embedding
 
 
 class CounterState(NamedTuple):
@@ -163,7 +161,7 @@ class SparseDistributedMemory(FunctionalMemory):
         return CounterState(torch.zeros(*batch_shape, self.locations, self.value_dim, **self.like))
 
     def write(self, state: CounterState, keys: Tensor, values: Tensor) -> CounterState:
-        return CounterState(state.counters + self.active(keys).mT @ signs(values))
+        return CounterState(hebb(state.counters, self.active(keys), signs(values)))
 
     def read(self, state: CounterState, keys: Tensor) -> Tensor:
         return (self.active(keys) @ state.counters).sign()
