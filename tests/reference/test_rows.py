@@ -8,6 +8,7 @@ import warnings
 import pytest
 import torch
 
+from drawing import EXACT, drawn
 from memspec.protocol import capabilities_of
 from memspec.reference import (
     AdaptiveMemory,
@@ -20,7 +21,6 @@ from memspec.reference import (
 )
 from memspec.reference.memories.rows import assign
 
-EXACT = {"rtol": 0, "atol": 1e-10}
 KINDS = {
     "ntm": NTMMemory,
     "dnc": DNCMemory,
@@ -39,10 +39,6 @@ RINGS = [kind for kind in DRIVEN if kind != "dnc-unlinked"]
 def built(kind, key_dim=6, value_dim=4, capacity=8, **options):
     torch.manual_seed(3)
     return KINDS[kind](key_dim, value_dim, capacity, **options).double()
-
-
-def drawn(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def orthonormal(count, dim, seed=0):
