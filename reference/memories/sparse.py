@@ -13,6 +13,7 @@ from memspec.reference.memories.rows import RowMemory, as_rows
 from memspec.reference.memories.specs import ADDRESSED
 from memspec.reference.ops.addressing import cosine, top_k
 from memspec.reference.ops.rows import gather_rows, place, spread
+from memspec.reference.ops.usage import reuse_weights
 
 
 class SparseState(NamedTuple):
@@ -160,7 +161,7 @@ class SparseMemory(RowMemory):
         line = state.accessed.argsort(dim=-1, stable=True)[..., : self.heads]
         oldest = F.one_hot(line, self.slots).to(state.memory.dtype)
         write, reuse = gates.write.unsqueeze(-1), gates.reuse.unsqueeze(-1)
-        written = write * (reuse * state.read_weights + (1 - reuse) * oldest)
+        written = write * reuse_weights(state.read_weights, oldest, gates.reuse)
         erased = oldest if self.erase == "always" else write * (1 - reuse) * oldest
         memory = state.memory * (1 - erased.sum(-2)).unsqueeze(-1) + written.mT @ gates.add
         slots, weights = self.nearest(gates.key, gates.strength, memory, self.width)

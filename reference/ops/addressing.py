@@ -69,6 +69,18 @@ def oneplus(x: Tensor) -> Tensor:
     return 1 + F.softplus(x)
 
 
+def located(content: Tensor, previous: Tensor, gates: Tensor, shifts: Tensor, gamma: Tensor) -> Tensor:
+    """``[..., H, S]``: interpolation, shift and sharpening in turn (NTM eq. 7-9): by content, or on from where the head was.
+
+    Args:
+        content, previous: ``[..., H, S]``.
+        gates: ``[..., H]`` in [0, 1], 1 = content.
+        shifts: ``[..., H, 2R + 1]``.
+        gamma: ``[..., H]``, at least 1.
+    """
+    return sharpen(shift(interpolate(content, previous, gates), shifts), gamma)
+
+
 def top_k(scores: Tensor, k: int) -> Tensor:
     """``[..., k]`` indices of the k largest along the last dimension, in ascending order of index.
 
