@@ -19,7 +19,7 @@ from memspec.reference import (
     NTMMemory,
     SparseMemory,
 )
-from memspec.reference.memories.rows import assign
+from memspec.reference.ops.assign import assign
 
 KINDS = {
     "ntm": NTMMemory,
@@ -250,7 +250,7 @@ def test_a_known_key_is_overwritten_in_place(kind):
 @pytest.mark.parametrize("at_once", [256, 7], ids=["whole", "parts"])
 def test_assignment_is_that_of_plain_python(monkeypatch, at_once):
     """In one part or several: integer traces of 'the slot that matches, else the one written longest ago' on basis keys, against a list."""
-    monkeypatch.setattr("memspec.reference.memories.rows.ASSIGNED_AT_ONCE", at_once)
+    monkeypatch.setattr("memspec.reference.ops.assign.ASSIGNED_AT_ONCE", at_once)
     generator = torch.Generator().manual_seed(1)
     for size, kinds in ((3, 5), (4, 4), (1, 2), (5, 9)):
         drawn_keys = torch.randint(kinds, (40,), generator=generator).tolist()
