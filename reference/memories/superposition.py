@@ -18,6 +18,9 @@ from memspec.reference.ops.binding import bind, phase_codes, sign_codes, signs, 
 from memspec.reference.ops.hebb import hebb
 from memspec.reference.ops.rows import unit_rows
 
+SHARP = 3.0
+"""Sharpness from which the codes of random unit keys count as unrelated: their similarity is at most exp(-9)."""
+
 
 class TraceState(NamedTuple):
     """``trace [..., 2, D]``: real and imaginary part of the sum of all bound pairs."""
@@ -73,8 +76,10 @@ class HolographicMemory(FunctionalMemory):
         self.embedding: Tensor
         self.register_buffer("projection", torch.randn(key_dim, dim))
         self.register_buffer("embedding", torch.linalg.qr(torch.randn(dim, value_dim)).Q)
-        if binding == "map":
+        if binding == "map":  # signs of alike keys are alike: not the family, whose codes are unrelated
             self.spec = dataclasses.replace(self.spec, differentiable=frozenset({"values"}))
+        elif sharpness >= SHARP:
+            self.spec = dataclasses.replace(self.spec, family="superposition", trace_dim=2 * dim)
 
     def codes(self, keys: Tensor) -> Tensor:
         """``phi(keys)``: ``[..., 2, N, D]``, real and imaginary part, of modulus 1."""
@@ -121,7 +126,6 @@ class SparseDistributedMemory(FunctionalMemory):
     """
 
     spec = MemorySpec(
-        family="sdm",
         key_domain="sign",
         value_domain="sign",
         write="set",

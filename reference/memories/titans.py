@@ -53,7 +53,6 @@ class TitansMemory(FunctionalMemory):
     """
 
     spec = MemorySpec(
-        family="gradient",
         write="sequential",
         empty_read="zeros",
         constant_state=True,

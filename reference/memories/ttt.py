@@ -59,7 +59,6 @@ class TTTMemory(FunctionalMemory):
     """
 
     spec = MemorySpec(
-        family="gradient",
         write="sequential",
         constant_state=True,
         deterministic=True,
