@@ -11,9 +11,9 @@ from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.options import Count, Positive, checked, refused
-from memspec.protocol import MemorySpec
 from memspec.reference.memories.matrix import MatrixState
 from memspec.reference.memories.slots import RingMemory
+from memspec.reference.memories.specs import SIGNS
 from memspec.reference.ops import ring
 from memspec.reference.ops.binding import signs
 from memspec.reference.ops.hebb import hebb
@@ -101,16 +101,7 @@ class HopfieldMemory(FunctionalMemory):
     Storkey 1997; Personnaz, Guyon, Dreyfus 1986 for the projection rule.
     """
 
-    spec = MemorySpec(
-        key_domain="sign",
-        value_domain="sign",
-        association="auto",
-        write="set",
-        constant_state=True,
-        deterministic=True,
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(SIGNS, association="auto", empty_read="none")
 
     @checked
     def __init__(
@@ -167,16 +158,7 @@ class BidirectionalMemory(FunctionalMemory):
     Source: Kosko 1988, "Bidirectional Associative Memories", section II.
     """
 
-    spec = MemorySpec(
-        key_domain="sign",
-        value_domain="sign",
-        write="set",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = SIGNS
 
     @checked
     def __init__(self, key_dim: int, value_dim: int, bounces: Count = 20) -> None:

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.options import Count, Step, checked
-from memspec.protocol import MemorySpec, Overwrite
+from memspec.protocol import Overwrite
 from memspec.reference.memories.matrix import MatrixState
+from memspec.reference.memories.specs import SMOOTH
 from memspec.reference.ops.delta import delta
 from memspec.reference.ops.rows import unit_rows
 
@@ -39,17 +40,7 @@ class DeltaMemory(FunctionalMemory):
     chunks as in Yang et al. 2024, "Parallelizing Linear Transformers with the Delta Rule over Sequence Length".
     """
 
-    spec = MemorySpec(
-        family="delta",
-        write="sequential",
-        overwrite="replace",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(SMOOTH, family="delta", overwrite="replace")
 
     @checked
     def __init__(

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.options import Count, PositiveShare, Step, checked
-from memspec.protocol import MemorySpec
 from memspec.reference.memories.matrix import MatrixState
+from memspec.reference.memories.specs import SMOOTH
 from memspec.reference.ops.delta import delta
 from memspec.reference.ops.rows import unit_rows
 from memspec.reference.ops.scan import constant_log
@@ -36,16 +36,7 @@ class GatedDeltaMemory(FunctionalMemory):
     in its section 3.3.
     """
 
-    spec = MemorySpec(
-        write="sequential",
-        overwrite="replace",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(SMOOTH, overwrite="replace")
 
     @checked
     def __init__(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.options import PositiveShare, Real, checked
-from memspec.protocol import MemorySpec
+from memspec.reference.memories.specs import SMOOTH
 from memspec.reference.ops.hebb import hebb
 from memspec.reference.ops.least_squares import ridge_solution
 from memspec.reference.ops.rows import unit_rows
@@ -42,17 +42,7 @@ class LeastSquaresMemory(FunctionalMemory):
     Plackett 1950 for the recursion.
     """
 
-    spec = MemorySpec(
-        family="least_squares",
-        write="set",
-        overwrite="blend",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(SMOOTH, family="least_squares", write="set", overwrite="blend")
 
     @checked
     def __init__(

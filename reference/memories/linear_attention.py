@@ -10,7 +10,7 @@ from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.options import checked, refused
-from memspec.protocol import MemorySpec
+from memspec.reference.memories.specs import SMOOTH
 from memspec.reference.ops.hebb import hebb
 from memspec.reference.ops.linear_attention import FeatureMap, features, normalised
 from memspec.reference.ops.rows import unit_rows
@@ -41,16 +41,7 @@ class LinearAttentionMemory(FunctionalMemory):
     Source: Katharopoulos et al. 2020, "Transformers are RNNs", eqs. 9-12 and 16-20.
     """
 
-    spec = MemorySpec(
-        write="set",
-        overwrite="blend",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(SMOOTH, write="set", overwrite="blend")
 
     @checked
     def __init__(

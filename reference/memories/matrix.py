@@ -10,7 +10,7 @@ from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.options import PositiveShare, checked
-from memspec.protocol import MemorySpec
+from memspec.reference.memories.specs import SMOOTH
 from memspec.reference.ops.hebb import hebb
 from memspec.reference.ops.rows import unit_rows
 from memspec.reference.ops.scan import constant_log
@@ -37,17 +37,7 @@ class MatrixAssociativeMemory(FunctionalMemory):
     "Using Fast Weights to Attend to the Recent Past", eq. 1.
     """
 
-    spec = MemorySpec(
-        family="hebbian",
-        write="set",
-        overwrite="add",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(SMOOTH, family="hebbian", write="set", overwrite="add")
 
     @checked
     def __init__(

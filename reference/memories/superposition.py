@@ -13,7 +13,7 @@ from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.options import Count, Positive, Whole, checked
-from memspec.protocol import MemorySpec
+from memspec.reference.memories.specs import SIGNS, SMOOTH
 from memspec.reference.ops.binding import bind, phase_codes, sign_codes, signs, unbind
 from memspec.reference.ops.hebb import hebb
 from memspec.reference.ops.rows import unit_rows
@@ -50,16 +50,7 @@ class HolographicMemory(FunctionalMemory):
     Gayler 1998; phases by random projection: Rahimi and Recht 2007.
     """
 
-    spec = MemorySpec(
-        write="set",
-        overwrite="add",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(SMOOTH, write="set", overwrite="add")
 
     @checked
     def __init__(
@@ -125,16 +116,7 @@ class SparseDistributedMemory(FunctionalMemory):
     for the optimum.
     """
 
-    spec = MemorySpec(
-        key_domain="sign",
-        value_domain="sign",
-        write="set",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = SIGNS
 
     @checked
     def __init__(

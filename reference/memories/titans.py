@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated, NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from memspec.functional import FunctionalMemory
 from memspec.options import Count, NotNegative, Positive, Real, Share, checked
-from memspec.protocol import MemorySpec
+from memspec.reference.memories.specs import SMOOTH
 from memspec.reference.ops import inner
 from memspec.reference.ops.rows import unit_rows
 from memspec.reference.ops.scan import log_share
@@ -52,16 +53,7 @@ class TitansMemory(FunctionalMemory):
     Source: Behrouz, Zhong, Mirrokni 2025, "Titans: Learning to Memorize at Test Time", eqs. 8-15 and section 3.2.
     """
 
-    spec = MemorySpec(
-        write="sequential",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        presentations=8,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(SMOOTH, presentations=8)
 
     @checked
     def __init__(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from memspec.functional import FunctionalMemory
 from memspec.options import Count, Step, checked, refused
-from memspec.protocol import MemorySpec
+from memspec.reference.memories.specs import SMOOTH
 from memspec.reference.ops import inner
 from memspec.reference.ops.rows import unit_rows
 
@@ -58,15 +58,7 @@ class TTTMemory(FunctionalMemory):
     Source: Sun et al. 2024, "Learning to (Learn at Test Time): RNNs with Expressive Hidden States", sections 2.2-2.7.
     """
 
-    spec = MemorySpec(
-        write="sequential",
-        constant_state=True,
-        deterministic=True,
-        presentations=8,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(SMOOTH, presentations=8, empty_read="none")
 
     @checked
     def __init__(
