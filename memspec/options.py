@@ -113,7 +113,9 @@ Positive = Annotated[float, Real(above=0)]
 NotNegative = Annotated[float, Real(least=0)]
 Share = Annotated[float, Real(least=0, most=1)]
 PositiveShare = Annotated[float, Real(above=0, most=1)]
+OpenShare = Annotated[float, Real(above=0, below=1)]
 Cosine = Annotated[float, Real(least=-1, most=1, why="it is a cosine")]
+PositiveCosine = Annotated[float, Real(above=0, most=1, why="it is a cosine")]
 Step = Annotated[float, Real(above=0, below=2, why="steps are stable only there")]
 
 

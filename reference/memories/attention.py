@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from memspec.options import Count, Positive, checked
 from memspec.reference.memories.slots import RingMemory
 from memspec.reference.ops import ring
 from memspec.reference.ops.rows import unit_rows
@@ -41,22 +42,17 @@ class AttentionMemory(RingMemory):
     Need", section 3.2.
     """
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        capacity: int | None = 128,
-        heads: int = 1,
+        capacity: Count | None = 128,
+        heads: Count = 1,
         key_norm: Literal["unit", "none"] = "unit",
-        beta: float | None = None,
+        beta: Positive | None = None,
     ) -> None:
         super().__init__(key_dim, value_dim, capacity)
-        if heads < 1:
-            raise ValueError(f"heads is {heads}; it must be at least 1")
-        if key_norm not in ("unit", "none"):
-            raise ValueError(f"key_norm is {key_norm!r}; it is 'unit' or 'none'")
-        if beta is not None and not 0 < beta < math.inf:
-            raise ValueError(f"beta is {beta}; it must be above 0 and finite")
         root = math.sqrt(-(-key_dim // heads))
         self.beta = beta or (root if key_norm == "unit" else 1 / root)
         self.heads, self.key_norm = heads, key_norm

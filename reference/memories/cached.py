@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from memspec.options import Cosine, Count, Positive, checked
 from memspec.reference.memories.slots import NearestMemory
 from memspec.reference.memories.specs import CACHE
 from memspec.reference.ops.rows import picked, unit_rows
@@ -50,22 +51,17 @@ class CachedMemory(NearestMemory):
 
     spec = dataclasses.replace(CACHE, eviction="similarity")
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        capacity: int = 1000,
-        similarity_threshold: float = 0.8,
-        temperature: float = 0.1,
+        capacity: Count = 1000,
+        similarity_threshold: Cosine = 0.8,
+        temperature: Positive = 0.1,
         known: Literal["ignore", "overwrite"] = "ignore",
     ) -> None:
         super().__init__(key_dim, value_dim, capacity)
-        if not -1 <= similarity_threshold <= 1:
-            raise ValueError(f"similarity_threshold is {similarity_threshold}; it is a cosine, from -1 to 1")
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; it must be above 0")
-        if known not in ("ignore", "overwrite"):
-            raise ValueError(f"known is {known!r}; it is 'ignore' or 'overwrite'")
         self.slots, self.similarity_threshold, self.temperature = capacity, similarity_threshold, temperature
         self.known = known
         if known == "overwrite" and similarity_threshold <= 0.999:  # a key's cosine with itself may round below 1

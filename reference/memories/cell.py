@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.nn import functional as F
 
+from memspec.options import Count, Positive, PositiveCosine, checked
 from memspec.reference.memories.rows import MatchedState, MatchingRowMemory
 from memspec.reference.ops.addressing import content_weights
 from memspec.reference.ops.writes import erase_add
@@ -44,8 +45,9 @@ class MemoryCell(MatchingRowMemory):
     3-4, in place of its write, which adds one vector to every slot.
     """
 
+    @checked
     def __init__(
-        self, key_dim: int, value_dim: int, capacity: int = 128, beta: float = 50.0, match: float = 0.999
+        self, key_dim: int, value_dim: int, capacity: Count = 128, beta: Positive = 50.0, match: PositiveCosine = 0.999
     ) -> None:
         super().__init__(key_dim, value_dim, capacity, beta, match)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from memspec.options import Count, Positive, checked
 from memspec.reference.memories.rows import RowMemory, as_rows
 from memspec.reference.memories.specs import ADDRESSED
 from memspec.reference.ops.addressing import content_weights, oneplus
@@ -91,14 +92,15 @@ class DNCMemory(RowMemory):
 
     spec = dataclasses.replace(ADDRESSED, empty_read="zeros")
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        capacity: int = 128,
-        beta: float = 50.0,
-        read_heads: int = 1,
-        write_heads: int = 1,
+        capacity: Count = 128,
+        beta: Positive = 50.0,
+        read_heads: Count = 1,
+        write_heads: Count = 1,
         linkage: bool = True,
         mask: bool = True,
         deallocate: bool = False,
@@ -106,11 +108,6 @@ class DNCMemory(RowMemory):
         usage_grad: bool = True,
     ) -> None:
         super().__init__(key_dim, value_dim, capacity, beta)
-        for name, number in (("read_heads", read_heads), ("write_heads", write_heads)):
-            if number < 1:
-                raise ValueError(f"{name} is {number}; it must be at least 1")
-        if strength not in ("oneplus", "softplus"):
-            raise ValueError(f"strength is {strength!r}; it is 'oneplus' or 'softplus'")
         self.read_heads, self.write_heads, self.linkage = read_heads, write_heads, linkage
         self.mask, self.deallocate, self.strength, self.usage_grad = mask, deallocate, strength, usage_grad
         if not linkage:

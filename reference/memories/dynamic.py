@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from memspec.options import Count, Positive, PositiveCosine, PositiveShare, Real, Share, checked
 from memspec.reference.memories.slots import NearestMemory
 from memspec.reference.memories.specs import CACHE
 from memspec.reference.ops.rows import rows_at
@@ -72,34 +73,21 @@ class DynamicMemory(NearestMemory):
 
     spec = dataclasses.replace(CACHE, overwrite="blend", eviction="lru", constant_state=False)
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        capacity: int = 1024,
-        initial_slots: int = 16,
-        retention: float = 0.95,
-        threshold: float = 0.1,
-        match: float = 0.95,
-        blend: float = 0.5,
+        capacity: Count = 1024,
+        initial_slots: Count = 16,
+        retention: Annotated[float, Real(above=0, below=1, why="usage says nothing else")] = 0.95,
+        threshold: Share = 0.1,
+        match: PositiveCosine = 0.95,
+        blend: PositiveShare = 0.5,
         read: Literal["nearest", "softmax"] = "nearest",
-        beta: float = 16.0,
+        beta: Positive = 16.0,
     ) -> None:
         super().__init__(key_dim, value_dim, capacity)
-        if initial_slots < 1:
-            raise ValueError(f"initial_slots is {initial_slots}; it must be at least 1")
-        if not 0 < retention < 1:
-            raise ValueError(f"retention is {retention}; it must lie between 0 and 1, or usage says nothing")
-        if not 0 <= threshold <= 1:
-            raise ValueError(f"threshold is {threshold}; it is a usage, from 0 to 1")
-        if not 0 < match <= 1:
-            raise ValueError(f"match is {match}; it is a cosine above 0 and at most 1")
-        if not 0 < blend <= 1:
-            raise ValueError(f"blend is {blend}; it is the share of the new value, above 0 and at most 1")
-        if read not in ("nearest", "softmax"):
-            raise ValueError(f"read is {read!r}; it is 'nearest' or 'softmax'")
-        if not 0 < beta < float("inf"):
-            raise ValueError(f"beta is {beta}; it must be above 0 and finite")
         self.most = capacity
         self.initial_slots, self.retention, self.threshold = min(initial_slots, capacity), retention, threshold
         self.match, self.blend, self.soft, self.beta = match, blend, read == "softmax", beta

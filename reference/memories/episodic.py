@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from memspec.functional import map_state, state_tensors
+from memspec.options import Count, Positive, checked
 from memspec.reference.memories.slots import SlotMemory
 from memspec.reference.memories.specs import SMOOTH
 from memspec.reference.ops.softmax import softmax_weights
@@ -68,27 +69,20 @@ class EpisodicMemory(SlotMemory):
     spec = dataclasses.replace(SMOOTH, write="joint", presentations=20, empty_read="none")
     slot_usage = confidence = None  # type: ignore[assignment]  # every slot is in use from the start
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        memory_size: int = 100,
-        lr: float = 0.01,
-        update_steps: int = 1,
+        memory_size: Count = 100,
+        lr: Positive = 0.01,
+        update_steps: Count = 1,
         optimiser: Literal["sgd", "adam"] = "sgd",
-        scale: float | None = 1.0,
+        scale: Positive | None = 1.0,
         reduction: Literal["mean", "items", "sum"] = "mean",
-        presentations: int = 20,
+        presentations: Count = 20,
     ) -> None:
         super().__init__(key_dim, value_dim, memory_size)
-        if not lr > 0:
-            raise ValueError(f"lr is {lr}; it must be above 0")
-        if update_steps < 1:
-            raise ValueError(f"update_steps is {update_steps}; it must be at least 1")
-        if optimiser not in ("sgd", "adam"):
-            raise ValueError(f"optimiser is {optimiser!r}; it is 'sgd' or 'adam'")
-        if reduction not in ("mean", "items", "sum"):
-            raise ValueError(f"reduction is {reduction!r}; it is 'mean', 'items' or 'sum'")
         self.slot_key_dim, self.slot_value_dim, self.slots = key_dim, value_dim, memory_size
         self.lr, self.update_steps, self.optimiser, self.reduction = lr, update_steps, optimiser, reduction
         self.scale = scale
@@ -184,25 +178,22 @@ class ProjectingEpisodicMemory(EpisodicMemory):
     value_projection: Tensor
     own_decoder: Tensor | None
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        memory_dim: int = 64,
-        memory_size: int = 100,
-        lr: float = 0.01,
-        update_steps: int = 1,
+        memory_dim: Count = 64,
+        memory_size: Count = 100,
+        lr: Positive = 0.01,
+        update_steps: Count = 1,
         optimiser: Literal["sgd", "adam"] = "sgd",
-        scale: float | None = 1.0,
+        scale: Positive | None = 1.0,
         reduction: Literal["mean", "items", "sum"] = "mean",
-        presentations: int = 20,
+        presentations: Count = 20,
         projection: Literal["orthonormal", "learned"] = "orthonormal",
     ) -> None:
         super().__init__(key_dim, value_dim, memory_size, lr, update_steps, optimiser, scale, reduction, presentations)
-        if memory_dim < 1:
-            raise ValueError(f"memory_dim is {memory_dim}; it must be at least 1")
-        if projection not in ("orthonormal", "learned"):
-            raise ValueError(f"projection is {projection!r}; it is 'orthonormal' or 'learned'")
         self.memory_dim = self.slot_key_dim = self.slot_value_dim = memory_dim
         key_projection, value_projection = _orthonormal(memory_dim, key_dim), _orthonormal(memory_dim, value_dim)
         if projection == "learned":

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from memspec.options import Count, Positive, PositiveCosine, checked
 from memspec.reference.memories.rows import MatchedState, MatchingRowMemory, as_rows
 from memspec.reference.ops.addressing import content_weights
 from memspec.reference.ops.writes import gated_write
@@ -48,18 +49,17 @@ class GatedMemory(MatchingRowMemory):
     entity network, Henaff et al. 2017, eq. 2-5.
     """
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        capacity: int = 128,
-        beta: float = 50.0,
-        match: float = 0.999,
+        capacity: Count = 128,
+        beta: Positive = 50.0,
+        match: PositiveCosine = 0.999,
         gates: Literal["fixed", "learned"] = "fixed",
     ) -> None:
         super().__init__(key_dim, value_dim, capacity, beta, match)
-        if gates not in ("fixed", "learned"):
-            raise ValueError(f"gates is {gates!r}; it is 'fixed' or 'learned'")
         self.gates = gates
         if gates == "learned":
             self.layer = nn.Linear(2 * self.width, 4 * self.width)

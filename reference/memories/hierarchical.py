@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from memspec.options import Count, Positive, PositiveCosine, checked, refused
 from memspec.reference.memories.slots import NearestMemory
 from memspec.reference.memories.specs import SOUND
 from memspec.reference.ops.rows import rows_at, unit_rows
@@ -75,35 +76,27 @@ class HierarchicalMemory(NearestMemory):
 
     spec = SOUND
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        capacity: int = 128,
-        levels: int = 3,
-        growth: int = 4,
+        capacity: Count = 128,
+        levels: Count = 3,
+        growth: Count = 4,
         sizes: Sequence[int] | None = None,
-        match: float = 0.95,
-        promote_count: int = 2,
+        match: PositiveCosine = 0.95,
+        promote_count: Count = 2,
         read: Literal["softmax", "cascade"] = "softmax",
-        beta: float = 16.0,
+        beta: Positive = 16.0,
         level_bias: Sequence[float] | None = None,
     ) -> None:
         if sizes is not None and (not sizes or min(sizes) < 1):
-            raise ValueError(f"sizes is {sizes!r}; it must be one or more integers of at least 1")
+            raise refused(self, "sizes", sizes, "one or more integers of at least 1")
         super().__init__(key_dim, value_dim, capacity if sizes is None else sum(sizes))
-        for name, number in (("levels", levels), ("growth", growth), ("promote_count", promote_count)):
-            if number < 1:
-                raise ValueError(f"{name} is {number}; it must be at least 1")
-        if not 0 < match <= 1:
-            raise ValueError(f"match is {match}; it is a cosine above 0 and at most 1")
-        if read not in ("softmax", "cascade"):
-            raise ValueError(f"read is {read!r}; it is 'softmax' or 'cascade'")
-        if not 0 < beta < float("inf"):
-            raise ValueError(f"beta is {beta}; it must be above 0 and finite")
         self.sizes = level_sizes(capacity, levels, growth) if sizes is None else tuple(sizes)
         if level_bias is not None and len(level_bias) != len(self.sizes):
-            raise ValueError(f"level_bias has {len(level_bias)} numbers; it must have one for each of {self.sizes}")
+            raise refused(self, "level_bias", level_bias, f"one number for each of {self.sizes}")
         self.match, self.promote_count, self.soft, self.beta = match, promote_count, read == "softmax", beta
         self.level_bias = tuple(level_bias) if level_bias is not None else None
         ends = list(accumulate(self.sizes))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
 
+from memspec.options import Count, NotNegative, OpenShare, Positive, Whole, checked
 from memspec.reference.memories.rows import RowMemory, as_rows
 from memspec.reference.memories.specs import ADDRESSED
 from memspec.reference.ops.addressing import content_weights
@@ -57,21 +58,18 @@ class LRUAMemory(RowMemory):
 
     spec = dataclasses.replace(ADDRESSED, eviction="lru")
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        capacity: int = 128,
-        beta: float = 50.0,
-        gamma: float = 0.99,
-        heads: int = 1,
-        initial: float = 1e-6,
+        capacity: Count = 128,
+        beta: Positive = 50.0,
+        gamma: OpenShare = 0.99,
+        heads: Annotated[int, Whole(1, "capacity")] = 1,
+        initial: NotNegative = 1e-6,
     ) -> None:
         super().__init__(key_dim, value_dim, capacity, beta)
-        if not 0 < gamma < 1:
-            raise ValueError(f"gamma is {gamma}; it must be between 0 and 1")
-        if not 1 <= heads <= capacity:
-            raise ValueError(f"heads is {heads}; it must be from 1 to capacity = {capacity}")
         self.gamma, self.heads, self.initial = gamma, heads, initial
         if gamma**capacity < torch.finfo(torch.float32).tiny:
             self.spec = dataclasses.replace(self.spec, eviction="none")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
 
-from memspec.reference.memories.neighbours import Metric, NeighbourStore, Read
+from memspec.options import Count, Positive, Whole, checked
+from memspec.reference.memories.neighbours import Metric, NeighbourStore, Read, Softening
 from memspec.reference.ops.search import distances
 
 GATHERED = 2**24
@@ -50,23 +51,20 @@ class LSHMemory(NeighbourStore):
     network, Kaiser et al. 2017, "Learning to remember rare events", and Rae et al. 2016.
     """
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        tables: int = 8,
-        bits: int = 8,
-        neighbours: int = 1,
+        tables: Count = 8,
+        bits: Annotated[int, Whole(0, 62)] = 8,
+        neighbours: Count = 1,
         read: Read = "mean",
         metric: Metric = "l2",
-        beta: float = 10.0,
-        eps: float = 1e-3,
+        beta: Positive = 10.0,
+        eps: Softening = 1e-3,
     ) -> None:
         super().__init__(key_dim, value_dim, neighbours, read, metric, beta, eps)
-        if tables < 1:
-            raise ValueError(f"tables is {tables}; it must be at least 1")
-        if not 0 <= bits <= 62:
-            raise ValueError(f"bits is {bits}; it must be from 0 to 62")
         self.tables, self.bits = tables, bits
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> LSHState:

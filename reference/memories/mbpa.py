@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from memspec.functional import FunctionalMemory
-from memspec.options import Count, NotNegative, Positive, Real, checked, refused
+from memspec.options import Count, NotNegative, Positive, checked, refused
+from memspec.reference.memories.neighbours import Softening
 from memspec.reference.memories.specs import SMOOTH
 from memspec.reference.ops import ring
 from memspec.reference.ops.rows import gather_rows, unit_rows
@@ -51,7 +51,7 @@ class MbPAMemory(FunctionalMemory):
         lr: Positive = 0.5,
         steps: Count = 10,
         beta: NotNegative = 1e-3,
-        eps: Annotated[float, Real(above=0, why="a stored key has infinite weight without it")] = 1e-3,
+        eps: Softening = 1e-3,
     ) -> None:
         super().__init__(key_dim, value_dim, capacity)
         if not lr * (1 + beta) < 2:

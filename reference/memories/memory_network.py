@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from memspec.options import Count, Positive, checked
 from memspec.reference.memories.slots import RingMemory
 from memspec.reference.ops import ring
 from memspec.reference.ops.ring import slot_ages
@@ -45,14 +46,6 @@ class _HoppingMemory(RingMemory):
         width: int,
     ) -> None:
         super().__init__(key_dim, value_dim, capacity)
-        if hops < 1:
-            raise ValueError(f"hops is {hops}; it must be at least 1")
-        if hop not in ("keep", "replace"):
-            raise ValueError(f"hop is {hop!r}; it is 'keep' or 'replace'")
-        if not 0 < beta < float("inf"):
-            raise ValueError(f"beta is {beta}; it must be above 0 and finite")
-        if key_norm not in ("unit", "none"):
-            raise ValueError(f"key_norm is {key_norm!r}; it is 'unit' or 'none'")
         self.slots, self.hops, self.hop, self.width = capacity, hops, hop, width
         self.beta, self.key_norm = beta, key_norm
         self.spec = dataclasses.replace(self.spec, beta=beta)
@@ -137,14 +130,15 @@ class MemoryNetwork(_HoppingMemory):
     and the zeroed null word of its training are left to a trainer.
     """
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        capacity: int = 128,
-        hops: int = 1,
+        capacity: Count = 128,
+        hops: Count = 1,
         hop: Literal["keep", "replace"] = "keep",
-        beta: float = 16.0,
+        beta: Positive = 16.0,
         key_norm: Literal["unit", "none"] = "unit",
     ) -> None:
         width = max(key_dim, value_dim) if hop == "replace" else key_dim + value_dim
@@ -204,14 +198,15 @@ class KeyValueMemoryNetwork(_HoppingMemory):
     Source: Miller et al. 2016, "Key-Value Memory Networks for Directly Reading Documents", section 3.
     """
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        capacity: int = 128,
-        hops: int = 1,
+        capacity: Count = 128,
+        hops: Count = 1,
         hop: Literal["keep", "replace"] = "keep",
-        beta: float = 16.0,
+        beta: Positive = 16.0,
         key_norm: Literal["unit", "none"] = "unit",
     ) -> None:
         width = key_dim + value_dim

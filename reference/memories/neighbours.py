@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from memspec.options import Count, Positive, Real, checked
 from memspec.reference.memories.slots import SlotMemory
 from memspec.reference.memories.specs import STORE
 from memspec.reference.ops.rows import gather_rows, spread, unit_rows
@@ -15,6 +16,7 @@ from memspec.reference.ops.search import nearest
 
 Read = Literal["mean", "softmax", "inverse"]
 Metric = Literal["l2", "cosine"]
+Softening = Annotated[float, Real(above=0, why="a stored key has infinite weight without it")]
 
 
 class PairsState(NamedTuple):
@@ -48,27 +50,18 @@ class NeighbourStore(SlotMemory):
     spec = dataclasses.replace(STORE, constant_state=False)
     slot_usage = None  # type: ignore[assignment]  # every slot is in use: no statistic
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        neighbours: int = 1,
+        neighbours: Count = 1,
         read: Read = "mean",
         metric: Metric = "l2",
-        beta: float = 10.0,
-        eps: float = 1e-3,
+        beta: Positive = 10.0,
+        eps: Softening = 1e-3,
     ) -> None:
         super().__init__(key_dim, value_dim)
-        if neighbours < 1:
-            raise ValueError(f"neighbours is {neighbours}; it must be at least 1")
-        if read not in ("mean", "softmax", "inverse"):
-            raise ValueError(f"read is {read!r}; it is 'mean', 'softmax' or 'inverse'")
-        if metric not in ("l2", "cosine"):
-            raise ValueError(f"metric is {metric!r}; it is 'l2' or 'cosine'")
-        if not 0 < beta < float("inf"):
-            raise ValueError(f"beta is {beta}; it must be above 0 and finite")
-        if not eps > 0:
-            raise ValueError(f"eps is {eps}; it must be above 0, or a stored key has infinite weight")
         self.neighbours, self.reading, self.metric, self.beta, self.eps = neighbours, read, metric, beta, eps
         if neighbours == 1:
             # By cosine a key and its double are one key, so not every stored pair can be recalled.
@@ -156,20 +149,19 @@ class NearestNeighbourMemory(NeighbourStore):
     ``inverse``).
     """
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        neighbours: int = 1,
+        neighbours: Count = 1,
         read: Read = "mean",
         metric: Metric = "l2",
-        beta: float = 10.0,
-        eps: float = 1e-3,
+        beta: Positive = 10.0,
+        eps: Softening = 1e-3,
         index: Literal["exact", "faiss"] = "exact",
     ) -> None:
         super().__init__(key_dim, value_dim, neighbours, read, metric, beta, eps)
-        if index not in ("exact", "faiss"):
-            raise ValueError(f"index is {index!r}; it is 'exact' or 'faiss'")
         if index == "faiss":
             from memspec.reference.memories.faiss_index import FlatIndex
 

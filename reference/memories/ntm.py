@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from memspec.options import Count, NotNegative, Positive, Whole, checked
 from memspec.reference.memories.rows import RowMemory, as_rows
 from memspec.reference.ops.addressing import content_weights, is_one_hot, located
 from memspec.reference.ops.rows import place
@@ -66,24 +67,20 @@ class NTMMemory(RowMemory):
     one-hot.
     """
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        capacity: int = 128,
-        beta: float = 50.0,
-        read_heads: int = 1,
-        write_heads: int = 1,
-        reach: int = 1,
-        initial: float = 1e-6,
+        capacity: Count = 128,
+        beta: Positive = 50.0,
+        read_heads: Count = 1,
+        write_heads: Count = 1,
+        reach: Annotated[int, Whole(1, "capacity")] = 1,
+        initial: NotNegative = 1e-6,
         read_first: bool = False,
     ) -> None:
         super().__init__(key_dim, value_dim, capacity, beta)
-        for name, number in (("read_heads", read_heads), ("write_heads", write_heads), ("reach", reach)):
-            if number < 1:
-                raise ValueError(f"{name} is {number}; it must be at least 1")
-        if reach > capacity:
-            raise ValueError(f"reach is {reach}; it must be at most capacity = {capacity}")
         self.read_heads, self.write_heads, self.reach = read_heads, write_heads, reach
         self.initial, self.read_first = initial, read_first
         if initial == 0:

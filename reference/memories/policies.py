@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from memspec.options import Count, checked
 from memspec.reference.memories.slots import NearestMemory
 from memspec.reference.memories.specs import CACHE
 from memspec.reference.ops import draws
@@ -71,7 +72,8 @@ class EvictingMemory(NearestMemory):
         capacity: slots S.
     """
 
-    def __init__(self, key_dim: int, value_dim: int, capacity: int = 128) -> None:
+    @checked
+    def __init__(self, key_dim: int, value_dim: int, capacity: Count = 128) -> None:
         super().__init__(key_dim, value_dim, capacity)
         self.slots = capacity
 

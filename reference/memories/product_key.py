@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from memspec.options import Count, Step, Whole, checked, refused
 from memspec.protocol import Overwrite
 from memspec.reference.memories.slots import SlotMemory
 from memspec.reference.memories.specs import SMOOTH
@@ -57,30 +58,23 @@ class ProductKeyMemory(SlotMemory):
     spec = dataclasses.replace(SMOOTH, overwrite="replace")
     confidence = None  # type: ignore[assignment]  # a slot keeps no key
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        codebook: int = 32,
-        heads: int = 4,
-        top: int = 8,
-        query_dim: int | None = None,
+        codebook: Count = 32,
+        heads: Count = 4,
+        top: Annotated[int, Whole(1, "codebook")] = 8,
+        query_dim: Annotated[int, Whole(2)] | None = None,
         rule: Literal["nlms", "sgd"] = "nlms",
-        eta: float = 1.0,
-        chunk: int = 64,
+        eta: Step = 1.0,
+        chunk: Count = 64,
     ) -> None:
         super().__init__(key_dim, value_dim)
         query_dim = key_dim + key_dim % 2 if query_dim is None else query_dim
-        if codebook < 1 or heads < 1 or chunk < 1:
-            raise ValueError(f"codebook {codebook}, heads {heads} and chunk {chunk} must be at least 1")
-        if not 1 <= top <= codebook:
-            raise ValueError(f"top is {top}; it must be at least 1 and at most the {codebook} keys of a codebook")
-        if query_dim < 2 or query_dim % 2:
-            raise ValueError(f"query_dim is {query_dim}; it must be even and at least 2")
-        if rule not in ("nlms", "sgd"):
-            raise ValueError(f"rule is {rule!r}; it is 'nlms' or 'sgd'")
-        if not 0 < eta < 2:
-            raise ValueError(f"eta is {eta}; the step must be above 0 and below 2")
+        if query_dim % 2:
+            raise refused(self, "query_dim", query_dim, "even", "each half has a codebook")
         if eta != 1 or rule == "sgd":
             overwrite: Overwrite = "blend" if eta < 1 and rule == "nlms" else "none"
             self.spec = dataclasses.replace(self.spec, overwrite=overwrite)

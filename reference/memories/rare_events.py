@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from memspec.options import Count, NotNegative, Positive, checked
 from memspec.reference.memories.slots import NearestMemory
 from memspec.reference.ops import draws
 from memspec.reference.ops.rows import gather_rows, picked, spread, unit_rows
@@ -60,25 +61,18 @@ class RareEventsMemory(NearestMemory):
     pairs are all held.
     """
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        capacity: int = 8192,
-        choose_k: int = 256,
-        alpha: float = 0.1,
-        age_noise: float = 8.0,
+        capacity: Count = 8192,
+        choose_k: Count = 256,
+        alpha: Positive = 0.1,
+        age_noise: NotNegative = 8.0,
         read: Literal["nearest", "softmax"] = "nearest",
     ) -> None:
         super().__init__(key_dim, value_dim, capacity)
-        if choose_k < 1:
-            raise ValueError(f"choose_k is {choose_k}; it must be at least 1")
-        if not alpha > 0:
-            raise ValueError(f"alpha is {alpha}; it must be above 0")
-        if not 0 <= age_noise < float("inf"):
-            raise ValueError(f"age_noise is {age_noise}; it must be at least 0 and finite")
-        if read not in ("nearest", "softmax"):
-            raise ValueError(f"read is {read!r}; it is 'nearest' or 'softmax'")
         self.slots, self.choose_k, self.alpha, self.age_noise = capacity, choose_k, alpha, age_noise
         self.soft = read == "softmax"
         self.softmax_temperature = max(1.0, math.log(0.2 * choose_k) / alpha)

@@ -36,8 +36,6 @@ class RowMemory(SlotMemory):
 
     def __init__(self, key_dim: int, value_dim: int, capacity: int, beta: float) -> None:
         super().__init__(key_dim, value_dim, capacity)
-        if not 0 < beta < float("inf"):
-            raise ValueError(f"{type(self).__name__}: beta is {beta}; it must be positive and finite")
         self.slots = capacity
         self.beta = beta
         self.spec = dataclasses.replace(self.spec, beta=beta)
@@ -108,8 +106,6 @@ class MatchingRowMemory(RowMemory):
 
     def __init__(self, key_dim: int, value_dim: int, capacity: int, beta: float, match: float) -> None:
         super().__init__(key_dim, value_dim, capacity, beta)
-        if not 0 < match <= 1:
-            raise ValueError(f"match is {match}; it must be above 0 and at most 1")
         self.match = match
         self.initial = nn.Parameter(nn.init.xavier_normal_(torch.empty(self.slots, self.width)))
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from memspec.options import Count, Positive, checked
 from memspec.reference.memories.slots import RingMemory
 from memspec.reference.ops import ring
 from memspec.reference.ops.rows import unit_rows
@@ -32,19 +33,16 @@ class SoftmaxMemory(RingMemory):
     section 2, with values of their own; equally attention (Vaswani et al. 2017, eq. 1) over stored pairs.
     """
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        capacity: int = 128,
-        beta: float = 16.0,
+        capacity: Count = 128,
+        beta: Positive = 16.0,
         key_norm: Literal["unit", "none"] = "unit",
     ) -> None:
         super().__init__(key_dim, value_dim, capacity)
-        if not 0 < beta < float("inf"):
-            raise ValueError(f"beta is {beta}; it must be above 0 and finite")
-        if key_norm not in ("unit", "none"):
-            raise ValueError(f"key_norm is {key_norm!r}; it is 'unit' or 'none'")
         self.slots, self.beta, self.key_norm = capacity, beta, key_norm
         self.spec = dataclasses.replace(self.spec, beta=beta)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from memspec.options import Count, NotNegative, Positive, Real, Whole, checked
 from memspec.reference.memories.rows import RowMemory, as_rows
 from memspec.reference.memories.specs import ADDRESSED
 from memspec.reference.ops.addressing import top_k_weights
@@ -65,27 +66,20 @@ class SparseMemory(RowMemory):
 
     spec = dataclasses.replace(ADDRESSED, eviction="lru")
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        capacity: int = 128,
-        k: int = 4,
-        beta: float = 50.0,
-        delta: float = 0.005,
-        heads: int = 1,
+        capacity: Count = 128,
+        k: Count = 4,
+        beta: Positive = 50.0,
+        delta: Annotated[float, Real(least=0, below=1)] = 0.005,
+        heads: Annotated[int, Whole(1, "capacity")] = 1,
         erase: Literal["gated", "always"] = "gated",
-        initial: float = 1e-6,
+        initial: NotNegative = 1e-6,
     ) -> None:
         super().__init__(key_dim, value_dim, capacity, beta)
-        if k < 1:
-            raise ValueError(f"k is {k}; it must be at least 1")
-        if not 0 <= delta < 1:
-            raise ValueError(f"delta is {delta}; it must be at least 0 and below 1")
-        if not 1 <= heads <= capacity:
-            raise ValueError(f"heads is {heads}; it must be from 1 to capacity = {capacity}")
-        if erase not in ("gated", "always"):
-            raise ValueError(f"erase is {erase!r}; it is 'gated' or 'always'")
         self.k, self.delta, self.heads, self.erase, self.initial = min(k, capacity), delta, heads, erase, initial
         if self.k == 1:
             # One slot is read as it is, whatever beta: exact, but no longer a function of the query or of the keys.

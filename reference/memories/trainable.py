@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from memspec.options import Cosine, Count, Positive, PositiveShare, checked
 from memspec.reference.memories.cached import BLOCK, contrastive_loss
 from memspec.reference.memories.slots import NearestMemory
 from memspec.reference.memories.specs import STORE
@@ -52,25 +53,18 @@ class TrainableMemory(NearestMemory):
 
     spec = dataclasses.replace(STORE, eviction="similarity")
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        capacity: int = 1000,
-        temperature: float = 0.1,
-        similarity_threshold: float = 0.8,
-        update_rate: float = 0.25,
+        capacity: Count = 1000,
+        temperature: Positive = 0.1,
+        similarity_threshold: Cosine = 0.8,
+        update_rate: PositiveShare = 0.25,
         read: Literal["nearest", "softmax"] = "nearest",
     ) -> None:
         super().__init__(key_dim, value_dim, capacity)
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; it must be above 0")
-        if not -1 <= similarity_threshold <= 1:
-            raise ValueError(f"similarity_threshold is {similarity_threshold}; it is a cosine, from -1 to 1")
-        if not 0 < update_rate <= 1:
-            raise ValueError(f"update_rate is {update_rate}; it must be above 0 and at most 1")
-        if read not in ("nearest", "softmax"):
-            raise ValueError(f"read is {read!r}; it is 'nearest' or 'softmax'")
         self.slots, self.temperature, self.similarity_threshold = capacity, temperature, similarity_threshold
         self.update_rate, self.soft, self.beta = update_rate, read == "softmax", 1 / temperature
         if read == "softmax":

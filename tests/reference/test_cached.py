@@ -221,11 +221,3 @@ def test_the_store_survives_saving():
         memory.update(keys[part], values[part])
         other.update(keys[part], values[part])
     assert torch.equal(memory.query(keys), other.query(keys))
-
-
-@pytest.mark.parametrize(
-    "options", [{"similarity_threshold": 1.1}, {"temperature": 0.0}, {"known": "merge"}, {"capacity": 0}]
-)
-def test_options_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match=next(iter(options))):
-        CachedMemory(4, 4, **options)

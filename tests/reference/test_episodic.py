@@ -261,21 +261,6 @@ def test_frozen_projections_take_no_gradient_and_have_orthonormal_rows():
     assert not memory.query(drawn(2, 9)).requires_grad
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"lr": 0.0}, {"update_steps": 0}, {"optimiser": "rmsprop"}, {"reduction": "max"}, {"presentations": 0}],
-)
-def test_options_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match=next(iter(options))):
-        EpisodicMemory(4, 4, **options)
-
-
-@pytest.mark.parametrize("options", [{"memory_dim": 0}, {"projection": "pca"}])
-def test_projection_options_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match=next(iter(options))):
-        ProjectingEpisodicMemory(4, 4, **options)
-
-
 def test_defaults_are_the_sources():
     memory = EpisodicMemory(4, 4)
     shown = (memory.slots, memory.lr, memory.update_steps, memory.optimiser, memory.scale, memory.reduction)

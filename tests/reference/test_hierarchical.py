@@ -274,22 +274,3 @@ def test_claims_follow_the_options():
     assert (spec(read="cascade").exact, spec(read="cascade", match=1.0).exact) == (False, True)
     assert (spec().eviction, spec(levels=1).eviction) == ("none", "lru")
     assert spec(sizes=(1, 4)).capacity == 5
-
-
-@pytest.mark.parametrize(
-    ("option", "named"),
-    [
-        ({"levels": 0}, "levels"),
-        ({"growth": 0}, "growth"),
-        ({"sizes": ()}, "sizes"),
-        ({"match": 0.0}, "match"),
-        ({"promote_count": 0}, "promote_count"),
-        ({"read": "mean"}, "read"),
-        ({"beta": 0.0}, "beta"),
-        ({"level_bias": (1.0,)}, "level_bias"),
-    ],
-    ids=str,
-)
-def test_options_out_of_range_are_refused(option, named):
-    with pytest.raises(ValueError, match=named):
-        HierarchicalMemory(4, 4, **option)

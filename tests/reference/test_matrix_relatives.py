@@ -167,11 +167,6 @@ def test_dpfp_features_are_products_of_neighbours() -> None:
     assert memory.features(torch.tensor([[3.0, -2.0]])).tolist() == [[6.0, 0.0, 0.0, 0.0]]
 
 
-def test_identity_features_are_not_normalised() -> None:
-    with pytest.raises(ValueError, match="normalise is True; it must be False with feature_map 'identity'"):
-        LinearAttentionMemory(4, 4, feature_map="identity")
-
-
 def test_ridge_cost_is_as_documented() -> None:
     """One unit pair: relative error ridge / (ridge + 1)."""
     keys, values = pairs(1)

@@ -263,12 +263,3 @@ def test_without_faiss_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(ImportError, match=r"pip install 'memspec\[faiss\]'"):
         NearestNeighbourMemory(4, 4, index="faiss")
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"neighbours": 0}, {"read": "max"}, {"metric": "dot"}, {"beta": 0.0}, {"eps": 0.0}, {"index": "tree"}],
-)
-def test_options_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match=next(iter(options))):
-        NearestNeighbourMemory(4, 4, **options)

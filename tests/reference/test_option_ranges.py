@@ -20,14 +20,27 @@ from memspec.options import Choice, Count, Option, Real, Whole, checked, declare
 from memspec.reference.memories.linformer import ImplicitMemory
 from memspec.reference.wrappers.consolidation import ElasticPenalty
 
-NAMES = [n for n in sorted(reference.__all__) if hasattr(getattr(reference, n).__init__, "__wrapped__")]
+NAMES = sorted(reference.__all__)
 DIMS = {"key_dim": 6, "value_dim": 6}
 BESIDE: dict[tuple[str, str, Any], dict[str, Any]] = {
     ("LinearAttentionMemory", "feature_map", "identity"): {"normalise": False},
+    ("ProductKeyMemory", "codebook", 1): {"top": 1},
 }
-"""What must be given beside a value, by the rules between options (each tested at its memory's own oracles)."""
-BETWEEN = {("MbPAMemory", "lr", 1000.0), ("MbPAMemory", "beta", 1000.0)}
+"""What must be given beside a value, by the rules between options (:data:`TOGETHER`)."""
+FAR_OUT = {("MbPAMemory", "lr", 1000.0), ("MbPAMemory", "beta", 1000.0)}
 """Values that lie in their own range and are refused beside the defaults."""
+TOGETHER: list[tuple[str, dict[str, Any], str]] = [
+    ("HierarchicalMemory", {"sizes": ()}, r"sizes is \(\); it must be one or more integers of at least 1"),
+    ("HierarchicalMemory", {"sizes": (4, 0)}, r"sizes is \(4, 0\); it must be one or more"),
+    ("HierarchicalMemory", {"level_bias": (1.0,)}, r"level_bias is \(1.0,\); it must be one number for each of"),
+    ("HopfieldMemory", {"value_dim": 5}, r"value_dim is 5; it must be key_dim = 6"),
+    ("LinearAttentionMemory", {"feature_map": "identity"}, "normalise is True; it must be False with feature_map"),
+    ("MbPAMemory", {"lr": 1.9, "beta": 0.1}, r"lr is 1.9; it must be below 2 / \(1 \+ beta\) = 1.81818"),
+    ("ProductKeyMemory", {"query_dim": 3}, "query_dim is 3; it must be even"),
+    ("ElasticWeightConsolidation", {"memory": functools.partial(reference.TitansMemory, theta=0.0)}, "step is 0.0; it"),
+    ("TTTMemory", {"mode": "full", "value_dim": 5}, "value_dim is 5; it must be key_dim = 6 in mode 'full'"),
+]
+"""What the rules between options refuse."""
 
 
 def options() -> list[tuple[str, str, Option]]:
@@ -97,9 +110,11 @@ def test_what_lies_outside_is_refused(name: str, option: str, value: Any) -> Non
 @pytest.mark.parametrize(("name", "option", "value"), cases(inside))
 def test_what_lies_inside_works(name: str, option: str, value: Any) -> None:
     """At the edges of its range an option builds a memory whose answers are finite, in the order given or not."""
+    if value == "faiss":
+        pytest.importorskip("faiss")
     torch.manual_seed(0)
     beside = BESIDE.get((name, option, value), {})
-    if (name, option, value) in BETWEEN:
+    if (name, option, value) in FAR_OUT:
         with pytest.raises(ValueError, match=f"^{name}: "):
             getattr(reference, name)(**DIMS, **{option: value})
         return
@@ -110,6 +125,12 @@ def test_what_lies_inside_works(name: str, option: str, value: Any) -> None:
     for _ in range(2):
         memory.update(keys, values)
     assert torch.isfinite(memory.query(keys)).all()
+
+
+@pytest.mark.parametrize(("name", "given", "words"), TOGETHER, ids=[f"{n}-{'-'.join(o)}" for n, o, _ in TOGETHER])
+def test_rules_between_options(name: str, given: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: {words}"):
+        getattr(reference, name)(**DIMS | given)
 
 
 @pytest.mark.parametrize("name", NAMES)

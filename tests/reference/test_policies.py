@@ -252,9 +252,3 @@ def test_gradients_reach_the_values_that_are_left(store):
     state = memory.write(memory.init_state(), keys, values)
     memory.read(state, keys).sum().backward()
     assert (values.grad != 0).any(-1).sum() == 3
-
-
-@every
-def test_options_out_of_range_are_refused(store):
-    with pytest.raises(ValueError, match="capacity"):
-        store(4, 4, capacity=0)

@@ -238,9 +238,3 @@ def test_updates_longer_than_a_block_of_rows(monkeypatch):
     monkeypatch.setattr("memspec.reference.memories.rare_events.BLOCK", 7)
     for one, other in zip(whole, memory.write(state, keys, values)):
         assert torch.equal(one, other)
-
-
-@pytest.mark.parametrize("options", [{"choose_k": 0}, {"alpha": 0.0}, {"age_noise": -1.0}, {"read": "sum"}])
-def test_options_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match=next(iter(options))):
-        RareEventsMemory(4, 4, **options)

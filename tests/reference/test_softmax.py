@@ -111,9 +111,3 @@ def test_confidence_is_the_cosine_of_the_nearest_key():
     asked = torch.tensor([[3.0, 4, 0], [0, 0, 1], [-1, -1, 0], [2, 0, 0]], dtype=torch.float64)
     expected = torch.tensor([0.8, 0, 0, 1], dtype=torch.float64)
     torch.testing.assert_close(memory.confidence(asked), expected, **EXACT)
-
-
-@pytest.mark.parametrize("options", [{"beta": 0.0}, {"beta": float("inf")}, {"key_norm": "l1"}, {"capacity": 0}])
-def test_options_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match=next(iter(options))):
-        SoftmaxMemory(4, 4, **options)
