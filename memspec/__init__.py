@@ -16,6 +16,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "MemoryProtocol": "memspec.protocol",
     "MemorySpec": "memspec.protocol",
+    "Size": "memspec.protocol",
+    "Widths": "memspec.protocol",
     "Confident": "memspec.protocol",
     "Addressable": "memspec.protocol",
     "Slotted": "memspec.protocol",
@@ -49,8 +51,10 @@ if TYPE_CHECKING:
     from memspec.protocol import MemorySpec as MemorySpec
     from memspec.protocol import Persistent as Persistent
     from memspec.protocol import Recurrent as Recurrent
+    from memspec.protocol import Size as Size
     from memspec.protocol import Slotted as Slotted
     from memspec.protocol import Touching as Touching
+    from memspec.protocol import Widths as Widths
 
 
 def __getattr__(name: str) -> Any:

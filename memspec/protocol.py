@@ -9,14 +9,16 @@ Shapes, throughout: ``N`` pairs, ``Q`` queries, ``S`` slots, ``Dk`` = key_dim, `
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args, get_type_hints, runtime_checkable
 
 from torch import Tensor
 
-Family = Literal["generic", "hebbian", "delta", "least_squares", "cache", "softmax", "superposition"]
+Family = Literal["generic", "hebbian", "delta", "least_squares", "cache", "softmax", "superposition", "sdm", "gradient"]
 Domain = Literal["real", "unit", "sign", "onehot"]
 WriteOrder = Literal["none", "sequential", "set", "joint"]
 Overwrite = Literal["replace", "add", "blend", "none"]
@@ -42,15 +44,99 @@ class MemoryProtocol(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Size:
+    """Which numbers one dimension may be.
+
+    Attributes:
+        multiple_of: its divisor, such as the number of heads.
+        power_of_two: only 1, 2, 4, 8, ...
+        at_least, at_most: its range; both the same = fixed.
+
+    Raises:
+        ValueError: for numbers below 1, or where no number is left.
+    """
+
+    multiple_of: int = 1
+    power_of_two: bool = False
+    at_least: int = 1
+    at_most: int | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.multiple_of, self.at_least) < 1 or not self._allows(self.nearest(self.at_least)):
+            raise ValueError(f"{self}: no number of at least 1 is all of that")
+
+    def nearest(self, number: int) -> int:
+        """The next allowed number from ``number`` upwards, or the largest one."""
+        number = max(number, self.at_least)
+        power = 1 << (number - 1).bit_length()
+        up = power if self.power_of_two else -(-number // self.multiple_of) * self.multiple_of
+        if self.at_most is None or up <= self.at_most:
+            return up
+        return (
+            1 << self.at_most.bit_length() - 1 if self.power_of_two else self.at_most - self.at_most % self.multiple_of
+        )
+
+    def _allows(self, number: int) -> bool:
+        return self.at_least <= number and (self.at_most is None or number <= self.at_most)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether there is one choice only."""
+        return self.nearest(self.nearest(1) + 1) == self.nearest(1)
+
+    def __str__(self) -> str:
+        if self.fixed:
+            return f"{self.nearest(1)} only"
+        parts = ["powers of two"] if self.power_of_two else []
+        parts += [f"multiples of {self.multiple_of}"] if self.multiple_of > 1 else []
+        parts += [f"at least {self.at_least}"] if self.at_least > 1 else []
+        parts += [f"at most {self.at_most}"] if self.at_most is not None else []
+        return ", ".join(parts) or "any"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Widths:
+    """Which widths and capacities a memory can be built with; every default is "any".
+
+    Attributes:
+        square: keys are as wide as values.
+        key_dim, value_dim, capacity: what each may be.
+    """
+
+    square: bool = False
+    key_dim: Size = Size()
+    value_dim: Size = Size()
+    capacity: Size = Size()
+
+    def nearest(self, key_dim: int, value_dim: int) -> tuple[int, int]:
+        """The widths nearest to these that it can have: upwards, or the largest."""
+        if not self.square:
+            return self.key_dim.nearest(key_dim), self.value_dim.nearest(value_dim)
+        width = max(key_dim, value_dim)
+        for size in (self.key_dim, self.value_dim) * 8:  # until it is a multiple for both
+            width = size.nearest(width)
+        return width, width
+
+    def __str__(self) -> str:
+        if self.square:
+            both = [size for size in dict.fromkeys((self.key_dim, self.value_dim)) if size != Size()]
+            parts = ["key_dim = value_dim" + "".join(f", {size}" for size in both)]
+        elif self.key_dim == self.value_dim:
+            parts = [f"{self.key_dim}"]
+        else:
+            parts = [f"key_dim {self.key_dim}", f"value_dim {self.value_dim}"]
+        return "; ".join(parts + ([f"capacity {self.capacity}"] if self.capacity != Size() else []))
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemorySpec:
     """What a memory promises; every default is the weakest promise. Claims made here are tested, others not asked.
 
     Attributes:
-        family: which closed-form predictions apply (:mod:`memspec.theory`); ``generic`` = none.
-        beta: what the predictions of two families need: the step of the delta rule in
+        family: which closed-form predictions apply (:mod:`memspec.theory.closed_forms`); ``generic`` = none.
+        beta: the one parameter that a family's predictions need: the step of the delta rule in
             ``S <- S + beta k^T (v - k S)`` (``family="delta"``), the inverse temperature of the scores
             ``beta q . k`` (``family="softmax"``, unit keys). None = not told; what holds for every beta is then asked.
-        trace_dim: real numbers in the trace of a ``superposition``, which its predictions need; None = not told.
         key_domain, value_domain: what the vectors are; the harness generates data from these domains.
         write: what the rows of one call are to each other: ``sequential`` rows act in order, splitting changes
             nothing; ``set`` rows act independently of their order and of the split; ``joint`` one gradient for the
@@ -71,6 +157,9 @@ class MemorySpec:
             changes; ``isolate`` = only that row is affected; ``none`` = nothing promised.
         inference_mode: works inside ``torch.inference_mode()``.
         association: ``auto`` = recalls the key itself; the harness then stores ``values = keys``.
+        widths: which key_dim, value_dim and capacity it can be built with; None = found out by trying.
+        capabilities: what is said of optional capabilities by name, where their methods say it wrongly:
+            ``{"Functional": False}`` switches one off, ``{"Confident": True}`` declares one. Others are found.
         fidelity: ``native`` (that is what the module is), ``driven`` (its mechanics under fixed gates),
             ``trained`` (only meaningful after outer training; recall is not asked).
 
@@ -80,7 +169,6 @@ class MemorySpec:
 
     family: Family = "generic"
     beta: float | None = None
-    trace_dim: int | None = None
     key_domain: Domain = "real"
     value_domain: Domain = "real"
     write: WriteOrder = "none"
@@ -97,9 +185,17 @@ class MemorySpec:
     inference_mode: bool = False
     association: Association = "hetero"
     fidelity: Fidelity = "native"
+    widths: Widths | None = None
+    capabilities: Mapping[str, bool] = dataclasses.field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "differentiable", frozenset(self.differentiable))
+        object.__setattr__(self, "capabilities", dict(self.capabilities))
+        if not self.capabilities.keys() <= CAPABILITIES.keys():
+            raise ValueError(
+                f"MemorySpec.capabilities names {sorted(self.capabilities.keys() - CAPABILITIES.keys())}; "
+                f"it takes {', '.join(CAPABILITIES)}"
+            )
         hints = get_type_hints(type(self))
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -115,8 +211,6 @@ class MemorySpec:
             raise ValueError(f"MemorySpec.presentations is {self.presentations!r}; it must be an integer of at least 1")
         if self.beta is not None and not 0 < self.beta < math.inf:
             raise ValueError(f"MemorySpec.beta is {self.beta!r}; it must be a positive number, or None")
-        if self.trace_dim is not None and self.trace_dim < 1:
-            raise ValueError(f"MemorySpec.trace_dim is {self.trace_dim!r}; it must be at least 1, or None")
         if self.capacity is not None and self.capacity < 1:
             raise ValueError(f"MemorySpec.capacity is {self.capacity!r}; it must be at least 1, or None")
 
@@ -232,13 +326,52 @@ CAPABILITIES: dict[str, type] = {
 MemoryFactory = Callable[..., MemoryProtocol]
 
 
+def methods_of(capability: str) -> dict[str, int]:
+    """The methods of an optional capability, each with the number of arguments it is called with."""
+    kind = CAPABILITIES[capability]
+    return {
+        name: len(inspect.signature(method).parameters) - 1
+        for name, method in vars(kind).items()
+        if not name.startswith("_")
+    }
+
+
 def capabilities_of(memory: object) -> frozenset[str]:
-    """Names of the optional capabilities whose methods ``memory`` has (methods it delegates count, on every Python)."""
-    return frozenset(
-        name
-        for name, kind in CAPABILITIES.items()
-        if all(callable(getattr(memory, method, None)) for method in vars(kind) if not method.startswith("_"))
-    )
+    """Names of the optional capabilities that ``memory`` has: what its spec says of them, else by their methods.
+
+    A method counts if it can be called with the protocol's arguments: a bound method, its own or one it delegates to.
+    A submodule, a class or a helper that takes something else under the same name does not. What answers to any name
+    at all counts only with what it defines.
+
+    Raises:
+        TypeError: if the spec declares a capability whose methods are not there.
+    """
+    said = spec_of(memory).capabilities
+    for name in (name for name, has in said.items() if has):
+        missing = [method for method in methods_of(name) if not callable(getattr(memory, method, None))]
+        if missing:
+            raise TypeError(
+                f"{type(memory).__name__}.spec says that it is {name}, but it has no {' and no '.join(missing)}"
+            )
+    found = (name for name in CAPABILITIES if all(_offers(memory, *one) for one in methods_of(name).items()))
+    return frozenset({*found, *said}) - {name for name, has in said.items() if not has}
+
+
+def _offers(memory: object, method: str, arguments: int) -> bool:
+    """Whether ``memory.method`` can be called with so many arguments."""
+    answers_to_all = hasattr(memory, "memspec_no_such_name")
+    if answers_to_all and inspect.getattr_static(memory, method, None) is None:
+        return False
+    bound = getattr(memory, method, None)
+    if not inspect.isroutine(bound) and not isinstance(bound, functools.partial):
+        return False
+    try:
+        inspect.signature(bound).bind(*range(arguments))
+    except TypeError:
+        return False
+    except ValueError:  # it has no signature to read
+        return True
+    return True
 
 
 def spec_of(memory: object) -> MemorySpec:

@@ -44,15 +44,7 @@ def same_space(plug: Plug, dim: int, capacity: int) -> tuple[Shape, str]:
     spec = plug.spec
     if spec.association == "auto":
         raise NotAsked(f"{plug.name} recalls the key itself, so A never leads to B")
-    shape = plug.shape(dim, dim, capacity)
-    if "key_dim" in plug.accepts and "value_dim" not in plug.accepts:
-        shape = plug.shape(shape.value_dim, shape.value_dim, capacity)
-    elif "value_dim" in plug.accepts:
-        shape = plug.shape(shape.key_dim, shape.key_dim, capacity)
-    if shape.key_dim != shape.value_dim:
-        raise CannotMeasure(
-            f"{plug.name}: keys have {shape.key_dim} entries and values {shape.value_dim}, so no item can be both"
-        )
+    shape = plug.square_shape(dim, dim, capacity)
     if shape.key_dim < SMALLEST:
         raise CannotMeasure(f"{plug.name}: items of {shape.key_dim} entries resemble each other; {SMALLEST} are needed")
     domain = joint_domain(spec.key_domain, spec.value_domain)

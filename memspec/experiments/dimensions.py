@@ -47,14 +47,17 @@ TOKEN_METRICS = {
 
 
 def measure_token(plug: Plug, setting: Token, trials: Sequence[int], seed: int) -> Measured:
-    """Store n pairs in memories of every token dimension.
+    """Store n pairs in memories of every token dimension that they can have.
 
     Raises:
-        CannotMeasure: if the factory does not take key_dim.
+        CannotMeasure: if the factory does not take key_dim, or the memory can have none of them.
     """
     plug.needs_free("key_dim")
+    dims = tuple(dim for dim in setting.dims if plug.shape(dim, dim, setting.capacity).key_dim == dim)
+    if not dims:
+        plug.needs_widths(setting.dims[-1])
     recalls, above, errors = [], [], []
-    for dim in setting.dims:
+    for dim in dims:
         shape = plug.shape(dim, dim, setting.capacity)
         keys, values = drawn(plug, setting.n, shape, trials, seed, "dimensions.token", setting.label, dim)
         memories = populate(plug, shape, trials, seed)
@@ -65,11 +68,11 @@ def measure_token(plug: Plug, setting: Token, trials: Sequence[int], seed: int) 
         above.append((recalls[-1] - chance) / max(1 - chance, 1e-9))
         errors.append(decode.relative_error(answers, values).double().mean(-1))
     recall = torch.stack(recalls, -1)
-    fitted, beyond = s_curve(setting.dims, recall), 2.0 * setting.dims[-1]
+    fitted, beyond = s_curve(dims, recall), 2.0 * dims[-1]
     return {
-        "recall_cosine": Curve(recall, setting.dims),
-        "recall_above_chance": Curve(torch.stack(above, -1), setting.dims),
-        "relative_mse": Curve(torch.stack(errors, -1), setting.dims),
+        "recall_cosine": Curve(recall, dims),
+        "recall_above_chance": Curve(torch.stack(above, -1), dims),
+        "relative_mse": Curve(torch.stack(errors, -1), dims),
         "d50": fitted.reaches(0.5, beyond),
         "d95": fitted.reaches(0.95, beyond),
         "plateau": fitted.plateau,
@@ -153,6 +156,7 @@ SCORES = (
         "recall_above_chance",
         floor=0.0,
         ceiling=1.0,
+        at=TOKEN_DIMS,  # no score where some are refused: the narrow ones are the hard ones
         description="recall by cosine above chance of 64 pairs, mean over token dimensions 8 to 256. Zeros decode to "
         "one fixed value, which is chance (0); a dictionary recalls all at every dimension (1)",
     ),

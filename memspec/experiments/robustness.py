@@ -409,14 +409,7 @@ def square(plug: Plug, setting: Association) -> Shape:
     Raises:
         CannotMeasure: if there is none, or the domains differ.
     """
-    shape, spec = plug.shape(setting.key_dim, setting.value_dim, setting.capacity), plug.spec
-    if shape.key_dim != shape.value_dim:
-        width = shape.value_dim if "key_dim" in plug.accepts else shape.key_dim
-        shape = plug.shape(width, width, setting.capacity)
-    if shape.key_dim != shape.value_dim:
-        raise CannotMeasure(
-            f"{plug.name} takes keys of width {shape.key_dim} and values of width {shape.value_dim}: no key can be a value"
-        )
+    shape, spec = plug.square_shape(setting.key_dim, setting.value_dim, setting.capacity), plug.spec
     drawn = "unit" if spec.key_domain == "real" else spec.key_domain
     if spec.value_domain not in ("real", drawn):
         raise CannotMeasure(
@@ -453,7 +446,7 @@ SCORES = (
         ceiling=0.9026,
         description=(
             "mean recall of 32 pairs over noise 0 to 4; 0 = chance (1/32), 1 = the nearest stored key "
-            "(closed form, memspec.theory.cache.knn_noisy_recall at d = 64)"
+            "(closed form, memspec.theory.closed_forms.knn_noisy_recall at d = 64)"
         ),
         labels=("n32",),
     ),

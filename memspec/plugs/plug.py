@@ -18,7 +18,9 @@ from typing import Any
 import torch
 
 from memspec.errors import CannotMeasure, PlugError
-from memspec.protocol import MemoryFactory, MemorySpec, capabilities_of, spec_of
+from memspec.plugs.offered import not_offered
+from memspec.plugs.widths import Fit, candidates, hints_of
+from memspec.protocol import MemoryFactory, MemorySpec, Size, Widths, capabilities_of, spec_of
 from memspec.randomness import made_from
 
 METHODS = ("reset", "update", "query")
@@ -30,6 +32,15 @@ SYNONYMS = {
 
 CLOCK = {"memory": 0.0}
 """Seconds spent in memories' own constructors and methods since the process started."""
+
+
+SMALL = (6, 5, 16)
+"""Widths and capacity of the memories that laws build; tried at loading, as the default ones are."""
+ANY = Size()
+
+
+class Refused(PlugError):
+    """A factory did not take its arguments."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,7 @@ class Plug:
         Always constructed, never copied, however long that takes: where a memory starts from depends on the seed alone.
 
         Raises:
-            PlugError: if the factory refuses its arguments; shows the call and a three-line factory that would work.
+            Refused: if the factory refuses its arguments; shows the call and a three-line factory that would work.
         """
         shape = shape or self.shape()
         arguments: dict[str, Any] = {
@@ -91,24 +102,69 @@ class Plug:
             with contextlib.redirect_stdout(io.StringIO()):
                 memory = made_from(seed, lambda: self.factory(**arguments))
         except (Exception, SystemExit) as error:
-            raise PlugError(self._refused(arguments, error)) from error
+            raise Refused(self._refused(arguments, error)) from error
         CLOCK["memory"] += time.perf_counter() - start
         self._check_methods(memory)
         return memory
 
     def shape(self, key_dim: int = 64, value_dim: int = 64, capacity: int = 128) -> Shape:
-        """The nearest shape this plug can be built with: fixed dimensions win, ``auto`` memories are square.
+        """The nearest shape this plug can be built with, upwards where there is a choice.
+
+        Fixed dimensions win, ``auto`` memories are square, and widths that it refuses are those it can have.
 
         Raises:
-            CannotMeasure: if a dimension is neither taken by the factory nor told by the memory.
+            PlugError: if no shape can be built, written and read; with what was raised first.
         """
-        spec = self.spec
+        return self._fit.nearest(Shape(key_dim, value_dim, capacity))
+
+    def square_shape(self, key_dim: int, value_dim: int, capacity: int = 128) -> Shape:
+        """The nearest shape whose keys are as wide as its values, for what is stored under itself or asked again.
+
+        Raises:
+            CannotMeasure: if there is none.
+        """
+        shape = self.shape(key_dim, value_dim, capacity)
+        for width in (shape.value_dim, shape.key_dim):
+            if shape.key_dim != shape.value_dim:
+                shape = self.shape(width, width, capacity)
+        if shape.key_dim != shape.value_dim:
+            raise CannotMeasure(
+                f"{self.name}: keys have {shape.key_dim} entries and values {shape.value_dim}, so no item can be both"
+            )
+        return shape
+
+    def told(self, shape: Shape) -> Shape:
+        """``shape`` with what the memory says of itself: fixed dimensions, its own capacity, values that are its keys."""
         fixed = self._fixed
-        key_dim, value_dim = fixed.get("key_dim", key_dim), fixed.get("value_dim", value_dim)
-        if spec.association == "auto":
-            value_dim = key_dim
-        capacity = spec.capacity or fixed.get("capacity", capacity)
-        return Shape(key_dim, value_dim, capacity)
+        key_dim = fixed.get("key_dim", shape.key_dim)
+        value_dim = key_dim if self.spec.association == "auto" else fixed.get("value_dim", shape.value_dim)
+        return Shape(key_dim, value_dim, self.spec.capacity or fixed.get("capacity", shape.capacity))
+
+    @cached_property
+    def _fit(self) -> Fit:
+        return Fit(self, Shape(), Shape(*SMALL))
+
+    @property
+    def widths(self) -> Widths:
+        """The widths and capacities it can have: declared in its spec, else found by trying."""
+        return self._fit.widths
+
+    def widths_found(self) -> str:
+        """What is known of its widths and why, in one line; "any" where nothing is restricted."""
+        return self._fit.describe()
+
+    def needs_widths(self, key_dim: int, value_dim: int | None = None) -> None:
+        """Skip with a reason unless a memory can have just these widths (``value_dim`` None: keys of that width).
+
+        Raises:
+            CannotMeasure: naming the nearest widths that it can have.
+        """
+        shape = self.shape(key_dim, key_dim if value_dim is None else value_dim)
+        if shape.key_dim != key_dim or shape.value_dim != (shape.value_dim if value_dim is None else value_dim):
+            raise CannotMeasure(
+                f"{self.name} cannot have keys of width {key_dim}; the nearest is {shape.key_dim} "
+                f"(widths {self.widths_found()})"
+            )
 
     def needs_free(self, *names: str) -> None:
         """Skip with a reason unless the factory takes each of these dimensions from the harness.
@@ -119,6 +175,8 @@ class Plug:
         for name in names:
             if name not in self.accepts:
                 raise CannotMeasure(f"{self.name} does not take {name}, so it cannot be varied")
+            if getattr(self.widths, name, ANY).fixed:
+                raise CannotMeasure(f"{self.name} has one {name} only, so it cannot be varied ({self.widths_found()})")
 
     @cached_property
     def _fixed(self) -> dict[str, int]:
@@ -136,7 +194,14 @@ class Plug:
     @cached_property
     def probe(self) -> Any:
         """A memory to look at and never to write to."""
-        return self.build(Shape())
+        try:
+            return self.build(Shape())
+        except Refused as error:
+            hints = hints_of(self.factory, str(error.__cause__))
+            for sizes in candidates(hints) if self.accepts else ():
+                with contextlib.suppress(Refused):
+                    return self.build(Shape(**sizes))
+            raise
 
     @cached_property
     def spec(self) -> MemorySpec:
@@ -148,8 +213,16 @@ class Plug:
 
     @cached_property
     def capabilities(self) -> frozenset[str]:
-        """Names of the optional capabilities the built memory has."""
-        return capabilities_of(self.probe)
+        """Names of the optional capabilities the built memory has: those found, less those it says it does not offer.
+
+        Raises:
+            PlugError: if the spec declares a capability that is not there, or helpers look like the functional form.
+        """
+        try:
+            found = capabilities_of(self.probe)
+        except TypeError as error:
+            raise PlugError(f"{self.name}: {error}") from error
+        return found - not_offered(self, found - {name for name, has in self.spec.capabilities.items() if has})
 
     def needs(self, *capabilities: str) -> None:
         """Raise :class:`~memspec.errors.NotAsked` unless the memory has all of these capabilities."""

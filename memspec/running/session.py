@@ -90,6 +90,7 @@ class Session:
             "version": version,
             "spec": plug.spec.to_json(),
             "capabilities": sorted(plug.capabilities),
+            "widths": plug.widths_found(),
             "parameters": plug.parameter_count,
             "shape": asdict(shape),
             "state_bytes": state_bytes(memory),
@@ -117,6 +118,8 @@ class Session:
             lines.append(
                 f"memory: {plug.name}, family {plug.spec.family}, {', '.join(sorted(plug.capabilities)) or 'no optional capabilities'}"
             )
+            if plug.widths_found() != "any":
+                lines.append(f"  widths {plug.widths_found()}")
         return lines
 
     @cached_property

@@ -32,7 +32,7 @@ class Record:
     """One memory's scorecard.
 
     Attributes:
-        memory: plug, package, version, spec, capabilities, parameters, shape, state_bytes (fresh), device.
+        memory: plug, package, version, spec, capabilities, widths, parameters, shape, state_bytes (fresh), device.
         signature: what must agree for two records to be compared (memspec version, seed, settings, dtype, ...).
         machine: where it ran.
         checks: one dict a check: id, kind, axis, status, metric, estimate, interval, alpha, bound, trials, seconds,

@@ -97,6 +97,8 @@ def about(one: Record) -> str:
         parts.append(f"{memory['parameters']:,} parameters")
     if memory.get("state_bytes") is not None:
         parts.append(f"{memory['state_bytes']:,} bytes of state when fresh")
+    if memory.get("widths", "any") != "any":
+        parts.append(f"widths {memory['widths']}")
     if memory.get("capabilities"):
         parts.append(", ".join(memory["capabilities"]))
     return "; ".join(parts) or "nothing is known about it"

@@ -206,7 +206,7 @@ def test_fixed_widths_win_over_what_the_harness_would_choose() -> None:
     assert load_plug("memspec.reference:DeltaMemory(key_dim=7)").shape().key_dim == 7
 
 
-def test_widths_that_cannot_be_told_are_asked_for() -> None:
+def test_widths_that_are_nowhere_told_are_found() -> None:
     class Silent:
         def __init__(self) -> None:
             self._net = nn.Linear(10, 3)
@@ -218,8 +218,9 @@ def test_widths_that_cannot_be_told_are_asked_for() -> None:
         def query(self, keys: Tensor) -> Tensor:
             return self._net(keys)
 
-    with pytest.raises(PlugError, match="give the memory key_dim and value_dim attributes"):
-        checked(Plug("silent", Silent))
+    plug = checked(Plug("silent", Silent))
+    assert plug.shape() == Shape(10, 3, 128)
+    assert str(plug.widths) == "key_dim 10 only; value_dim 3 only"
 
 
 # ---- adapt ----------------------------------------------------------------------------------------------------

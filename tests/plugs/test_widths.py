@@ -1,0 +1,211 @@
+"""Widths that a memory cannot have are found out when it is loaded, and none of its checks fails for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from memspec import MemorySpec, Size, Widths
+from memspec.errors import CannotMeasure, PlugError
+from memspec.experiments.dimensions import TOKEN, Token
+from memspec.fixtures.plain import PlainSums
+from memspec.plugs.loading import checked, load_plug
+from memspec.plugs.plug import Plug, Shape
+
+PLACE = "memspec.fixtures.widths"
+FOUND = {
+    "SquareDelta": ("key_dim = value_dim", (6, 6), (64, 64)),
+    "EightHeadsDelta": ("multiples of 8", (8, 8), (64, 16)),
+    "Only512Softmax": ("512 only", (512, 512), (512, 512)),
+    "AtLeast16Delta": ("at least 16", (16, 16), (64, 16)),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_is_found(name: str) -> None:
+    plug = load_plug(f"{PLACE}:{name}")
+    text, small, digits = FOUND[name]
+    assert str(plug.widths) == text
+    assert plug.widths_found().startswith(f"found: {text} (")
+    assert plug.shape(6, 5, 16) == Shape(*small, 16)
+    assert plug.shape(64, 10) == Shape(*digits)
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_sound_memories_pass_the_default_tier_at_the_widths_they_can_have(folder: Any, name: str) -> None:
+    run = folder.pytest("--pyargs", "memspec.suites", f"--memory={PLACE}:{name}", "--scorecard=card.json")
+    card = folder.card()
+    assert run.code == 0, run.text
+    assert {check["status"] for check in card["checks"]} <= {"pass", "skip", "inconclusive"}
+    assert all(check["message"] for check in card["checks"] if check["status"] == "skip")
+    assert card["memory"]["widths"].startswith(f"found: {FOUND[name][0]}")
+    assert f"  widths found: {FOUND[name][0]}" in run.text
+
+
+def test_nothing_is_tried_beyond_what_is_asked_where_that_works() -> None:
+    built = []
+
+    class Counted(PlainSums):
+        def __init__(self, key_dim: int, value_dim: int) -> None:
+            built.append((key_dim, value_dim))
+            super().__init__(key_dim, value_dim)
+
+    plug = Plug("counted", Counted)
+    assert plug.widths == Widths()
+    assert plug.widths_found() == "any"
+    assert built == [(64, 64), (64, 64), (6, 5)]  # to look at, and the two that are tried
+    for _ in range(3):
+        plug.shape(64, 10)
+    assert built[3:] == [(64, 10)]
+
+
+def refusing(**sizes: Any) -> type[PlainSums]:
+    """A memory that asserts its widths, and takes a capacity."""
+    allowed = Widths(**sizes)
+
+    class Refusing(PlainSums):
+        tries = 0
+
+        def __init__(self, key_dim: int, value_dim: int, capacity: int) -> None:
+            type(self).tries += 1
+            assert (key_dim, value_dim) == allowed.nearest(key_dim, value_dim)
+            assert capacity == allowed.capacity.nearest(capacity)
+            super().__init__(key_dim, value_dim)
+
+    return Refusing
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"square": True},
+        {"square": True, "key_dim": Size(multiple_of=8), "value_dim": Size(multiple_of=8)},
+        {"key_dim": Size(multiple_of=4)},
+        {"key_dim": Size(multiple_of=12), "value_dim": Size(multiple_of=12)},
+        {"value_dim": Size(multiple_of=3)},
+        {"key_dim": Size(power_of_two=True), "value_dim": Size(power_of_two=True)},
+        {"key_dim": Size(at_least=12), "value_dim": Size(at_most=64)},
+        {"key_dim": Size(at_least=48, at_most=48), "value_dim": Size(at_least=48, at_most=48)},
+        {"capacity": Size(multiple_of=32)},
+        {"capacity": Size(at_least=20)},
+        {
+            "square": True,
+            "key_dim": Size(at_least=16),
+            "value_dim": Size(at_least=16),
+            "capacity": Size(multiple_of=32),
+        },
+    ],
+    ids=lambda sizes: str(Widths(**sizes)),
+)
+def test_rules_are_found_in_a_handful_of_builds(sizes: dict[str, Any]) -> None:
+    factory = refusing(**sizes)
+    plug = checked(Plug("refusing", factory))
+    assert str(plug.widths) == str(Widths(**sizes))
+    assert factory.tries <= 50
+    shape = plug.shape(6, 5, 16)
+    assert plug.build(shape).matrix.shape == (shape.key_dim, shape.value_dim)
+
+
+@pytest.mark.parametrize("sizes", [{"key_dim": Size(multiple_of=2)}, {"capacity": Size(power_of_two=True)}])
+def test_what_the_usual_widths_do_not_show_is_met_when_it_is_asked(sizes: dict[str, Any]) -> None:
+    plug = checked(Plug("refusing", refusing(**sizes)))
+    shape = plug.shape(7, 5, 100)
+    assert (shape.key_dim, shape.capacity) == ((8, 100) if "key_dim" in sizes else (7, 128))
+
+
+class Unable(PlainSums):
+    """Fails at every write, whatever the width."""
+
+    def learn(self, keys: Tensor, values: Tensor) -> None:
+        raise RuntimeError("the index was not trained")
+
+
+def test_an_error_at_every_width_is_told_once_as_it_is() -> None:
+    with pytest.raises(PlugError, match="RuntimeError: the index was not trained") as caught:
+        checked(Plug("unable", Unable))
+    assert "whatever the widths" in str(caught.value)
+
+
+def test_a_constructor_that_refuses_every_width_is_shown_its_first_call() -> None:
+    class Never:
+        def __init__(self, key_dim: int, value_dim: int) -> None:
+            raise OSError("no licence")
+
+    with pytest.raises(PlugError, match=r"(?s)Never\(key_dim=64, value_dim=64\).*OSError: no licence"):
+        checked(Plug("never", Never))
+
+
+def test_declared_widths_are_not_tried() -> None:
+    built = []
+
+    class Declared(PlainSums):
+        spec = MemorySpec(widths=Widths(square=True, key_dim=Size(multiple_of=4)))
+
+        def __init__(self, key_dim: int, value_dim: int) -> None:
+            built.append(key_dim)
+            super().__init__(key_dim, value_dim)
+
+    plug = checked(Plug("declared", Declared))
+    assert plug.widths_found() == "declared: key_dim = value_dim, multiples of 4"
+    assert plug.shape(6, 5, 16) == Shape(8, 8, 16)
+    assert set(built) == {64, 8}
+
+
+def test_a_refused_width_of_a_sweep_is_left_out_with_its_reason() -> None:
+    plug = load_plug(f"{PLACE}:AtLeast16Delta")
+    measured = TOKEN.run(plug, Token(n=4, capacity=8, dims=(8, 16, 32)), range(2))
+    assert set(measured["at"].dropna()) == {16.0, 32.0}
+    with pytest.raises(CannotMeasure, match="cannot have keys of width 8; the nearest is 16"):
+        plug.needs_widths(8)
+    with pytest.raises(CannotMeasure, match="one key_dim only"):
+        load_plug(f"{PLACE}:Only512Softmax").needs_free("key_dim")
+
+
+def test_square_shapes() -> None:
+    class Values12(PlainSums):
+        def __init__(self, key_dim: int, value_dim: int) -> None:
+            if value_dim != 12:
+                raise ValueError("values have 12 entries")
+            super().__init__(key_dim, value_dim)
+
+    plug = checked(Plug("values12", Values12))
+    assert plug.shape(64, 64) == Shape(64, 12)
+    assert plug.square_shape(64, 64) == Shape(12, 12)
+
+
+def test_sizes() -> None:
+    assert [Size(multiple_of=8).nearest(n) for n in (1, 8, 9)] == [8, 8, 16]
+    assert [Size(power_of_two=True, at_least=3).nearest(n) for n in (1, 4, 5)] == [4, 4, 8]
+    assert [Size(multiple_of=3, at_most=10).nearest(n) for n in (1, 10, 50)] == [3, 9, 9]
+    assert Size(at_least=5, at_most=5).fixed
+    assert not Size().fixed
+    assert Widths(square=True, key_dim=Size(multiple_of=4), value_dim=Size(multiple_of=6)).nearest(5, 7) == (12, 12)
+    with pytest.raises(ValueError, match="no number"):
+        Size(multiple_of=8, at_least=9, at_most=15)
+
+
+class Layer(nn.Module):
+    """Of one width that it says nowhere but in the error of its first product, and torch's own at that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(24, 24, bias=False)
+        self.register_buffer("matrix", torch.zeros(24, 24))
+
+    def reset(self) -> None:
+        self.matrix = torch.zeros(24, 24)
+
+    def update(self, keys: Tensor, values: Tensor) -> None:
+        self.matrix = self.matrix + self.net(keys.detach()).detach().T @ values.detach()
+
+    def query(self, keys: Tensor) -> Tensor:
+        return self.net(keys) @ self.matrix
+
+
+def test_a_layer_that_says_nothing() -> None:
+    plug = checked(Plug("layer", Layer))
+    assert plug.shape(6, 5, 16) == Shape(24, 24, 16)
+    assert plug.widths.key_dim.fixed
