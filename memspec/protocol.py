@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol, get_args, get_type_hints, runtime_che
 
 from torch import Tensor
 
-Family = Literal["generic", "hebbian", "delta", "least_squares", "cache", "softmax", "superposition", "sdm", "gradient"]
+Family = Literal["generic", "hebbian", "delta", "least_squares", "cache", "softmax", "superposition"]
 Domain = Literal["real", "unit", "sign", "onehot"]
 WriteOrder = Literal["none", "sequential", "set", "joint"]
 Overwrite = Literal["replace", "add", "blend", "none"]
@@ -133,10 +133,11 @@ class MemorySpec:
     """What a memory promises; every default is the weakest promise. Claims made here are tested, others not asked.
 
     Attributes:
-        family: which closed-form predictions apply (:mod:`memspec.theory.closed_forms`); ``generic`` = none.
-        beta: the one parameter that a family's predictions need: the step of the delta rule in
+        family: which closed-form predictions apply (:mod:`memspec.theory`); ``generic`` = none.
+        beta: what the predictions of two families need: the step of the delta rule in
             ``S <- S + beta k^T (v - k S)`` (``family="delta"``), the inverse temperature of the scores
             ``beta q . k`` (``family="softmax"``, unit keys). None = not told; what holds for every beta is then asked.
+        trace_dim: real numbers in the trace of a ``superposition``, which its predictions need; None = not told.
         key_domain, value_domain: what the vectors are; the harness generates data from these domains.
         write: what the rows of one call are to each other: ``sequential`` rows act in order, splitting changes
             nothing; ``set`` rows act independently of their order and of the split; ``joint`` one gradient for the
@@ -169,6 +170,7 @@ class MemorySpec:
 
     family: Family = "generic"
     beta: float | None = None
+    trace_dim: int | None = None
     key_domain: Domain = "real"
     value_domain: Domain = "real"
     write: WriteOrder = "none"
@@ -211,6 +213,8 @@ class MemorySpec:
             raise ValueError(f"MemorySpec.presentations is {self.presentations!r}; it must be an integer of at least 1")
         if self.beta is not None and not 0 < self.beta < math.inf:
             raise ValueError(f"MemorySpec.beta is {self.beta!r}; it must be a positive number, or None")
+        if self.trace_dim is not None and self.trace_dim < 1:
+            raise ValueError(f"MemorySpec.trace_dim is {self.trace_dim!r}; it must be at least 1, or None")
         if self.capacity is not None and self.capacity < 1:
             raise ValueError(f"MemorySpec.capacity is {self.capacity!r}; it must be at least 1, or None")
 

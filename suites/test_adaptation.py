@@ -10,7 +10,7 @@ from memspec.experiments.base import Experiment
 from memspec.judging.verdicts import Bound
 from memspec.plugs.plug import Plug
 from memspec.running.session import Judge
-from memspec.theory import closed_forms as theory
+from memspec.theory import band
 
 SETTINGS = {"single": (SINGLE, Single()), "several": (SEVERAL, Several())}
 
@@ -89,7 +89,7 @@ class TestAdaptation:
 
 def predicted(plug: Plug, judge: Judge, experiment: Experiment, setting: Single, n: int) -> None:
     """Judge the error after n showings by theory, where theory says anything."""
-    bound = theory.band(plug, experiment.name, setting, "error", at=n)
+    bound = band(plug, experiment.name, setting, "error", at=n)
     judge(
         experiment,
         setting,

@@ -19,7 +19,7 @@ from memspec.experiments.curves import n95
 from memspec.judging.verdicts import FIRST_TRIALS, Bound
 from memspec.plugs.plug import Plug
 from memspec.running.session import Judge
-from memspec.theory import closed_forms as theory
+from memspec.theory import band
 
 LIGHT = 8
 """Loads up to which "worse than a blind guess" can be told from one within the default number of trials."""
@@ -35,7 +35,7 @@ class TestCapacity:
         """Recall of N stored pairs: within the family's theory, else (at light loads) not below a blind guess."""
         setting = Load(n=n)
         runner.values(LOAD, setting, "recall_cosine", FIRST_TRIALS)  # for the score, whatever is required
-        bound = theory.band(plug, LOAD.name, setting, "recall_cosine")
+        bound = band(plug, LOAD.name, setting, "recall_cosine")
         if bound is None and n <= LIGHT:
             bound = Bound(at_least=0.5 / n, source=f"universal floor: half of a blind guess, 1/{n}")
         unasked = f"family {plug.spec.family!r} has no theory here, and a blind guess is too near 0 to judge by"
@@ -46,7 +46,7 @@ class TestCapacity:
     def test_error(self, plug: Plug, judge: Judge, n: int) -> None:
         """The error of the answers to N stored pairs is what the declared family's equation gives."""
         setting = Load(n=n)
-        bound = theory.band(plug, LOAD.name, setting, "relative_mse")
+        bound = band(plug, LOAD.name, setting, "relative_mse")
         unasked = f"theory has no error for family {plug.spec.family!r} at this load"
         judge(LOAD, setting, "relative_mse", bound, cause=INTERFERENCE, unasked=unasked)
 
@@ -116,7 +116,7 @@ class TestCapacity:
         spec = plug.spec
         if spec.eviction == "none":
             raise NotAsked("no eviction is declared")
-        bound = theory.band(plug, OVERFILL.name, setting, metric)
+        bound = band(plug, OVERFILL.name, setting, metric)
         soft = spec.eviction in ("fifo", "lru") and part == "older"
         if bound is None and soft:
             bound = Bound(at_most=0.1, source=f"spec: eviction={spec.eviction!r} keeps none but the newest")
@@ -140,7 +140,7 @@ class TestCapacity:
         setting = Overfill()
         if plug.shape(capacity=setting.capacity).capacity != setting.capacity:
             raise NotAsked("the capacity is fixed, so these ages are not measured")
-        bound = theory.band(plug, OVERFILL.name, setting, "recall", at=age)
+        bound = band(plug, OVERFILL.name, setting, "recall", at=age)
         judge(
             OVERFILL,
             setting,

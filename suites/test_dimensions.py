@@ -9,20 +9,20 @@ from memspec.experiments.dimensions import INTERNAL, MEMORY_DIMS, TOKEN, TOKEN_D
 from memspec.judging.verdicts import Bound
 from memspec.plugs.plug import Plug
 from memspec.running.session import Judge
-from memspec.theory import closed_forms as theory
+from memspec.theory import SMALLEST, band
 
 
 class TestDimensions:
     """Dimensions: how recall grows with the width of tokens, and of the memory inside."""
 
     @pytest.mark.measurement
-    @pytest.mark.parametrize("dim", [d for d in TOKEN_DIMS if d >= theory.SMALLEST], ids="d{}".format)
+    @pytest.mark.parametrize("dim", [d for d in TOKEN_DIMS if d >= SMALLEST], ids="d{}".format)
     def test_token(self, plug: Plug, judge: Judge, runner: Runner, dim: int) -> None:
         """Recall of 64 pairs at each token dimension is what the declared family's equation gives."""
         setting = Token()
         runner.curve(TOKEN, setting, "recall_cosine")  # for the score, whatever is required
         plug.needs_widths(dim)
-        bound = theory.band(plug, TOKEN.name, setting, "recall_cosine", at=dim)
+        bound = band(plug, TOKEN.name, setting, "recall_cosine", at=dim)
         judge(
             TOKEN,
             setting,

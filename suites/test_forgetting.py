@@ -12,7 +12,7 @@ from memspec.experiments.retention import RETENTION, Writes, age_bins, age_of
 from memspec.judging.verdicts import Bound
 from memspec.plugs.plug import Plug
 from memspec.running.session import Judge
-from memspec.theory import forgetting as theory
+from memspec.theory import band
 
 
 class TestForgetting:
@@ -37,7 +37,7 @@ class TestForgetting:
     def test_first_task(self, plug: Plug, judge: Judge, runner: Runner) -> None:
         """A second task leaves of the first what the family's theory says."""
         setting = TwoTasks(n=64)
-        bound = theory.band(plug, TWO_TASKS.name, setting, "a2_similarity")
+        bound = band(plug, TWO_TASKS.name, setting, "a2_similarity")
         runner.values(TWO_TASKS, setting, "forgetting", 16)
         unasked = f"no theory of forgetting for family {plug.spec.family} as declared; measured only"
         cause = "old pairs decay, are erased or are protected"
@@ -50,7 +50,7 @@ class TestForgetting:
         setting = Writes(capacity=128 if plug.spec.eviction == "none" else 64)
         assert age in map(age_of, age_bins(setting.writes))
         runner.curve(RETENTION, setting, "gain")
-        bands = {metric: theory.band(plug, RETENTION.name, setting, metric, age) for metric in ("gain", "recall")}
+        bands = {metric: band(plug, RETENTION.name, setting, metric, age) for metric in ("gain", "recall")}
         metric = "gain" if bands["gain"] else "recall"
         unasked = f"no theory of retention for family {plug.spec.family} as declared; measured only"
         cause = "writes decay, spare or evict others than declared"

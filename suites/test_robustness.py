@@ -18,7 +18,7 @@ from memspec.experiments.robustness import (
 from memspec.judging.verdicts import Bound
 from memspec.plugs.plug import Plug
 from memspec.running.session import Judge
-from memspec.theory import cues as theory_cues
+from memspec.theory import band
 
 GUESS = Bound(at_least=0.45, source="universal floor: a blind guess (0.5), less 0.05")
 
@@ -69,8 +69,8 @@ def judge_recall(
     judge: Judge, plug: Plug, experiment: Experiment, setting: Setting, metric: str, at: float | None, cause: str
 ) -> None:
     """Recall within the family's theory; where theory says nothing, answers not farther from their values than a guess."""
-    band = theory_cues.band(plug, experiment.name, setting, metric, at)
-    if band is None and judge.required is None:
+    bound = band(plug, experiment.name, setting, metric, at)
+    if bound is None and judge.required is None:
         judge(experiment, setting, "discrimination", GUESS, at=at, cause=cause)
     else:
-        judge(experiment, setting, metric, band, at=at, cause=cause)
+        judge(experiment, setting, metric, bound, at=at, cause=cause)

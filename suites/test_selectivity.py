@@ -10,7 +10,7 @@ from memspec.experiments.selectivity import CALIBRATION, FOILS, Foils
 from memspec.judging.verdicts import Bound
 from memspec.plugs.plug import Plug
 from memspec.running.session import Judge
-from memspec.theory import cues as theory_cues
+from memspec.theory import band
 
 
 class TestSelectivity:
@@ -36,10 +36,10 @@ class TestSelectivity:
         """Linear memories answer stored keys louder than others by what theory says; other memories promise nothing."""
         setting = Foils()
         runner.values(FOILS, setting, "norm_auroc", 16)  # recorded in any case
-        band = theory_cues.band(plug, FOILS.name, setting, "norm_auroc")
+        bound = band(plug, FOILS.name, setting, "norm_auroc")
         unasked = f"{plug.name} promises nothing about the norm of its answers (family {plug.spec.family})"
         cause = "answers do not grow with the match of query and key"
-        judge(FOILS, setting, "norm_auroc", band, cause=cause, unasked=unasked)
+        judge(FOILS, setting, "norm_auroc", bound, cause=cause, unasked=unasked)
 
 
 def needs_confidence(plug: Plug) -> None:

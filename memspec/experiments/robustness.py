@@ -446,7 +446,7 @@ SCORES = (
         ceiling=0.9026,
         description=(
             "mean recall of 32 pairs over noise 0 to 4; 0 = chance (1/32), 1 = the nearest stored key "
-            "(closed form, memspec.theory.closed_forms.knn_noisy_recall at d = 64)"
+            "(closed form, memspec.theory.cache.knn_noisy_recall at d = 64)"
         ),
         labels=("n32",),
     ),

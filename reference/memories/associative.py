@@ -11,10 +11,13 @@ from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.options import Count, Positive, checked, refused
-from memspec.protocol import MemorySpec
 from memspec.reference.memories.matrix import MatrixState
 from memspec.reference.memories.slots import RingMemory
+from memspec.reference.memories.specs import SIGNS
 from memspec.reference.ops import ring
+from memspec.reference.ops.binding import signs
+from memspec.reference.ops.hebb import hebb
+from memspec.reference.ops.patterns import bounced, hebb_patterns, projection, settled, storkey
 from memspec.reference.ops.rows import unit_rows
 from memspec.reference.ops.softmax import softmax_weights
 
@@ -98,16 +101,7 @@ class HopfieldMemory(FunctionalMemory):
     Storkey 1997; Personnaz, Guyon, Dreyfus 1986 for the projection rule.
     """
 
-    spec = MemorySpec(
-        key_domain="sign",
-        value_domain="sign",
-        association="auto",
-        write="set",
-        constant_state=True,
-        deterministic=True,
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(SIGNS, association="auto", empty_read="none")
 
     @checked
     def __init__(
@@ -132,37 +126,16 @@ class HopfieldMemory(FunctionalMemory):
         x = signs(keys)
         if not torch.equal(x, signs(values)):
             raise ValueError("HopfieldMemory stores values = keys; use BidirectionalMemory for pairs")
-        matrix, d = state.matrix, self.key_dim
+        matrix = state.matrix
         if self.rule == "hebb":
-            matrix = matrix + x.mT @ x  # not over D: integers stay exact, and so does a field of 0
-            return MatrixState(matrix - torch.diag_embed(matrix.diagonal(dim1=-2, dim2=-1)))
+            return MatrixState(hebb_patterns(matrix, x))
+        rule = storkey if self.rule == "storkey" else projection
         for row in x.split(1, -2):
-            if self.rule == "storkey":
-                field = row @ matrix  # h_i = sum_k W_ik x_k
-                # h_ij leaves out i and j: h_ij = h_i - W_ij x_j, for a matrix whose diagonal is zero.
-                local = field.mT - matrix * row
-                matrix = matrix + (row.mT @ row - row.mT * local.mT - local * row) / d
-                matrix = matrix - torch.diag_embed(matrix.diagonal(dim1=-2, dim2=-1))
-            else:
-                rest = row - row @ matrix
-                left = rest @ row.mT  # |rest|^2: what of the pattern lies outside the span
-                new = left > 1e-4 * d
-                matrix = matrix + torch.where(new, rest.mT @ rest / torch.where(new, left, 1.0), 0.0)
+            matrix = rule(matrix, row)
         return MatrixState(matrix)
 
     def read(self, state: MatrixState, keys: Tensor) -> Tensor:
-        s = signs(keys)
-        for _ in range(self.sweeps):
-            before = s
-            if self.update_order == "sync":
-                s = keep_ties(s @ state.matrix, s)
-            else:
-                for i in range(self.key_dim):
-                    field = s @ state.matrix[..., i : i + 1]
-                    s = torch.cat((s[..., :i], keep_ties(field, s[..., i : i + 1]), s[..., i + 1 :]), -1)
-            if torch.equal(before, s):
-                break
-        return s
+        return settled(state.matrix, signs(keys), self.sweeps, at_once=self.update_order == "sync")
 
     def energy(self, keys: Tensor) -> Tensor:
         """``[..., Q]``: ``-s W s^T / 2`` of the states ``keys`` (for ``hebb`` with W over D)."""
@@ -185,16 +158,7 @@ class BidirectionalMemory(FunctionalMemory):
     Source: Kosko 1988, "Bidirectional Associative Memories", section II.
     """
 
-    spec = MemorySpec(
-        key_domain="sign",
-        value_domain="sign",
-        write="set",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = SIGNS
 
     @checked
     def __init__(self, key_dim: int, value_dim: int, bounces: Count = 20) -> None:
@@ -205,25 +169,7 @@ class BidirectionalMemory(FunctionalMemory):
         return MatrixState(torch.zeros(*batch_shape, self.key_dim, self.value_dim, **self.like))
 
     def write(self, state: MatrixState, keys: Tensor, values: Tensor) -> MatrixState:
-        return MatrixState(state.matrix + signs(keys).mT @ signs(values))
+        return MatrixState(hebb(state.matrix, signs(keys), signs(values)))
 
     def read(self, state: MatrixState, keys: Tensor) -> Tensor:
-        k = signs(keys)
-        v = (k @ state.matrix).sign()
-        for _ in range(self.bounces):
-            before = v
-            k = keep_ties(v @ state.matrix.mT, k)
-            v = keep_ties(k @ state.matrix, v)
-            if torch.equal(before, v):
-                break
-        return v
-
-
-def signs(rows: Tensor) -> Tensor:
-    """+1 where an entry is at least 0, else -1."""
-    return torch.where(rows >= 0, 1.0, -1.0).to(rows.dtype)
-
-
-def keep_ties(field: Tensor, now: Tensor) -> Tensor:
-    """The sign of the field, and the present state where the field is exactly 0."""
-    return torch.where(field == 0, now, field.sign())
+        return bounced(state.matrix, signs(keys), self.bounces)

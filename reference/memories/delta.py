@@ -10,8 +10,10 @@ from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.options import Count, Step, checked
-from memspec.protocol import MemorySpec, Overwrite
+from memspec.protocol import Overwrite
 from memspec.reference.memories.matrix import MatrixState
+from memspec.reference.memories.specs import SMOOTH
+from memspec.reference.ops.delta import delta
 from memspec.reference.ops.rows import unit_rows
 
 
@@ -38,17 +40,7 @@ class DeltaMemory(FunctionalMemory):
     chunks as in Yang et al. 2024, "Parallelizing Linear Transformers with the Delta Rule over Sequence Length".
     """
 
-    spec = MemorySpec(
-        family="delta",
-        write="sequential",
-        overwrite="replace",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(SMOOTH, family="delta", overwrite="replace")
 
     @checked
     def __init__(
@@ -76,18 +68,8 @@ class DeltaMemory(FunctionalMemory):
         # Triangular solves exist from float32 on.
         dtype = torch.promote_types(state.matrix.dtype, torch.float32)
         matrix, keys, values = state.matrix.to(dtype), self._normed(keys.to(dtype)), values.to(dtype)
-        size = self.chunk if self.form == "chunked" else 1
-        for k, v in zip(keys.split(size, -2), values.split(size, -2)):
-            matrix = matrix + k.mT @ self._corrections(matrix, k, v)
+        matrix = delta(matrix, keys, values, self.beta, chunk=self.chunk if self.form == "chunked" else 1)
         return MatrixState(matrix.to(state.matrix.dtype))
-
-    def _corrections(self, matrix: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """What each row of a chunk adds along its key: solves (I + beta tril(K K^T, -1)) U = beta (V - K S)."""
-        errors = self.beta * (values - keys @ matrix)
-        if keys.shape[-2] == 1:
-            return errors
-        mixing = (self.beta * keys @ keys.mT).tril(-1)  # the solver takes the diagonal to be ones
-        return torch.linalg.solve_triangular(mixing, errors, upper=False, unitriangular=True)
 
     def read(self, state: MatrixState, keys: Tensor) -> Tensor:
         return self._normed(keys) @ state.matrix

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import torch
@@ -14,9 +13,9 @@ from memspec.options import Count, Positive, checked
 from memspec.reference.memories.rows import RowMemory, as_rows
 from memspec.reference.memories.specs import ADDRESSED
 from memspec.reference.ops.addressing import content_weights, oneplus
-from memspec.reference.ops.links import linked
+from memspec.reference.ops.links import linked, read_modes
 from memspec.reference.ops.rows import place
-from memspec.reference.ops.usage import allocation, used_after_write
+from memspec.reference.ops.usage import allocated_weights, retention, used_after_write
 from memspec.reference.ops.writes import erase_add
 
 
@@ -211,17 +210,11 @@ class DNCMemory(RowMemory):
     def write_step(self, gates: DNCGates, state: DNCState) -> DNCState:
         """The write half of a step: usage, write weights, memory, links and precedence."""
         written = state.write_weights if self.usage_grad else state.write_weights.detach()
-        kept = (1 - gates.free.unsqueeze(-1) * state.read_weights).prod(-2)
+        kept = retention(gates.free, state.read_weights)
         usage = used_after_write(state.usage, written) * kept
         memory = state.memory * kept.unsqueeze(-1) if self.deallocate else state.memory
         content = content_weights(gates.write_key, state.memory, gates.write_strength, gates.write_mask)
-        taken, weights = usage, []
-        for head in range(self.write_heads):
-            free, opened, share = allocation(taken), gates.write[..., head, None], gates.allocate[..., head, None]
-            weights.append(opened * content[..., head, :].lerp(free, share))
-            if head + 1 < self.write_heads:
-                taken = taken + (1 - taken) * opened * share * free
-        w = torch.stack(weights, -2)
+        w = allocated_weights(usage, content, gates.write, gates.allocate)
         links, precedence = state.links, state.precedence
         if links is not None and precedence is not None:
             links, precedence = linked(links, precedence, w)
@@ -237,10 +230,7 @@ class DNCMemory(RowMemory):
         """The read half of a step: what the R heads read, ``[..., R, W]``, and the state with where they are."""
         weights = content_weights(gates.read_key, state.memory, gates.read_strength, gates.read_mask)
         if state.links is not None:
-            before = state.read_weights.unsqueeze(-3)  # [..., 1, R, S] beside links [..., H, S, S]
-            ways = ((before @ state.links).unbind(-3), (weights,), (before @ state.links.mT).unbind(-3))
-            modes = gates.read_modes.unsqueeze(-1).unbind(-2)
-            weights = sum_of_products(modes, (way for kind in ways for way in kind))
+            weights = read_modes(state.links, state.read_weights, weights, gates.read_modes)
         return weights @ state.memory, state._replace(read_weights=weights)
 
     def step(self, gates: DNCGates, state: DNCState) -> tuple[Tensor, DNCState]:
@@ -285,16 +275,6 @@ class DNCMemory(RowMemory):
             by_head(mask, reads).sigmoid() if self.mask else None,
             by_head(mask_w, writes).sigmoid() if self.mask else None,
         )
-
-
-def sum_of_products(ones: Iterable[Tensor], others: Iterable[Tensor]) -> Tensor:
-    """``sum_i a_i b_i``."""
-    pairs = iter(zip(ones, others, strict=True))
-    first, other = next(pairs)
-    total = first * other
-    for one, other in pairs:
-        total = total.addcmul(one, other)
-    return total
 
 
 def same_state(state: DNCState, other: DNCState) -> bool:

@@ -66,7 +66,7 @@ class EpisodicMemory(SlotMemory):
     Source: EpisodicMemory in erlebach/memory_experiments.
     """
 
-    spec = dataclasses.replace(SMOOTH, family="gradient", write="joint", presentations=20, empty_read="none")
+    spec = dataclasses.replace(SMOOTH, write="joint", presentations=20, empty_read="none")
     slot_usage = confidence = None  # type: ignore[assignment]  # every slot is in use from the start
 
     @checked

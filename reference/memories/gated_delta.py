@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Literal
 
 import torch
@@ -11,9 +10,11 @@ from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.options import Count, PositiveShare, Step, checked
-from memspec.protocol import MemorySpec
 from memspec.reference.memories.matrix import MatrixState
+from memspec.reference.memories.specs import SMOOTH
+from memspec.reference.ops.delta import delta
 from memspec.reference.ops.rows import unit_rows
+from memspec.reference.ops.scan import constant_log
 
 
 class GatedDeltaMemory(FunctionalMemory):
@@ -35,16 +36,7 @@ class GatedDeltaMemory(FunctionalMemory):
     in its section 3.3.
     """
 
-    spec = MemorySpec(
-        write="sequential",
-        overwrite="replace",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(SMOOTH, overwrite="replace")
 
     @checked
     def __init__(
@@ -69,38 +61,9 @@ class GatedDeltaMemory(FunctionalMemory):
     def write(self, state: MatrixState, keys: Tensor, values: Tensor) -> MatrixState:
         dtype = torch.promote_types(state.matrix.dtype, torch.float32)
         matrix, keys, values = state.matrix.to(dtype), unit_rows(keys.to(dtype)), values.to(dtype)
-        rows = keys.shape[:-1]
-        log_alpha = keys.new_full(rows, math.log(self.alpha))
-        beta = keys.new_full(rows, self.beta)
-        matrix = gated_delta(matrix, keys, values, log_alpha, beta, self.chunk if self.form == "chunked" else 1)
+        chunk = self.chunk if self.form == "chunked" else 1
+        matrix = delta(matrix, keys, values, self.beta, constant_log(self.alpha, keys), chunk)
         return MatrixState(matrix.to(state.matrix.dtype))
 
     def read(self, state: MatrixState, keys: Tensor) -> Tensor:
         return unit_rows(keys) @ state.matrix
-
-
-def gated_delta(matrix: Tensor, keys: Tensor, values: Tensor, log_alpha: Tensor, beta: Tensor, chunk: int) -> Tensor:
-    """The state after rows with their own gates, a triangular solve a chunk.
-
-    Args:
-        matrix: ``[..., Dk, Dv]`` before.
-        keys, values: ``[..., N, Dk]``, ``[..., N, Dv]``.
-        log_alpha, beta: ``[..., N]`` logarithm of the decay and step of each row.
-        chunk: rows in a chunk; 1 is the recurrent form.
-
-    Returns:
-        ``[..., Dk, Dv]`` after. Differentiable in all arguments.
-    """
-    pieces = (x.split(chunk, -2) for x in (keys, values, log_alpha[..., None], beta[..., None]))
-    for k, v, g, b in zip(*pieces):
-        decay = g.cumsum(-2)  # [..., C, 1], log of the decay since the chunk began, this row included
-        errors = b * (v - decay.exp() * (k @ matrix))
-        n = k.shape[-2]
-        if n > 1:
-            # Masked before the exponential: above the diagonal the exponent is positive and would overflow.
-            below = torch.ones(n, n, dtype=torch.bool, device=k.device).tril(-1)
-            between = torch.where(below, decay - decay.mT, -torch.inf).exp()
-            errors = torch.linalg.solve_triangular(b * (k @ k.mT) * between, errors, upper=False, unitriangular=True)
-        left = decay[..., -1:, :]
-        matrix = left.exp() * matrix + (k * (left - decay).exp()).mT @ errors
-    return matrix

@@ -10,8 +10,11 @@ from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.options import PositiveShare, Real, checked
-from memspec.protocol import MemorySpec
+from memspec.reference.memories.specs import SMOOTH
+from memspec.reference.ops.hebb import hebb
+from memspec.reference.ops.least_squares import ridge_solution
 from memspec.reference.ops.rows import unit_rows
+from memspec.reference.ops.scan import constant_log
 
 
 class MomentState(NamedTuple):
@@ -39,17 +42,7 @@ class LeastSquaresMemory(FunctionalMemory):
     Plackett 1950 for the recursion.
     """
 
-    spec = MemorySpec(
-        family="least_squares",
-        write="set",
-        overwrite="blend",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(SMOOTH, family="least_squares", write="set", overwrite="blend")
 
     @checked
     def __init__(
@@ -77,17 +70,13 @@ class LeastSquaresMemory(FunctionalMemory):
 
     def write(self, state: MomentState, keys: Tensor, values: Tensor) -> MomentState:
         keys, values = unit_rows(keys.double()), values.double()
-        n = keys.shape[-2]
-        ages = torch.arange(n - 1, -1, -1, device=keys.device, dtype=keys.dtype)
-        weighted = keys if self.decay == 1.0 else keys * (self.decay**ages)[:, None]
-        kept = self.decay**n
-        return MomentState(kept * state.gram + weighted.mT @ keys, kept * state.cross + weighted.mT @ values)
+        decay = constant_log(self.decay, keys)
+        return MomentState(
+            hebb(state.gram, keys, keys, log_decay=decay), hebb(state.cross, keys, values, log_decay=decay)
+        )
 
     def read(self, state: MomentState, keys: Tensor) -> Tensor:
         gram, cross = state.gram.double(), state.cross.double()  # a module cast to half has cast its state too
-        eye = torch.eye(self.key_dim, dtype=gram.dtype, device=gram.device)
-        # Rounding the moments to a precision moves their eigenvalues by at most eps |gram|_F: with that much more on
-        # the diagonal the system stays positive definite.
-        rounding = torch.finfo(self._device_dtype.dtype).eps * torch.linalg.matrix_norm(gram.detach(), keepdim=True)
-        matrix = torch.cholesky_solve(cross, torch.linalg.cholesky(gram + (self.ridge + rounding) * eye))
+        eps = torch.finfo(self._device_dtype.dtype).eps
+        matrix = ridge_solution(gram, cross, self.ridge, eps)
         return (unit_rows(keys.double()) @ matrix).to(keys.dtype)

@@ -7,11 +7,12 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from memspec.functional import FunctionalMemory
 from memspec.options import checked, refused
-from memspec.protocol import MemorySpec
+from memspec.reference.memories.specs import SMOOTH
+from memspec.reference.ops.hebb import hebb
+from memspec.reference.ops.linear_attention import FeatureMap, features, normalised
 from memspec.reference.ops.rows import unit_rows
 
 
@@ -40,23 +41,14 @@ class LinearAttentionMemory(FunctionalMemory):
     Source: Katharopoulos et al. 2020, "Transformers are RNNs", eqs. 9-12 and 16-20.
     """
 
-    spec = MemorySpec(
-        write="set",
-        overwrite="blend",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(SMOOTH, write="set", overwrite="blend")
 
     @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        feature_map: Literal["elu", "relu", "identity", "dpfp"] = "elu",
+        feature_map: FeatureMap = "elu",
         normalise: bool = True,
         key_norm: Literal["unit", "none"] = "unit",
     ) -> None:
@@ -78,14 +70,7 @@ class LinearAttentionMemory(FunctionalMemory):
         """``phi(keys)``: ``[..., N, Dk] -> [..., N, Df]``."""
         if self.key_norm == "unit":
             keys = unit_rows(keys)
-        if self.feature_map == "elu":
-            return F.elu(keys) + 1
-        if self.feature_map == "relu":
-            return keys.relu()
-        if self.feature_map == "dpfp":
-            both = torch.cat((keys.relu(), (-keys).relu()), -1)
-            return both * both.roll(1, -1)
-        return keys
+        return features(keys, self.feature_map)
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> LinearAttentionState:
         return LinearAttentionState(
@@ -95,13 +80,11 @@ class LinearAttentionMemory(FunctionalMemory):
 
     def write(self, state: LinearAttentionState, keys: Tensor, values: Tensor) -> LinearAttentionState:
         phi = self.features(keys)
-        return LinearAttentionState(state.matrix + phi.mT @ values, state.normaliser + phi.sum(-2))
+        return LinearAttentionState(hebb(state.matrix, phi, values), state.normaliser + phi.sum(-2))
 
     def read(self, state: LinearAttentionState, keys: Tensor) -> Tensor:
         phi = self.features(keys)
         answers = phi @ state.matrix
         if not self.normalise:
             return answers
-        mass = phi @ state.normaliser[..., None]
-        stored = mass > torch.finfo(mass.dtype).tiny
-        return torch.where(stored, answers / torch.where(stored, mass, 1.0), 0.0)
+        return normalised(answers, phi @ state.normaliser[..., None])

@@ -13,7 +13,7 @@ from memspec.reference.memories.rows import RowMemory, as_rows
 from memspec.reference.memories.specs import ADDRESSED
 from memspec.reference.ops.addressing import content_weights
 from memspec.reference.ops.rows import place
-from memspec.reference.ops.usage import least_used
+from memspec.reference.ops.usage import faded_usage, least_used, reuse_weights
 
 
 class LRUAState(NamedTuple):
@@ -115,12 +115,11 @@ class LRUAMemory(RowMemory):
     def step(self, gates: LRUAGates, state: LRUAState) -> tuple[Tensor, LRUAState]:
         """One step of all heads, write then read: ``(reads [..., H, W], new state)``."""
         free = least_used(state.usage, self.heads)
-        gate = gates.gate.unsqueeze(-1)
-        written = gate * state.read_weights + (1 - gate) * free
+        written = reuse_weights(state.read_weights, free, gates.gate)
         cleared = state.memory * (1 - free.sum(-2)).unsqueeze(-1)
         memory = cleared + written.mT @ gates.key
         weights = content_weights(gates.key, memory, self.strengths(gates.key), gates.mask)
-        usage = self.gamma * state.usage + (weights + written).sum(-2)
+        usage = faded_usage(state.usage, self.gamma, weights + written)
         return weights @ memory, LRUAState(memory, usage, weights)
 
     @property

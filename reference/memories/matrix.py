@@ -10,8 +10,10 @@ from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.options import PositiveShare, checked
-from memspec.protocol import MemorySpec
+from memspec.reference.memories.specs import SMOOTH
+from memspec.reference.ops.hebb import hebb
 from memspec.reference.ops.rows import unit_rows
+from memspec.reference.ops.scan import constant_log
 
 
 class MatrixState(NamedTuple):
@@ -35,17 +37,7 @@ class MatrixAssociativeMemory(FunctionalMemory):
     "Using Fast Weights to Attend to the Recent Past", eq. 1.
     """
 
-    spec = MemorySpec(
-        family="hebbian",
-        write="set",
-        overwrite="add",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(SMOOTH, family="hebbian", write="set", overwrite="add")
 
     @checked
     def __init__(
@@ -62,14 +54,7 @@ class MatrixAssociativeMemory(FunctionalMemory):
 
     def write(self, state: MatrixState, keys: Tensor, values: Tensor) -> MatrixState:
         keys = self._normed(keys)
-        if self.decay == 1.0:
-            return MatrixState(state.matrix + keys.mT @ values)
-        n = keys.shape[-2]
-        ages = torch.arange(n - 1, -1, -1, device=keys.device)
-        # Half-precision numbers cannot count the ages of many rows.
-        weights = self.decay ** ages.to(torch.promote_types(keys.dtype, torch.float32))
-        weights = weights[:, None].to(keys.dtype)
-        return MatrixState(self.decay**n * state.matrix + (keys * weights).mT @ values)
+        return MatrixState(hebb(state.matrix, keys, values, log_decay=constant_log(self.decay, keys)))
 
     def read(self, state: MatrixState, keys: Tensor) -> Tensor:
         return self._normed(keys) @ state.matrix

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from memspec.options import Count, NotNegative, Positive, Whole, checked
 from memspec.reference.memories.rows import RowMemory, as_rows
-from memspec.reference.ops.addressing import content_weights, interpolate, is_one_hot, sharpen, shift
+from memspec.reference.ops.addressing import content_weights, is_one_hot, located
 from memspec.reference.ops.rows import place
 from memspec.reference.ops.writes import erase_add
 
@@ -143,7 +143,7 @@ class NTMMemory(RowMemory):
     def address(head: Addressing, memory: Tensor, previous: Tensor) -> Tensor:
         """The weighting ``[..., H, S]`` of heads that were at ``previous`` (eq. 5-9)."""
         content = content_weights(head.key, memory, head.strength)
-        return sharpen(shift(interpolate(content, previous, head.gate), head.shift), head.gamma)
+        return located(content, previous, head.gate, head.shift, head.gamma)
 
     def write_step(self, gates: NTMGates, state: NTMState) -> NTMState:
         """The write half of a step."""

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from memspec.options import Count, NotNegative, Positive, Real, Whole, checked
 from memspec.reference.memories.rows import RowMemory, as_rows
 from memspec.reference.memories.specs import ADDRESSED
-from memspec.reference.ops.addressing import cosine, top_k
+from memspec.reference.ops.addressing import top_k_weights
 from memspec.reference.ops.rows import gather_rows, place, spread
+from memspec.reference.ops.usage import reuse_weights
 
 
 class SparseState(NamedTuple):
@@ -121,11 +122,11 @@ class SparseMemory(RowMemory):
         )
 
     def read(self, state: SparseState, keys: Tensor) -> Tensor:
-        slots, weights = self.nearest(keys, self.strengths(keys), state.memory, self.key_dim)
+        slots, weights = top_k_weights(keys, self.stored_keys(state), self.strengths(keys), self.k)
         return (weights.unsqueeze(-2) @ gather_rows(self.stored_values(state), slots)).squeeze(-2)
 
     def weights(self, state: SparseState, keys: Tensor) -> Tensor:
-        slots, weights = self.nearest(keys, self.strengths(keys), state.memory, self.key_dim)
+        slots, weights = top_k_weights(keys, self.stored_keys(state), self.strengths(keys), self.k)
         return spread(slots, weights, self.slots)
 
     def touch(self, keys: Tensor) -> None:
@@ -140,24 +141,15 @@ class SparseMemory(RowMemory):
 
     # ---- driven by a controller -------------------------------------------------------------------------------
 
-    def nearest(self, keys: Tensor, strengths: Tensor, memory: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        """Indices and weights ``[..., H, K]`` of the slots nearest to ``keys [..., H, width]`` in the first ``width``
-        entries; gradients reach these slots only."""
-        with torch.no_grad():
-            slots = top_k(cosine(keys, memory[..., :width]), self.k)
-        rows = gather_rows(memory[..., :width], slots)
-        near = cosine(keys.unsqueeze(-2), rows).squeeze(-2)
-        return slots, (strengths.unsqueeze(-1) * near).softmax(-1)
-
     def step(self, gates: SparseGates, state: SparseState) -> tuple[Tensor, SparseState]:
         """One step of all heads, write then read: ``(reads [..., H, W], new state)``."""
         line = state.accessed.argsort(dim=-1, stable=True)[..., : self.heads]
         oldest = F.one_hot(line, self.slots).to(state.memory.dtype)
         write, reuse = gates.write.unsqueeze(-1), gates.reuse.unsqueeze(-1)
-        written = write * (reuse * state.read_weights + (1 - reuse) * oldest)
+        written = write * reuse_weights(state.read_weights, oldest, gates.reuse)
         erased = oldest if self.erase == "always" else write * (1 - reuse) * oldest
         memory = state.memory * (1 - erased.sum(-2)).unsqueeze(-1) + written.mT @ gates.add
-        slots, weights = self.nearest(gates.key, gates.strength, memory, self.width)
+        slots, weights = top_k_weights(gates.key, memory, gates.strength, self.k)
         reads = (weights.unsqueeze(-2) @ gather_rows(memory, slots)).squeeze(-2)
         dense = spread(slots, weights, self.slots)
         access = (written + dense).sum(-2) > self.delta

@@ -19,6 +19,9 @@ SOUND = MemorySpec(
 SMOOTH = replace(SOUND, differentiable=frozenset({"query", "keys", "values"}))
 """Gradients flow to everything."""
 
+SIGNS = replace(SOUND, write="set", key_domain="sign", value_domain="sign")
+"""Memories of vectors of +-1, which add up."""
+
 STORE = replace(SOUND, differentiable=frozenset({"values"}))
 """Stores that answer with stored values, found by a search that no gradient passes."""
 

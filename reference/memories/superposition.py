@@ -13,9 +13,13 @@ from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.options import Count, Positive, Whole, checked
-from memspec.protocol import MemorySpec
-from memspec.reference.memories.associative import signs
+from memspec.reference.memories.specs import SIGNS, SMOOTH
+from memspec.reference.ops.binding import bind, phase_codes, sign_codes, signs, unbind
+from memspec.reference.ops.hebb import hebb
 from memspec.reference.ops.rows import unit_rows
+
+SHARP = 3.0
+"""Sharpness from which the codes of random unit keys count as unrelated: their similarity is at most exp(-9)."""
 
 
 class TraceState(NamedTuple):
@@ -46,16 +50,7 @@ class HolographicMemory(FunctionalMemory):
     Gayler 1998; phases by random projection: Rahimi and Recht 2007.
     """
 
-    spec = MemorySpec(
-        write="set",
-        overwrite="add",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(SMOOTH, write="set", overwrite="add")
 
     @checked
     def __init__(
@@ -72,27 +67,26 @@ class HolographicMemory(FunctionalMemory):
         self.embedding: Tensor
         self.register_buffer("projection", torch.randn(key_dim, dim))
         self.register_buffer("embedding", torch.linalg.qr(torch.randn(dim, value_dim)).Q)
-        if binding == "map":
+        if binding == "map":  # signs of alike keys are alike: not the family, whose codes are unrelated
             self.spec = dataclasses.replace(self.spec, differentiable=frozenset({"values"}))
+        elif sharpness >= SHARP:
+            self.spec = dataclasses.replace(self.spec, family="superposition", trace_dim=2 * dim)
 
     def codes(self, keys: Tensor) -> Tensor:
         """``phi(keys)``: ``[..., 2, N, D]``, real and imaginary part, of modulus 1."""
         projected = unit_rows(keys) @ self.projection
         if self.binding == "map":
-            return torch.stack((signs(projected), torch.zeros_like(projected)), -3)
-        phases = self.sharpness * projected
-        return torch.stack((phases.cos(), phases.sin()), -3)
+            return sign_codes(projected)
+        return phase_codes(self.sharpness * projected)
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> TraceState:
         return TraceState(torch.zeros(*batch_shape, 2, self.dim, **self.like))
 
     def write(self, state: TraceState, keys: Tensor, values: Tensor) -> TraceState:
-        embedded = values @ self.embedding.mT
-        return TraceState(state.trace + (self.codes(keys) * embedded[..., None, :, :]).sum(-2))
+        return TraceState(bind(state.trace, self.codes(keys), values @ self.embedding.mT))
 
     def read(self, state: TraceState, keys: Tensor) -> Tensor:
-        unbound = (self.codes(keys) * state.trace[..., :, None, :]).sum(-3)  # Re(conj(phi) T)
-        return unbound @ self.embedding
+        return unbind(state.trace, self.codes(keys)) @ self.embedding
 
 
 class CounterState(NamedTuple):
@@ -122,17 +116,7 @@ class SparseDistributedMemory(FunctionalMemory):
     for the optimum.
     """
 
-    spec = MemorySpec(
-        family="sdm",
-        key_domain="sign",
-        value_domain="sign",
-        write="set",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = SIGNS
 
     @checked
     def __init__(
@@ -163,7 +147,7 @@ class SparseDistributedMemory(FunctionalMemory):
         return CounterState(torch.zeros(*batch_shape, self.locations, self.value_dim, **self.like))
 
     def write(self, state: CounterState, keys: Tensor, values: Tensor) -> CounterState:
-        return CounterState(state.counters + self.active(keys).mT @ signs(values))
+        return CounterState(hebb(state.counters, self.active(keys), signs(values)))
 
     def read(self, state: CounterState, keys: Tensor) -> Tensor:
         return (self.active(keys) @ state.counters).sign()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 from typing import Annotated, NamedTuple
 
 import torch
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from memspec.functional import FunctionalMemory
 from memspec.options import Count, NotNegative, Positive, Real, Share, checked
-from memspec.protocol import MemorySpec
-from memspec.reference.memories import inner
+from memspec.reference.memories.specs import SMOOTH
+from memspec.reference.ops import inner
 from memspec.reference.ops.rows import unit_rows
+from memspec.reference.ops.scan import log_share
 
 
 class TitansState(NamedTuple):
@@ -52,17 +53,7 @@ class TitansMemory(FunctionalMemory):
     Source: Behrouz, Zhong, Mirrokni 2025, "Titans: Learning to Memorize at Test Time", eqs. 8-15 and section 3.2.
     """
 
-    spec = MemorySpec(
-        family="gradient",
-        write="sequential",
-        empty_read="zeros",
-        constant_state=True,
-        deterministic=True,
-        presentations=8,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(SMOOTH, presentations=8)
 
     @checked
     def __init__(
@@ -105,28 +96,23 @@ class TitansMemory(FunctionalMemory):
         return state
 
     def _advance(self, state: TitansState, keys: Tensor, values: Tensor) -> TitansState:
-        """Rows of one chunk: both recurrences unrolled into weights of the rows' gradients."""
+        """Rows of one chunk."""
         n = keys.shape[-2]
         full = keys.new_ones(n)
-        step = momentum_weights(full * _log(1 - self.alpha), full * _log(self.eta))
-        layers = inner.split_layers(state.start, self.initial)
-        out, trace = inner.forward(layers, keys)
-        pairs = inner.backward(layers, trace, 2 * (out - values))
-        scale = self._clipping(pairs)
-        to_now = _weighted(pairs, scale * step.gradient_to_weights)
-        to_momentum = _weighted(pairs, scale * step.gradient_to_momentum)
-        now = step.weights_kept * state.now + step.momentum_to_weights * state.momentum - self.theta * to_now
-        momentum = step.momentum_kept * state.momentum - self.theta * to_momentum
+        now, momentum = inner.descend_with_momentum(
+            state.now,
+            state.start,
+            state.momentum,
+            self.initial,
+            keys,
+            values,
+            self.theta,
+            log_keep=full * log_share(1 - self.alpha),
+            log_eta=full * log_share(self.eta),
+            max_grad_norm=self.max_grad_norm,
+        )
         count = (state.place + n) % self.chunk
         return TitansState(now, begun(count, now, state.start), momentum, count)
-
-    def _clipping(self, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """Factor ``[..., N]`` that brings each row's gradient to at most ``max_grad_norm``."""
-        if self.max_grad_norm is None:
-            return torch.ones_like(pairs[0][0][..., 0])
-        # The norm of an outer product is the product of the norms; hypot-like sums so that huge errors do not overflow.
-        norms = torch.stack([x.norm(dim=-1) * e.norm(dim=-1) for x, e in pairs]).amax(0) * len(pairs) ** 0.5
-        return self.max_grad_norm / norms.clamp_min(self.max_grad_norm)
 
     def read(self, state: TitansState, keys: Tensor) -> Tensor:
         return inner.forward(inner.split_layers(state.now, self.initial), unit_rows(keys))[0]
@@ -138,40 +124,3 @@ def begun(count: Tensor, now: Tensor, start: Tensor) -> Tensor:
     if bool(fresh.all()):
         return now
     return start if not bool(fresh.any()) else torch.where(fresh[..., None], now, start)
-
-
-class MomentumWeights(NamedTuple):
-    """How n steps of ``S <- eta S - g``, ``M <- keep M + S`` act at once, for gradients g taken in advance.
-
-    ``M_n = weights_kept M_0 + momentum_to_weights S_0 - sum_j gradient_to_weights[j] g_j`` and
-    ``S_n = momentum_kept S_0 - sum_j gradient_to_momentum[j] g_j``.
-    """
-
-    weights_kept: Tensor
-    momentum_to_weights: Tensor
-    momentum_kept: Tensor
-    gradient_to_weights: Tensor
-    gradient_to_momentum: Tensor
-
-
-def momentum_weights(log_keep: Tensor, log_eta: Tensor) -> MomentumWeights:
-    """The closed weights of both recurrences, from each row's log keep (1 - alpha) and log momentum ``[N]``.
-
-    Differences of cumulated logarithms, because products of many decays underflow.
-    """
-    keep, eta = log_keep.cumsum(0), log_eta.cumsum(0)
-    n = keep.shape[0]
-    later = torch.ones(n, n, dtype=torch.bool, device=keep.device).tril()  # [i, j]: i >= j
-    carried = torch.where(later, eta[:, None] - eta[None, :], -torch.inf).exp()  # of g_j left in S_i
-    reach = (keep[-1] - keep).exp()  # of S_i left in M_n
-    return MomentumWeights(keep[-1].exp(), (reach * eta.exp()).sum(), eta[-1].exp(), reach @ carried, carried[-1])
-
-
-def _weighted(pairs: list[tuple[Tensor, Tensor]], weights: Tensor) -> Tensor:
-    """``sum_j weights[j] grad_j``, flattened ``[..., P]``; weights ``[..., N]``."""
-    return torch.cat([((x * weights[..., None]).mT @ e).flatten(-2) for x, e in pairs], -1)
-
-
-def _log(share: float) -> float:
-    """Logarithm, with a very negative number for 0 (whose differences stay finite)."""
-    return math.log(share) if share > 0 else -1e4

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from memspec.functional import FunctionalMemory
 from memspec.options import Count, Step, checked, refused
-from memspec.protocol import MemorySpec
-from memspec.reference.memories import inner
+from memspec.reference.memories.specs import SMOOTH
+from memspec.reference.ops import inner
 from memspec.reference.ops.rows import unit_rows
 
 
@@ -58,16 +58,7 @@ class TTTMemory(FunctionalMemory):
     Source: Sun et al. 2024, "Learning to (Learn at Test Time): RNNs with Expressive Hidden States", sections 2.2-2.7.
     """
 
-    spec = MemorySpec(
-        family="gradient",
-        write="sequential",
-        constant_state=True,
-        deterministic=True,
-        presentations=8,
-        differentiable=frozenset({"query", "keys", "values"}),
-        nonfinite="reject",
-        inference_mode=True,
-    )
+    spec = dataclasses.replace(SMOOTH, presentations=8, empty_read="none")
 
     @checked
     def __init__(
@@ -122,38 +113,27 @@ class TTTMemory(FunctionalMemory):
         for k, v in zip(keys.split(sizes, -2), values.split(sizes, -2)):
             if k.shape[-2] == 0:
                 continue
-            now = now - self.step * self._gradient(start, k, v)
+            now = self._descended(now, start, k, v)
             count = (count + k.shape[-2]) % self.minibatch
             start = now if count == 0 else start
         return TTTState(now, start, torch.full_like(state.place, count))
 
     def _row(self, state: TTTState, key: Tensor, value: Tensor) -> TTTState:
-        now = state.now - self.step * self._gradient(state.start, key, value)
+        now = self._descended(state.now, state.start, key, value)
         count = (state.place + 1) % self.minibatch
         return TTTState(now, torch.where((count == 0)[..., None], now, state.start), count)
 
     def read(self, state: TTTState, keys: Tensor) -> Tensor:
         keys = unit_rows(keys)
-        out, _ = inner.forward(inner.split_layers(state.now, self.initial), keys, self.bias)
-        return out if self.mode == "bare" else keys + self._norm(out)[0] * self.norm_scale + self.norm_shift
+        return inner.answer(inner.split_layers(state.now, self.initial), keys, self.bias, self.norm)
 
-    def _norm(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        centred = z - z.mean(-1, keepdim=True)
-        deviation = (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt()
-        return centred / deviation, deviation
+    def _descended(self, now: Tensor, start: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        return inner.descend(now, start, self.initial, keys, values, self.step, self.bias, self.norm)
 
-    def _gradient(self, flat: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Gradient ``[..., P]`` of ``sum_rows |f(k) - v|^2 / 2`` at these weights."""
-        layers = inner.split_layers(flat, self.initial)
-        out, trace = inner.forward(layers, keys, self.bias)
-        if self.mode == "full":
-            normed, deviation = self._norm(out)
-            g = (keys + normed * self.norm_scale + self.norm_shift - values) * self.norm_scale
-            error = (g - g.mean(-1, keepdim=True) - normed * (g * normed).mean(-1, keepdim=True)) / deviation
-        else:
-            error = out - values
-        pairs = inner.backward(layers, trace, error, self.bias)
-        return torch.cat([(x.mT @ e).flatten(-2) for x, e in pairs], -1)
+    @property
+    def norm(self) -> inner.Norm | None:
+        """The layer norm around the model, in ``full`` mode."""
+        return None if self.mode == "bare" else inner.Norm(self.norm_scale, self.norm_shift)
 
 
 def ttt_mlp(key_dim: int, value_dim: int, **options: Any) -> TTTMemory:

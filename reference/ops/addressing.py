@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memspec.reference.ops.rows import near_unit
+from memspec.reference.ops.rows import gather_rows, near_unit
 
 
 def cosine(keys: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -69,6 +69,18 @@ def oneplus(x: Tensor) -> Tensor:
     return 1 + F.softplus(x)
 
 
+def located(content: Tensor, previous: Tensor, gates: Tensor, shifts: Tensor, gamma: Tensor) -> Tensor:
+    """``[..., H, S]``: interpolation, shift and sharpening in turn (NTM eq. 7-9): by content, or on from where the head was.
+
+    Args:
+        content, previous: ``[..., H, S]``.
+        gates: ``[..., H]`` in [0, 1], 1 = content.
+        shifts: ``[..., H, 2R + 1]``.
+        gamma: ``[..., H]``, at least 1.
+    """
+    return sharpen(shift(interpolate(content, previous, gates), shifts), gamma)
+
+
 def top_k(scores: Tensor, k: int) -> Tensor:
     """``[..., k]`` indices of the k largest along the last dimension, in ascending order of index.
 
@@ -79,6 +91,23 @@ def top_k(scores: Tensor, k: int) -> Tensor:
     above, level = scores > least, scores == least
     chosen = above | (level & (level.cumsum(-1) <= k - above.sum(-1, keepdim=True)))
     return chosen.nonzero()[:, -1].view(*scores.shape[:-1], k)
+
+
+def top_k_weights(keys: Tensor, memory: Tensor, strengths: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Indices and weights ``[..., H, K]`` of the K rows of highest cosine, a softmax over them alone (SAM, Rae et al. 2016).
+
+    Gradients reach these rows only.
+
+    Args:
+        keys: ``[..., H, W]``.
+        memory: ``[..., S, W]``.
+        strengths: ``[..., H]``.
+        k: K, at most S.
+    """
+    with torch.no_grad():
+        slots = top_k(cosine(keys, memory), k)
+    near = cosine(keys.unsqueeze(-2), gather_rows(memory, slots)).squeeze(-2)
+    return slots, (strengths.unsqueeze(-1) * near).softmax(-1)
 
 
 def is_one_hot(weights: Tensor) -> bool:

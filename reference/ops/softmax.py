@@ -1,4 +1,7 @@
-"""Reading by attention: the softmax over stored keys, weighting stored values."""
+"""Reading by attention: ``r = softmax(beta q K^T) V`` over the slots in use (Vaswani et al. 2017, eq. 1).
+
+Here are the weights; the read is their product with the values.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,17 @@ import torch
 from torch import Tensor
 
 
-def softmax_weights(queries: Tensor, keys: Tensor, scale: float, used: Tensor | None = None) -> Tensor:
+def softmax_weights(queries: Tensor, keys: Tensor, scale: Tensor | float, used: Tensor | None = None) -> Tensor:
     """``softmax(scale * q k^T)`` over the slots in use: ``[..., Q, S]``, rows sum to 1, or to 0 where none is used.
 
     Args:
         queries: ``[..., Q, D]``.
         keys: ``[..., S, D]``.
-        scale: inverse temperature.
+        scale: inverse temperature, one for all or ``[..., Q]``.
         used: ``[..., S]`` bool; the others get a weight of exactly 0. None: all are in use.
     """
+    if isinstance(scale, Tensor):
+        scale = scale[..., None]
     # Products of huge rows may overflow; the largest finite number saturates softmax just as well, without NaN.
     scores = torch.nan_to_num(scale * queries @ keys.mT)
     if used is None:

@@ -103,7 +103,7 @@ class GradientWrapper(FunctionalMemory):
         # What holds however little is changed of the weights; recall and overwriting may suffer from protection.
         self.spec = dataclasses.replace(
             self.memory.spec,
-            family="gradient",
+            family="generic",
             write="joint" if self.memory.spec.write == "joint" else "sequential",
             overwrite="none",
             exact=False,

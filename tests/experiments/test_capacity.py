@@ -15,7 +15,7 @@ from memspec.fixtures.mutants.capacity import Ring
 from memspec.plugs.loading import load_plug
 from memspec.plugs.plug import Plug
 from memspec.protocol import MemorySpec
-from memspec.theory import closed_forms as theory
+from memspec.theory import band
 
 
 class Store(Ring):
@@ -53,11 +53,11 @@ def test_overfilled_stores_lie_in_their_bands(store):
     plug, setting = Plug(store.__name__, store), Overfill()
     found = OVERFILL.measure(plug, setting, range(48), 0)
     for metric in ("recall_all", "recall_newest", "recall_older"):
-        bound = theory.band(plug, OVERFILL.name, setting, metric)
+        bound = band(plug, OVERFILL.name, setting, metric)
         assert bound.met(np.array([found[metric].mean().item()])).all(), metric
     curve = found["recall"]
     for column, age in enumerate(curve.at):
-        bound = theory.band(plug, OVERFILL.name, setting, "recall", at=age)
+        bound = band(plug, OVERFILL.name, setting, "recall", at=age)
         assert bound is None or bound.met(np.array([curve.values[:, column].mean().item()])).all(), age
     assert found["recall_all"].mean().item() == pytest.approx(0.25, abs=0.01)
 
@@ -68,7 +68,7 @@ def test_bands_tell_evictions_apart():
         for other, real in declared.items():
             found = OVERFILL.measure(real, Overfill(), range(32), 0)
             met = [
-                theory.band(plug, OVERFILL.name, Overfill(), m).met(np.array([found[m].mean().item()])).all()
+                band(plug, OVERFILL.name, Overfill(), m).met(np.array([found[m].mean().item()])).all()
                 for m in ("recall_all", "recall_newest", "recall_older")
             ]
             assert all(met) == (claimed == other)

@@ -10,15 +10,16 @@ from memspec.experiments.dimensions import INTERNAL, SCORES, TOKEN, TOKEN_DIMS, 
 from memspec.plugs.loading import load_plug
 from memspec.plugs.plug import Plug
 from memspec.reference import DeltaMemory
-from memspec.theory import closed_forms as theory
+from memspec.theory import SMALLEST
+from memspec.theory.delta import delta_recall
 
 
 def test_recall_follows_theory_at_every_width():
     found = TOKEN.measure(load_plug("memspec.reference:DeltaMemory"), Token(), range(16), 0)
     for column, dim in enumerate(TOKEN_DIMS):
-        if dim >= theory.SMALLEST:
+        if dim >= SMALLEST:
             mean = found["recall_cosine"].values[:, column].mean().item()
-            assert mean == pytest.approx(theory.delta_recall(64, dim, dim), abs=0.05)
+            assert mean == pytest.approx(delta_recall(64, dim, dim), abs=0.05)
 
 
 def test_fit_orders_memories_as_theory_does():

@@ -19,8 +19,9 @@ from memspec.plugs.loading import as_plug, load_plug
 from memspec.plugs.plug import Plug
 from memspec.protocol import MemorySpec
 from memspec.reference import DeltaMemory, ExactMemory, MatrixAssociativeMemory, NullMemory
-from memspec.theory import closed_forms as theory
-from memspec.theory import forgetting as predictions
+from memspec.theory import band
+from memspec.theory.bands import SHOWABLE
+from memspec.theory.delta import delta_cosine_by_age, delta_half_life, delta_retention
 
 # ---- the scores of R ------------------------------------------------------------------------------------------
 
@@ -151,11 +152,11 @@ def test_delta_forgets_as_predicted(beta: float, dim: int) -> None:
     plug = Plug("delta", DeltaMemory, {"beta": beta})
     setting = Writes(key_dim=dim, value_dim=dim)
     found = RETENTION.measure(plug, setting, range(64), 0)
-    predicted = [theory.delta_retention(np.array(list(ages)), dim, beta).mean() for ages in age_bins(128)]
+    predicted = [delta_retention(np.array(list(ages)), dim, beta).mean() for ages in age_bins(128)]
     assert curve(found, "gain") == pytest.approx(np.array(predicted), abs=0.05)
-    assert float(found["half_life"].median()) == pytest.approx(theory.delta_half_life(dim, beta), rel=0.1)
+    assert float(found["half_life"].median()) == pytest.approx(delta_half_life(dim, beta), rel=0.1)
     cosine = means(TWO_TASKS.measure(plug, TwoTasks(n=dim, key_dim=dim, value_dim=dim), range(64), 0))["a2_similarity"]
-    assert cosine == pytest.approx(predictions.delta_cosine_by_age(2 * dim, dim, beta)[dim:].mean(), abs=0.03)
+    assert cosine == pytest.approx(delta_cosine_by_age(2 * dim, dim, beta)[dim:].mean(), abs=0.03)
 
 
 def test_hebbian_keeps_every_age_alike() -> None:
@@ -192,13 +193,11 @@ def test_fifo_retains_the_newest_and_the_band_says_so() -> None:
     assert isinstance(recall, Curve)
     assert recall.values[:, :-1].min() == 1
     assert recall.values[:, -1].max() == 0
-    young, old = (
-        predictions.band(plug, RETENTION.name, setting, "recall", at) for at in (recall.at[-2], recall.at[-1])
-    )
+    young, old = (band(plug, RETENTION.name, setting, "recall", at) for at in (recall.at[-2], recall.at[-1]))
     assert young is not None
     assert old is not None
-    assert young.at_least == theory.SHOWABLE
-    assert old.at_most == 1 - theory.SHOWABLE
+    assert young.at_least == SHOWABLE
+    assert old.at_most == 1 - SHOWABLE
 
 
 # ---- the experiments ------------------------------------------------------------------------------------------
@@ -292,4 +291,4 @@ def test_a_softmax_store_is_held_to_its_first_task_only_if_both_fit() -> None:
     setting = TwoTasks()
     for capacity, held in ((setting.stored - 1, False), (setting.stored, True)):
         plug = load_plug(f"memspec.reference:SoftmaxMemory(capacity={capacity})")
-        assert (predictions.band(plug, TWO_TASKS.name, setting, "a2_similarity") is not None) is held
+        assert (band(plug, TWO_TASKS.name, setting, "a2_similarity") is not None) is held

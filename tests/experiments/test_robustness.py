@@ -14,8 +14,12 @@ from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments import robustness as axis
 from memspec.fixtures.data import pairs
 from memspec.plugs.loading import as_plug, load_plug
-from memspec.theory import closed_forms as theory
-from memspec.theory import cues as theory_cues
+from memspec.theory import band
+from memspec.theory.cache import knn_noisy_recall, nearest_recall
+from memspec.theory.delta import delta_cue_recall
+from memspec.theory.hebbian import correlated_hebbian_recall, distracted_hebbian_recall, hebbian_cue_recall
+from memspec.theory.least_squares import least_squares_cue_recall
+from memspec.theory.numerics import noisy_cosine, partial_cosine
 
 Rows = NDArray[np.float64]
 
@@ -150,16 +154,16 @@ def simulated(family: str, cue: str, level: float, dim: int = D, n: int = N, rho
 
 def predicted(family: str, cue: str, level: float) -> float:
     if cue == "noise":
-        t, chances = theory_cues.noisy_cosine(D, level)
+        t, chances = noisy_cosine(D, level)
     else:
-        t, chances = theory_cues.partial_cosine(D, D - round(level * D))
+        t, chances = partial_cosine(D, D - round(level * D))
     if family == "cache":
-        return theory_cues.nearest_recall(N, D, t, chances)
+        return nearest_recall(N, D, t, chances)
     if family == "hebbian":
-        return theory_cues.hebbian_cue_recall(N, D, D, t, chances)
+        return hebbian_cue_recall(N, D, D, t, chances)
     if family == "delta":
-        return theory_cues.delta_cue_recall(N, D, D, 1.0, t, chances)
-    found = theory_cues.least_squares_cue_recall(N, D, D, t, chances)
+        return delta_cue_recall(N, D, D, 1.0, t, chances)
+    found = least_squares_cue_recall(N, D, D, t, chances)
     assert found is not None
     return found
 
@@ -172,7 +176,7 @@ def test_recall_from_degraded_cues_is_predicted(family: str, cue: str, level: fl
 
 @pytest.mark.parametrize("rho", [0.1, 0.3, 0.5])
 def test_hebbian_recall_of_correlated_keys_is_predicted(rho: float) -> None:
-    found = theory_cues.correlated_hebbian_recall(N, D, D, rho)
+    found = correlated_hebbian_recall(N, D, D, rho)
     assert found == pytest.approx(simulated("hebbian", "none", 0, rho=rho), abs=0.03)
 
 
@@ -184,15 +188,15 @@ def test_hebbian_recall_among_distractors_is_predicted() -> None:
         weight = np.where(np.arange(90) < 10, 2.0, 1.0)[:, None]
         answers = k[:10] @ (k.T @ (weight * v))
         right.append((answers @ unit(v).T).argmax(1) == np.arange(10))
-    found = theory_cues.distracted_hebbian_recall(10, 2, 80, 24, 24)
+    found = distracted_hebbian_recall(10, 2, 80, 24, 24)
     assert found == pytest.approx(float(np.mean(right)), abs=0.03)
 
 
 def test_nearest_recall_agrees_with_the_exact_integral() -> None:
     for sigma in axis.SIGMAS:
-        t, chances = theory_cues.noisy_cosine(D, sigma)
-        exact = theory.knn_noisy_recall(N, D, sigma)
-        assert theory_cues.nearest_recall(N, D, t, chances) == pytest.approx(exact, abs=0.01)
+        t, chances = noisy_cosine(D, sigma)
+        exact = knn_noisy_recall(N, D, sigma)
+        assert nearest_recall(N, D, t, chances) == pytest.approx(exact, abs=0.01)
 
 
 # ---- the experiments ------------------------------------------------------------------------------------------
@@ -200,7 +204,7 @@ def test_nearest_recall_agrees_with_the_exact_integral() -> None:
 
 def test_score_ceiling_is_the_closed_form() -> None:
     (score,) = axis.SCORES
-    exact = np.mean([theory.knn_noisy_recall(32, 64, sigma) for sigma in axis.SIGMAS])
+    exact = np.mean([knn_noisy_recall(32, 64, sigma) for sigma in axis.SIGMAS])
     assert score.ceiling == pytest.approx(exact, abs=1e-4)
 
 
@@ -260,9 +264,9 @@ def test_autoassociative_memories_are_driven_so_everywhere() -> None:
 
 def test_bands_are_silent_where_the_formulas_do_not_hold() -> None:
     exact, capped = load_plug("memspec.reference:ExactMemory"), as_plug(AutoOnly)
-    assert theory_cues.band(exact, axis.NOISE.name, axis.Cues(key_dim=8, value_dim=8), "recall", 0.5) is None
-    assert theory_cues.band(exact, axis.NOISE.name, axis.Cues(), "discrimination", 0.5) is None
-    assert theory_cues.band(capped, axis.NOISE.name, axis.Cues(), "recall", 0.5) is None
+    assert band(exact, axis.NOISE.name, axis.Cues(key_dim=8, value_dim=8), "recall", 0.5) is None
+    assert band(exact, axis.NOISE.name, axis.Cues(), "discrimination", 0.5) is None
+    assert band(capped, axis.NOISE.name, axis.Cues(), "recall", 0.5) is None
     for capacity, held in ((16, False), (32, True)):  # of 32 pairs
         plug = load_plug(f"memspec.reference:CachedMemory(capacity={capacity})")
-        assert (theory_cues.band(plug, axis.NOISE.name, axis.Cues(), "recall", 0.5) is not None) is held
+        assert (band(plug, axis.NOISE.name, axis.Cues(), "recall", 0.5) is not None) is held

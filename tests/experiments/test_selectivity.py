@@ -15,7 +15,9 @@ from memspec.experiments import selectivity as axis
 from memspec.plugs.loading import load_plug
 from memspec.plugs.plug import Plug
 from memspec.reference import ExactMemory
-from memspec.theory import cues as theory_cues
+from memspec.theory.delta import delta_loudness
+from memspec.theory.hebbian import hebbian_loudness
+from memspec.theory.least_squares import least_squares_loudness
 
 # ---- statistics -----------------------------------------------------------------------------------------------
 
@@ -98,7 +100,10 @@ def test_coverage_at_accuracy_by_hand() -> None:
 # ---- theory ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", ["hebbian", "delta", "least_squares"])
+LOUDNESS = {"hebbian": hebbian_loudness, "delta": delta_loudness, "least_squares": least_squares_loudness}
+
+
+@pytest.mark.parametrize("family", list(LOUDNESS))
 @pytest.mark.parametrize(("d", "n", "off"), [(16, 4, 0.035), (64, 16, 0.01), (64, 28, 0.03)])
 def test_loudness_is_predicted(family: str, d: int, n: int, off: float) -> None:
     rng, dv = np.random.default_rng(n), d
@@ -117,7 +122,7 @@ def test_loudness_is_predicted(family: str, d: int, n: int, off: float) -> None:
                 matrix += np.outer(key, value - key @ matrix)
         norms = np.linalg.norm(k @ matrix, axis=1)
         found.append((norms[:n, None] > norms[None, n:]).mean())
-    predicted = theory_cues.loudness_auroc(n, d, dv, family)
+    predicted = LOUDNESS[family](n, d, dv)
     assert predicted == pytest.approx(float(np.mean(found)), abs=off)
 
 

@@ -5,13 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from drawing import EXACT, drawn
 from memspec.reference import AdaptiveMemory
-
-EXACT = {"rtol": 0, "atol": 1e-10}
-
-
-def drawn(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def built(moved=False, **options):

@@ -5,11 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from drawing import drawn
 from memspec.reference import ExactMemory, NullMemory
-
-
-def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30], ids=["ordinary", "tiny", "huge"])

@@ -6,14 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from drawing import EXACT, drawn
 from memspec.reference import MemoryCell
 from memspec.reference.memories.cell import CellGates
-
-EXACT = {"rtol": 0, "atol": 1e-10}
-
-
-def drawn(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def built(slots=6):

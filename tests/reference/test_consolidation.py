@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from drawing import EXACT, drawn
 from memspec.functional import named_tensors, replace_tensors, state_tensors
 from memspec.reference import ElasticWeightConsolidation, EpisodicMemory, ExactMemory, TitansMemory, TTTMemory
 from memspec.reference.memories.ttt import ttt_mlp
@@ -26,7 +27,6 @@ from memspec.reference.wrappers.consolidation import (
     pulled,
 )
 
-EXACT = {"rtol": 0, "atol": 1e-10}
 INNER = {
     "ttt": functools.partial(TTTMemory, minibatch=3),
     "ttt-mlp": functools.partial(ttt_mlp, minibatch=2, hidden=7),
@@ -41,10 +41,6 @@ every_inner = pytest.mark.parametrize("inner", INNER.values(), ids=list(INNER))
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
-
-
-def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def sigmoid(z: np.ndarray) -> np.ndarray:

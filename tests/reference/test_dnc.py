@@ -6,17 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from drawing import EXACT, drawn
 from memspec.reference import DNCMemory
 from memspec.reference.memories.dnc import DNCGates
 from memspec.reference.ops.addressing import oneplus
 from memspec.reference.ops.links import linked
 from memspec.reference.ops.usage import allocation
-
-EXACT = {"rtol": 0, "atol": 1e-10}
-
-
-def drawn(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def uniform(*shape, seed=0):

@@ -7,13 +7,8 @@ import math
 import pytest
 import torch
 
+from drawing import EXACT, drawn
 from memspec.reference import EpisodicMemory, MatrixAssociativeMemory, ProjectingEpisodicMemory, SoftmaxMemory
-
-EXACT = {"rtol": 0, "atol": 1e-10}
-
-
-def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def error(memory: EpisodicMemory, state, keys, values) -> float:

@@ -5,15 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from drawing import EXACT, drawn
 from memspec.reference import GatedMemory
 from memspec.reference.memories.gated import SlotGates
 from memspec.reference.ops.writes import gated_write
-
-EXACT = {"rtol": 0, "atol": 1e-10}
-
-
-def drawn(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def ones(*shape):

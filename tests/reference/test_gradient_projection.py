@@ -12,12 +12,12 @@ import torch
 from scipy.optimize import minimize
 from torch import nn
 
+from drawing import EXACT, drawn
 from memspec.functional import named_tensors, replace_tensors, state_tensors
 from memspec.reference import EpisodicMemory, GradientEpisodicMemory, TitansMemory, TTTMemory
 from memspec.reference.memories.ttt import ttt_mlp
 from memspec.reference.wrappers.gradient_projection import project_all, project_gradients, project_one
 
-EXACT = {"rtol": 0, "atol": 1e-10}
 INNER = {
     "ttt": functools.partial(TTTMemory, minibatch=3),
     "ttt-mlp": functools.partial(ttt_mlp, minibatch=2, hidden=7),
@@ -32,10 +32,6 @@ both_methods = pytest.mark.parametrize("method", ["gem", "a-gem"])
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
-
-
-def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def two_tasks(seed: int = 0) -> tuple[torch.Tensor, ...]:

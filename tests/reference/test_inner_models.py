@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from memspec.fixtures.data.pairs import unit
 from memspec.reference import DeltaMemory, MatrixAssociativeMemory, MbPAMemory, TitansMemory, TTTMemory
-from memspec.reference.memories import inner
-from memspec.reference.memories.titans import momentum_weights
 from memspec.reference.memories.ttt import ttt_mlp
+from memspec.reference.ops import inner
+from memspec.reference.ops.scan import momentum_weights
 
 
 def pairs(n: int, dk: int = 6, dv: int = 5, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -7,18 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
+from drawing import EXACT, drawn
 from memspec.reference import LinformerMemory
 from memspec.reference.memories.linformer import ImplicitMemory, ImplicitState, summarise
 
-EXACT = {"rtol": 0, "atol": 1e-10}
 NORMS = pytest.mark.parametrize("norm", ["layer", "l2"])
-
-
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def normal(row: np.ndarray, norm: str) -> np.ndarray:

@@ -8,15 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from drawing import EXACT, drawn
 from memspec.reference import LRUAMemory
 from memspec.reference.memories.lrua import LRUAGates
 from memspec.reference.ops.usage import least_used
-
-EXACT = {"rtol": 0, "atol": 1e-10}
-
-
-def drawn(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def test_ties_are_one_hot_and_go_to_the_lowest_slot():

@@ -9,13 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from drawing import EXACT, drawn
 from memspec.reference import LSHMemory, NearestNeighbourMemory
-
-EXACT = {"rtol": 0, "atol": 1e-10}
-
-
-def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def test_only_the_buckets_of_the_query_are_searched():

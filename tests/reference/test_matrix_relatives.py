@@ -17,7 +17,7 @@ from memspec.reference import (
     LinearAttentionMemory,
     MatrixAssociativeMemory,
 )
-from memspec.reference.memories.gated_delta import gated_delta
+from memspec.reference.ops.delta import delta
 
 
 def pairs(n: int, dk: int = 12, dv: int = 7, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -44,7 +44,7 @@ def test_gated_delta_equals_the_recurrence(chunk: int) -> None:
     s = start.numpy().copy()
     for k, v, a, b in zip(keys.numpy(), values.numpy(), alpha.numpy(), beta.numpy()):
         s = a * (np.eye(12) - b * np.outer(k, k)) @ s + b * np.outer(k, v)
-    close(gated_delta(start, keys, values, alpha.log(), beta, chunk), torch.from_numpy(s))
+    close(delta(start, keys, values, beta, alpha.log(), chunk), torch.from_numpy(s))
 
 
 def test_gated_delta_survives_strong_decay_in_long_chunks() -> None:
@@ -59,10 +59,10 @@ def test_gated_delta_survives_strong_decay_in_long_chunks() -> None:
 
 def test_gated_delta_without_decay_is_the_delta_rule() -> None:
     keys, values = pairs(40)
-    gated, delta = GatedDeltaMemory(12, 7, alpha=1.0).double(), DeltaMemory(12, 7).double()
+    gated, plain = GatedDeltaMemory(12, 7, alpha=1.0).double(), DeltaMemory(12, 7).double()
     gated.update(keys, values)
-    delta.update(keys, values)
-    close(gated.query(keys), delta.query(keys))
+    plain.update(keys, values)
+    close(gated.query(keys), plain.query(keys))
 
 
 def test_gated_delta_gain_of_an_old_item_is_alpha_to_its_age() -> None:

@@ -8,18 +8,13 @@ from collections import deque
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
+from drawing import EXACT, drawn
 from memspec.reference import KeyValueMemoryNetwork, MemoryNetwork, SoftmaxMemory
 from memspec.reference.memories.memory_network import position_encoding, sentence_vectors
 from memspec.reference.ops.ring import slot_ages
 
-EXACT = {"rtol": 0, "atol": 1e-10}
 BOTH = pytest.mark.parametrize("kind", [MemoryNetwork, KeyValueMemoryNetwork])
-
-
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def trained(kind, *args, **options):

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from drawing import EXACT, drawn
 from memspec.reference import ExactMemory, NearestNeighbourMemory, SoftmaxMemory
 from memspec.reference.ops import search
 
-EXACT = {"rtol": 0, "atol": 1e-10}
 INDICES = ["exact", "faiss"]
 each_index = pytest.mark.parametrize("index", INDICES)
 
@@ -22,10 +22,6 @@ each_index = pytest.mark.parametrize("index", INDICES)
 def _faiss(request):
     if "faiss" in request.node.name and "without" not in request.node.name:
         pytest.importorskip("faiss", reason="faiss is not installed (pip install 'memspec[faiss]')")
-
-
-def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def plain_read(keys, values, query, k, read, metric, beta=10.0, eps=1e-3):

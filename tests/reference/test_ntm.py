@@ -8,16 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from drawing import EXACT, drawn
 from memspec.reference import NTMMemory
 from memspec.reference.memories.ntm import Addressing, NTMGates
 from memspec.reference.ops.addressing import content_weights, interpolate, sharpen, shift
 from memspec.reference.ops.writes import erase_add
-
-EXACT = {"rtol": 0, "atol": 1e-10}
-
-
-def drawn(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def weighting(*shape, seed=0):

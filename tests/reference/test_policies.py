@@ -9,16 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from drawing import EXACT, drawn
 from memspec.reference import FIFOMemory, LRUMemory, RandomEvictionMemory, ReservoirMemory
 from memspec.reference.ops import draws
 
 STORES = [FIFOMemory, LRUMemory, RandomEvictionMemory, ReservoirMemory]
 every = pytest.mark.parametrize("store", STORES)
-EXACT = {"rtol": 0, "atol": 1e-10}
-
-
-def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 class Plain:

@@ -7,16 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
+from drawing import EXACT, drawn
 from memspec.reference import ProductKeyMemory
 from memspec.reference.memories.product_key import kl_from_uniform, slots_used
-
-EXACT = {"rtol": 0, "atol": 1e-10}
-
-
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def built(*args: int, **options: object) -> ProductKeyMemory:

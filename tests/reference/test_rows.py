@@ -8,6 +8,7 @@ import warnings
 import pytest
 import torch
 
+from drawing import EXACT, drawn
 from memspec.protocol import capabilities_of
 from memspec.reference import (
     AdaptiveMemory,
@@ -18,9 +19,8 @@ from memspec.reference import (
     NTMMemory,
     SparseMemory,
 )
-from memspec.reference.memories.rows import assign
+from memspec.reference.ops.assign import assign
 
-EXACT = {"rtol": 0, "atol": 1e-10}
 KINDS = {
     "ntm": NTMMemory,
     "dnc": DNCMemory,
@@ -39,10 +39,6 @@ RINGS = [kind for kind in DRIVEN if kind != "dnc-unlinked"]
 def built(kind, key_dim=6, value_dim=4, capacity=8, **options):
     torch.manual_seed(3)
     return KINDS[kind](key_dim, value_dim, capacity, **options).double()
-
-
-def drawn(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def orthonormal(count, dim, seed=0):
@@ -254,7 +250,7 @@ def test_a_known_key_is_overwritten_in_place(kind):
 @pytest.mark.parametrize("at_once", [256, 7], ids=["whole", "parts"])
 def test_assignment_is_that_of_plain_python(monkeypatch, at_once):
     """In one part or several: integer traces of 'the slot that matches, else the one written longest ago' on basis keys, against a list."""
-    monkeypatch.setattr("memspec.reference.memories.rows.ASSIGNED_AT_ONCE", at_once)
+    monkeypatch.setattr("memspec.reference.ops.assign.ASSIGNED_AT_ONCE", at_once)
     generator = torch.Generator().manual_seed(1)
     for size, kinds in ((3, 5), (4, 4), (1, 2), (5, 9)):
         drawn_keys = torch.randint(kinds, (40,), generator=generator).tolist()

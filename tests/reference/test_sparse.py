@@ -6,15 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from drawing import EXACT, drawn
 from memspec.reference import SparseMemory
 from memspec.reference.memories.sparse import SparseGates
 from memspec.reference.ops.addressing import content_weights, top_k
-
-EXACT = {"rtol": 0, "atol": 1e-10}
-
-
-def drawn(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def real(*numbers):

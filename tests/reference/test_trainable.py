@@ -8,13 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from drawing import EXACT, drawn
 from memspec.reference import CachedMemory, SoftmaxMemory, TrainableMemory
-
-EXACT = {"rtol": 0, "atol": 1e-10}
-
-
-def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def labels(*classes: int, of: int = 3) -> torch.Tensor:
