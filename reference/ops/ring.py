@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from memspec.reference.ops.rows import rows_at
+
 
 class RingState(NamedTuple):
     """``keys [..., S, Dk]``, ``values [..., S, Dv]``, ``written [...]`` rows ever written (int64)."""
@@ -27,15 +29,31 @@ def empty_ring(
     )
 
 
-def append(state: RingState, keys: Tensor, values: Tensor) -> RingState:
-    """The ring after ``keys [..., N, Dk]``, ``values [..., N, Dv]``; differentiable, one scatter for all rows."""
+def append(state: RingState, keys: Tensor, values: Tensor, gates: Tensor | None = None) -> RingState:
+    """The ring after rows in order; one scatter for all rows.
+
+    Args:
+        keys: ``[..., N, Dk]``.
+        values: ``[..., N, Dv]``.
+        gates: ``[..., N]`` in [0, 1], how far each row takes the place of what its slot held; a row of gate 0 leaves the
+            slot as it is, which then counts as written. None: all 1.
+    """
     slots, n = state.keys.shape[-2], keys.shape[-2]
+    if gates is not None and n > slots:  # every round of the ring blends with what the one before left
+        for k, v, g in zip(keys.split(slots, -2), values.split(slots, -2), gates.split(slots, -1)):
+            state = append(state, k, v, g)
+        return state
     kept = min(n, slots)  # earlier rows would be overwritten by these
     rows = torch.arange(n - kept, n, device=keys.device)
-    slot = ((state.written[..., None] + rows) % slots)[..., None]
+    slot = (state.written[..., None] + rows) % slots
+    keys, values = keys[..., n - kept :, :], values[..., n - kept :, :]
+    if gates is not None:
+        share = gates[..., None]
+        keys, values = rows_at(state.keys, slot).lerp(keys, share), rows_at(state.values, slot).lerp(values, share)
+    slot = slot[..., None]
     return RingState(
-        state.keys.scatter(-2, slot.expand(*slot.shape[:-1], keys.shape[-1]), keys[..., n - kept :, :]),
-        state.values.scatter(-2, slot.expand(*slot.shape[:-1], values.shape[-1]), values[..., n - kept :, :]),
+        state.keys.scatter(-2, slot.expand(*slot.shape[:-1], keys.shape[-1]), keys),
+        state.values.scatter(-2, slot.expand(*slot.shape[:-1], values.shape[-1]), values),
         state.written + n,
     )
 
