@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from memspec.failure import Failure
+
 
 class MemspecError(Exception):
     """Base of memspec's own errors."""
@@ -27,43 +29,20 @@ class BoundsError(MemspecError):
     """A ``--bounds`` file is damaged or names checks that do not exist."""
 
 
-class LawBroken(AssertionError):
-    """One counterexample to a law; the message, rendered from these parts, says all of it.
+class CheckFailed(AssertionError):
+    """A check did not pass; the message is its failure as text.
 
     Attributes:
-        rule: the sentence the law states.
-        got, expected: what came, and what should have come.
-        cause: the likeliest reason.
-        snippet: a program that repeats it, and ends in an exception.
-        check, memory: the id of the check, and the plug it was asked of.
-        smallest: the case it broke at, the first of ascending sizes.
+        failure: rule, what came, what was expected, the likeliest cause, and how to repeat it.
     """
 
-    def __init__(
-        self,
-        rule: str,
-        got: str,
-        expected: str,
-        cause: str,
-        snippet: str = "",
-        check: str = "",
-        memory: str = "",
-        smallest: str = "",
-    ) -> None:
-        super().__init__(rule, got, expected, cause, snippet, check, memory, smallest)
-        self.rule, self.got, self.expected, self.cause, self.snippet = rule, got, expected, cause, snippet
-        self.check, self.memory, self.smallest = check, memory, smallest
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.failure = failure
 
     def __str__(self) -> str:
-        lines = [
-            f"broken law: {self.got}",
-            f"  check:    {self.check}, by {self.memory}",
-            f"  rule:     {self.rule}",
-            f"  smallest: {self.smallest}",
-            f"  expected: {self.expected}",
-            f"  likely:   {self.cause}",
-            "  repeat:   paste this into Python",
-            "",
-            self.snippet,
-        ]
-        return "\n".join(lines)
+        return str(self.failure)
+
+
+class LawBroken(CheckFailed):
+    """One counterexample to a law; ``failure.repeat`` is a program that ends in an exception."""

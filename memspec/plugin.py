@@ -7,25 +7,29 @@ is under test.
 from __future__ import annotations
 
 import fnmatch
+import inspect
 import json
 import os
 import warnings
 from collections.abc import Generator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from memspec.errors import BoundsError, CannotMeasure, LawBroken, MemspecError, NotAsked
+from memspec.errors import BoundsError, CannotMeasure, CheckFailed, MemspecError, NotAsked
+from memspec.failure import without_harness
+from memspec.running import options
 
 if TYPE_CHECKING:
     from memspec.experiments.base import Runner
+    from memspec.judging.check import CheckRun
+    from memspec.judging.judge import Judge
     from memspec.laws.law import Law
     from memspec.plugs.plug import Plug
-    from memspec.running.session import Judge, Session
+    from memspec.running.session import Session
 
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
-CHECK: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
+RUN: pytest.StashKey[CheckRun] = pytest.StashKey()
 COLLECTOR: pytest.StashKey[Collector] = pytest.StashKey()
 OUTCOME: pytest.StashKey[Any] = pytest.StashKey()
 BASELINE: pytest.StashKey[Any] = pytest.StashKey()
@@ -35,57 +39,7 @@ pytest.register_assert_rewrite("memspec.suites")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("memspec", "conformance of neural memories (memspec)")
-    add = group.addoption
-    add(
-        "--memory",
-        action="append",
-        default=[],
-        metavar="PLUG",
-        help="memory under test: module:attribute or file.py:attribute, with literal arguments behind it if needed, such as 'mypkg:MyMemory(lr=0.5)'; may be repeated",
-    )
-    add(
-        "--checks",
-        action="append",
-        default=[],
-        metavar="GLOB",
-        help="run only checks whose id matches, such as 'capacity/*' or 'laws/query-*'; may be repeated",
-    )
-    add("--scorecard", type=Path, metavar="PATH.json", help="write the record here")
-    add("--html", action="store_true", help="write a self-contained page with plots beside the record")
-    add("--md", action="store_true", help="write Markdown beside the record")
-    add("--baseline", type=Path, metavar="OLD.json", help="fail if any metric is worse than in this record")
-    add(
-        "--tolerance",
-        type=float,
-        default=0.02,
-        help="how much worse than the baseline, as a share of the metric's range, is still no regression (default 0.02)",
-    )
-    add(
-        "--bounds",
-        type=Path,
-        metavar="FILE.toml",
-        help='your own bounds, by check id: ["capacity/recall/n8"] at_least = 0.9',
-    )
-    add("--alpha", type=float, default=1e-3, help="false-alarm rate of each measured check (default 0.001)")
-    add(
-        "--max-trials",
-        type=int,
-        default=256,
-        metavar="N",
-        help="trials after which a check is inconclusive (default 256)",
-    )
-    add("--suite-seed", type=int, default=0, metavar="N", help="seed of all random streams (default 0)")
-    add("--full", action="store_true", help="also run what takes minutes (marked slow)")
-    add("--data-root", type=Path, metavar="DIR", help="where large data lies")
-    add("--download", action="store_true", help="allow fetching large data")
-    add(
-        "--examples",
-        type=int,
-        default=None,
-        metavar="N",
-        help="let Hypothesis loose: N random examples a stateful law, not derandomised",
-    )
+    options.add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -95,13 +49,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "gpu: needs CUDA (memspec)")
     config.stash[COLLECTOR] = Collector()
     config.pluginmanager.register(config.stash[COLLECTOR], "memspec-collector")
-    check_usage(config)
+    options.check_usage(config)
     if not memories(config):
         return
     try:
         session_of(config).load(memories(config))
         if config.getoption("--baseline"):
-            from memspec.scorecard.finish import read_baseline
+            from memspec.running.finish import read_baseline
 
             config.stash[BASELINE] = read_baseline(session_of(config), config.getoption("--baseline"))
     except MemspecError as error:
@@ -118,45 +72,13 @@ def memories(config: pytest.Config) -> list[str]:
     return list(dict.fromkeys(config.getoption("--memory")))
 
 
-def check_usage(config: pytest.Config) -> None:
-    """Refuse options that cannot be meant, before anything runs.
-
-    Raises:
-        pytest.UsageError: naming the option and what it takes.
-    """
-    get = config.getoption
-    if not 0 < get("--alpha") < 1:
-        raise pytest.UsageError(f"--alpha is {get('--alpha')}; it must be between 0 and 1")
-    if get("--max-trials") < 1:
-        raise pytest.UsageError(f"--max-trials is {get('--max-trials')}; it must be at least 1")
-    if get("--tolerance") < 0:
-        raise pytest.UsageError(f"--tolerance is {get('--tolerance')}; it must be at least 0")
-    if (get("--html") or get("--md")) and not get("--scorecard"):
-        raise pytest.UsageError("--html and --md are written beside the record: add --scorecard=PATH.json")
-    if get("--scorecard") and get("--scorecard").suffix in (".html", ".md"):
-        raise pytest.UsageError(f"--scorecard={get('--scorecard')}: the record is JSON; name it something.json")
-
-
 def session_of(config: pytest.Config) -> Session:
     """The run's session, made on first use (and torch imported with it)."""
     if SESSION not in config.stash:
-        from memspec.running.session import Options, Session
+        from memspec.running.session import Session
 
-        get = config.getoption
         try:
-            config.stash[SESSION] = Session(
-                Options(
-                    alpha=get("--alpha"),
-                    max_trials=get("--max-trials"),
-                    seed=get("--suite-seed"),
-                    strict=bool(get("--strict")),  # pytest's own option; the ini setting of that name is not meant
-                    full=get("--full"),
-                    bounds=get("--bounds"),
-                    data_root=get("--data-root"),
-                    download=get("--download"),
-                    examples=get("--examples"),
-                )
-            )
+            config.stash[SESSION] = Session(options.chosen(config))
         except BoundsError as error:
             raise pytest.UsageError(str(error)) from None
     return config.stash[SESSION]
@@ -197,6 +119,22 @@ def is_check(item: pytest.Item) -> bool:
     return "plug" in getattr(item, "fixturenames", ())
 
 
+def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: object) -> None:
+    """Refuse a class of two suites: of two checks of one name it would have only the first, in silence."""
+    if not inspect.isclass(obj) or not getattr(collector, "classnamefilter", lambda _: False)(name):
+        return
+    suites = [base for base in obj.__mro__ if base.__module__.startswith("memspec.suites.")]
+    if len(suites) > 1:
+        listed = " and ".join(f"{base.__module__}.{base.__name__}" for base in suites)
+        written = "\n\n".join(
+            f"    class {name}{base.__name__.removeprefix('Test')}({base.__name__}): ..." for base in suites
+        )
+        raise pytest.Collector.CollectError(
+            f"{name} inherits from {listed}. Checks of the same name would hide each other there, so that only some of "
+            f"them run. Write one class for each, with the memory fixture in both (or in the file):\n\n{written}"
+        )
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if any(getattr(i, "callspec", None) and i.callspec.params.get("_memspec_plug_name") == NO_MEMORY for i in items):  # type: ignore[attr-defined]
         if not hasattr(config, "workerinput"):
@@ -204,27 +142,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.workeroutput[NO_MEMORY] = True  # type: ignore[attr-defined]
         items.clear()
         return
-    if SESSION in config.stash and config.stash[SESSION].bounds and not hasattr(config, "workerinput"):
-        ids = [new_check(i)["id"] for i in items if is_check(i)]
-        unused = [p for p in config.stash[SESSION].bounds if not any(fnmatch.fnmatchcase(i, p) for i in ids)]
-        if unused:
-            listed = ", ".join(f'["{p}"]' for p in unused)
-            warnings.warn(
-                f"--bounds: no check that was collected matches {listed}; ids are like capacity/recall/n8", stacklevel=2
-            )
     wanted = config.getoption("--checks")
-    if wanted:
-        kept = [
-            i for i in items if is_check(i) and any(fnmatch.fnmatchcase(new_check(i)["id"], glob) for glob in wanted)
-        ]
-        chosen = set(map(id, kept))
-        config.hook.pytest_deselected(items=[i for i in items if id(i) not in chosen])
-        items[:] = kept
-    if config.getoption("--full"):
+    bounds = session_of(config).bounds if SESSION in config.stash and not hasattr(config, "workerinput") else {}
+    if not wanted and not bounds:
         return
-    for item in items:
-        if is_check(item) and item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.skip(reason="not asked: takes minutes; run with --full"))
+    from memspec.running.checks import identify
+
+    ids = {item: identify(item).id for item in items if is_check(item)}
+    unused = [p for p in bounds if not any(fnmatch.fnmatchcase(i, p) for i in ids.values())]
+    if unused:
+        listed = ", ".join(f'["{p}"]' for p in unused)
+        warnings.warn(
+            f"--bounds: no check that was collected matches {listed}; ids are like capacity/recall/n8", stacklevel=2
+        )
+    if wanted:
+        kept = [i for i in items if i in ids and any(fnmatch.fnmatchcase(ids[i], glob) for glob in wanted)]
+        chosen = set(kept)
+        config.hook.pytest_deselected(items=[i for i in items if i not in chosen])
+        items[:] = kept
 
 
 # ---- fixtures -------------------------------------------------------------------------------------------------
@@ -236,17 +171,26 @@ def memory(_memspec_plug_name: str) -> Any:
     return _memspec_plug_name
 
 
-@pytest.fixture(scope="session")
-def plug(memory: Any, pytestconfig: pytest.Config) -> Plug:
-    """What builds fresh memories of the kind under test."""
-    return session_of(pytestconfig).plug(memory)
+@pytest.fixture
+def plug(memory: Any, request: pytest.FixtureRequest) -> Plug:
+    """What builds fresh memories of the kind under test.
+
+    Made for every test (it is looked up, not built): pytest would keep one of a wider scope for the first class or
+    file that asks, and test its memory in all others too.
+    """
+    session = session_of(request.config)
+    found = session.plug(memory)
+    if RUN in request.node.stash:
+        from memspec.running.checks import introduce
+
+        introduce(request.node.stash[RUN], request.node, session, found.name)
+    return found
 
 
 @pytest.fixture
 def judge(plug: Plug, request: pytest.FixtureRequest) -> Judge:
-    """Judges one metric of an experiment on the memory under test; see :class:`memspec.running.session.Judge`."""
-    session = session_of(request.config)
-    return session.judge(plug, request.node.stash[CHECK])
+    """Judges one metric of an experiment on the memory under test; see :class:`memspec.judging.judge.Judge`."""
+    return session_of(request.config).judge_for(plug, request.node.stash[RUN])
 
 
 @pytest.fixture
@@ -262,9 +206,9 @@ def law(plug: Plug, request: pytest.FixtureRequest) -> Generator[Law, None, None
     from memspec.randomness import seeded
 
     seed = session_of(request.config).options.seed
-    function = request.node.function
+    run = request.node.stash[RUN]
     with seeded(seed):
-        yield Law(plug, function.__doc__ or function.__name__, request.node.stash[CHECK]["id"], seed)
+        yield Law(plug, run.rule, run.check.id, seed)
 
 
 @pytest.fixture
@@ -276,82 +220,76 @@ def suite_options(pytestconfig: pytest.Config) -> Any:
 # ---- running --------------------------------------------------------------------------------------------------
 
 
-@pytest.hookimpl(tryfirst=True)  # before skip marks act, so that such a skip is recorded as well
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    if is_check(item):
-        item.stash[CHECK] = new_check(item)
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before skip marks act, so that such a skip is recorded as well
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
+    if not is_check(item):
+        return (yield)
+    from memspec.running.checks import start
+
+    item.stash[RUN] = start(item, session_of(item.config))
+    return (yield from _translated(item))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """NotAsked and CannotMeasure, wherever they are raised, are skips with their reason; LawBroken is a failure."""
+    return (yield from _translated(item))
+
+
+def _translated(item: pytest.Item) -> Generator[None, Any, Any]:
+    """One phase of a test: what its exceptions mean goes to the check's record, and to pytest in its own terms.
+
+    NotAsked and CannotMeasure, wherever they are raised, are skips with their reason; CheckFailed is a failure without
+    a traceback. The traceback of anything else shows the check's frames and the memory's, not memspec's own.
+    """
+    run = item.stash.get(RUN, None)
     try:
+        if run is not None and _too_slow(item):
+            raise NotAsked("takes minutes; run with --full")
         return (yield)
     except NotAsked as reason:
-        pytest.skip(f"not asked: {reason}")
+        if run is not None:
+            run.not_asked(str(reason))
+        end: Any = pytest.skip.Exception(f"not asked: {reason}")
     except CannotMeasure as reason:
-        pytest.skip(str(reason))
-    except LawBroken as broken:
-        message = "\n".join([str(broken), *getattr(broken, "__notes__", [])])
+        end = pytest.skip.Exception(str(reason))
+    except CheckFailed as broken:
+        if run is not None:
+            run.settle(broken.failure)
+        end = pytest.fail.Exception(str(broken), pytrace=False)
+    except BaseException as error:
+        if run is not None and not item.config.getoption("fulltrace"):
+            without_harness(error)
+        raise
     # Outside the handler, or pytest would print the exceptions that led here as well.
-    pytest.fail(message, pytrace=False)
+    raise end
+
+
+def _too_slow(item: pytest.Item) -> bool:
+    return item.get_closest_marker("slow") is not None and not item.config.getoption("--full")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     report = yield
-    check = item.stash.get(CHECK, None)
-    if check is None or not (call.when == "call" or not report.passed):
+    run = item.stash.get(RUN, None)
+    if run is None:
         return report
     session = session_of(item.config)
-    arguments = getattr(item, "funcargs", {})
-    parameters = getattr(getattr(item, "callspec", None), "params", {})
-    name = arguments["plug"].name if "plug" in arguments else parameters.get("_memspec_plug_name", "unknown memory")
-    check = dict(check, seconds=report.duration)
-    if report.skipped:
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        check |= {"status": "skip", "message": reason.removeprefix("Skipped: ")}
-    elif report.failed:
-        judged = check["message"] and check["message"] in report.longreprtext
-        if not judged:  # an assertion, or a crash: an inconclusive verdict that fails under --strict stays one
-            check |= {"status": "fail", "message": report.longreprtext}
-    elif check["status"] is None:
-        check["status"] = "pass"
-    sent = {"memory": name, "check": check, "blocks": session.unsent(name), "about": None}
-    if name in session.plugs and name not in session.told:
-        session.told.add(name)
-        sent["about"] = session.about(name)
+    sent: dict[str, Any]
+    if call.when == "setup" and report.passed:  # should the process die in the check, this much is known
+        sent = {"memory": run.memory, "check": run.check.to_json(), "blocks": [], "about": None}
+    elif call.when == "call" or not report.passed:
+        from memspec.running.checks import conclude
+
+        module = item.function.__module__  # type: ignore[attr-defined]
+        run.check = conclude(run, report, call.excinfo.value if call.excinfo else None, module)
+        if report.failed and not run.settled and run.check.failure is not None:
+            report.sections.append(("memspec", str(run.check.failure)))
+        sent = session.news(run)
+    else:
+        return report
     report.user_properties.append(("memspec", json.dumps(sent, default=float)))
     return report
-
-
-def new_check(item: pytest.Item) -> dict[str, Any]:
-    """The empty record of a check. Its id is ``axis/name`` or ``axis/name/parameters``, the same in every kind of run."""
-    function = item.function  # type: ignore[attr-defined]
-    module = function.__module__.rpartition(".")[2]
-    axis = module.removeprefix("test_")
-    name = function.__name__.removeprefix("test_").replace("_", "-")
-    callspec = getattr(item, "callspec", None)
-    kept = item.name[item.name.index("[") + 1 : -1] if callspec is not None and "[" in item.name else ""
-    plug = getattr(callspec, "params", {}).get("_memspec_plug_name", "")
-    if plug:
-        shown = plug.encode("unicode_escape").decode("ascii")  # as pytest writes it in ids
-        kept = kept.removeprefix(shown).removesuffix(shown).strip("-")
-    kinds = [kind for kind in KINDS if item.get_closest_marker(kind)]
-    return {
-        "id": "/".join(part for part in (axis, name, kept) if part),
-        "kind": kinds[0] if kinds else "measurement",
-        "axis": axis,
-        "status": None,
-        "metric": None,
-        "estimate": None,
-        "interval": None,
-        "alpha": None,
-        "bound": None,
-        "trials": None,
-        "seconds": None,
-        "message": "",
-    }
 
 
 # ---- the end --------------------------------------------------------------------------------------------------
@@ -362,14 +300,19 @@ class Collector:
 
     def __init__(self) -> None:
         self.collected: list[dict[str, Any]] = []
+        self.started: dict[str, dict[str, Any]] = {}  # by pytest's own id, until they end
         self.no_memory = False
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         sent = [text for key, text in report.user_properties if key == "memspec"]
-        if sent and (report.when == "call" or not report.passed):
+        if sent and report.when == "setup" and report.passed:
+            self.started[report.nodeid] = json.loads(str(sent[-1]))
+        elif sent and (report.when == "call" or not report.passed):
+            self.started.pop(report.nodeid, None)
             self.collected.append(json.loads(str(sent[-1])))
         elif report.failed and report.when not in ("setup", "call", "teardown"):  # a worker died in this test
-            self.collected.append({"memory": None, "nodeid": report.nodeid, "message": report.longreprtext})
+            started = self.started.pop(report.nodeid, {"memory": None, "check": None, "blocks": [], "about": None})
+            self.collected.append({**started, "nodeid": report.nodeid, "died": report.longreprtext})
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -388,7 +331,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     collected = config.stash[COLLECTOR].collected
     if not collected and not memories(config):
         return
-    from memspec.scorecard.finish import finish
+    from memspec.running.finish import finish
 
     outcome = finish(
         session_of(config),

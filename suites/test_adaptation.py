@@ -7,9 +7,9 @@ import pytest
 from memspec.errors import NotAsked
 from memspec.experiments.adaptation import RELEARNING, SEVERAL, SINGLE, Relearning, Several, Single
 from memspec.experiments.base import Experiment
+from memspec.judging.judge import Judge
 from memspec.judging.verdicts import Bound
 from memspec.plugs.plug import Plug
-from memspec.running.session import Judge
 from memspec.theory import band
 
 SETTINGS = {"single": (SINGLE, Single()), "several": (SEVERAL, Several())}

@@ -6,9 +6,9 @@ import pytest
 
 from memspec.experiments.contiguity import CHAIN, Chain
 from memspec.experiments.free_recall import FREE_RECALL, FreeRecall
+from memspec.judging.judge import Judge
 from memspec.judging.verdicts import Bound
 from memspec.plugs.plug import Plug
-from memspec.running.session import Judge
 
 CHAINS = [pytest.param(Chain(), id="one"), pytest.param(Chain(chains=4), id="four")]
 

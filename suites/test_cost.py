@@ -6,9 +6,9 @@ import pytest
 
 from memspec.errors import NotAsked
 from memspec.experiments.cost import GROWTH, Growth
+from memspec.judging.judge import Judge
 from memspec.judging.verdicts import Bound
 from memspec.plugs.plug import Plug
-from memspec.running.session import Judge
 
 
 class TestCost:

@@ -7,9 +7,9 @@ import pytest
 from memspec.errors import NotAsked
 from memspec.experiments.base import Runner
 from memspec.experiments.digits import CHANCE, DIGITS, Digits, built_for
+from memspec.judging.judge import Judge
 from memspec.judging.verdicts import Bound
 from memspec.plugs.plug import Plug
-from memspec.running.session import Judge
 
 SETTING = Digits()
 
@@ -32,7 +32,7 @@ class TestDigits:
 
     @pytest.mark.claim
     @pytest.mark.parametrize("n", SETTING.stored, ids="n{}".format)
-    def test_exact(self, plug: Plug, runner: Runner, n: int) -> None:
+    def test_exact(self, plug: Plug, judge: Judge, runner: Runner, n: int) -> None:
         """A memory that claims to be exact answers every stored digit, of n, with its own label."""
         if not plug.spec.exact:
             raise NotAsked(f"{plug.name} does not claim to be exact")
@@ -40,10 +40,11 @@ class TestDigits:
             raise NotAsked(f"{plug.name} claims to be exact only up to {built_for(plug, SETTING, n).capacity} pairs")
         points, accuracy = runner.curve(DIGITS, SETTING, "stored_accuracy")
         wrong = (1 - accuracy[:, points.index(n)]) * n
-        if wrong.any():
-            pytest.fail(
-                f"{plug.name} claims exact=True, but {wrong.max():.0f} of {n} stored digits answer another label "
-                f"(trial {wrong.argmax()}).\n  likeliest cause: near keys are taken for one (different digits have cosines "
-                "up to 0.87 here), or rows of a batch are lost",
-                pytrace=False,
-            )
+        worst = int(wrong.argmax())
+        judge.require(
+            not wrong.any(),
+            got=f"{wrong.max():.0f} of {n} stored digits answer another label (trial {worst})",
+            expected="every stored digit with its own label, by spec: exact=True",
+            cause="near keys are taken for one (different digits have cosines up to 0.87 here), or rows of a batch are lost",
+            trial=(DIGITS, SETTING, worst),
+        )

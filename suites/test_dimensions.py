@@ -6,9 +6,9 @@ import pytest
 
 from memspec.experiments.base import Runner
 from memspec.experiments.dimensions import INTERNAL, MEMORY_DIMS, TOKEN, TOKEN_DIMS, Internal, Token
+from memspec.judging.judge import Judge
 from memspec.judging.verdicts import Bound
 from memspec.plugs.plug import Plug
-from memspec.running.session import Judge
 from memspec.theory import SMALLEST, band
 
 

@@ -7,9 +7,9 @@ import pytest
 from memspec.errors import NotAsked
 from memspec.experiments.base import Runner
 from memspec.experiments.facts import FACTS, Hidden, built_for
+from memspec.judging.judge import Judge
 from memspec.judging.verdicts import Bound
 from memspec.plugs.plug import Plug
-from memspec.running.session import Judge
 
 SETTINGS = [Hidden(prose=72), Hidden(prose=232)]
 AT_CHANCE = Bound(
@@ -35,20 +35,22 @@ class TestFacts:
 
     @pytest.mark.claim
     @over_prose
-    def test_exact(self, plug: Plug, runner: Runner, setting: Hidden) -> None:
+    def test_exact(self, plug: Plug, judge: Judge, runner: Runner, setting: Hidden) -> None:
         """A memory that claims to be exact ranks every fact first."""
         if not plug.spec.exact:
             raise NotAsked(f"{plug.name} does not claim to be exact")
         if (room := built_for(plug, setting).capacity) < setting.shown:
             raise NotAsked(f"{plug.name} claims to be exact only up to {room} pairs")
         accuracy = runner.values(FACTS, setting, "accuracy", 16)
-        if accuracy.min() < 1:
-            pytest.fail(
-                f"{plug.name} claims exact=True, but in trial {accuracy.argmin()} only {accuracy.min():.1%} of the facts "
-                f"are ranked first, of {setting.shown} statements shown {setting.paragraph} at a time.\n"
-                "  likeliest cause: rows of a batch are lost",
-                pytrace=False,
-            )
+        worst = int(accuracy.argmin())
+        judge.require(
+            accuracy.min() == 1,
+            got=f"only {accuracy.min():.1%} of the facts are ranked first in trial {worst}, of {setting.shown} statements "
+            f"shown {setting.paragraph} at a time",
+            expected="every fact ranked first, by spec: exact=True",
+            cause="rows of a batch are lost",
+            trial=(FACTS, setting, worst),
+        )
 
     @pytest.mark.measurement
     def test_memory_off(self, judge: Judge) -> None:

@@ -9,9 +9,9 @@ from memspec.experiments.base import Experiment, Runner
 from memspec.experiments.continual import SEQUENCE, TaskSequence
 from memspec.experiments.forgetting import OVERWRITE, TWO_TASKS, Overwrite, TwoTasks
 from memspec.experiments.retention import RETENTION, Writes, age_bins, age_of
+from memspec.judging.judge import Judge
 from memspec.judging.verdicts import Bound
 from memspec.plugs.plug import Plug
-from memspec.running.session import Judge
 from memspec.theory import band
 
 
@@ -68,6 +68,7 @@ class TestForgetting:
     def test_exact(
         self,
         plug: Plug,
+        judge: Judge,
         runner: Runner,
         experiment: Experiment,
         setting: TwoTasks | Writes | TaskSequence,
@@ -82,9 +83,13 @@ class TestForgetting:
             values = runner.curve(experiment, setting, metric)[1].min(1)
         else:
             values = runner.values(experiment, setting, metric, 16)
-        assert values.min() == 1, (
-            f"{experiment.describe(setting)}: {metric} fell to {values.min():.4f} of 1 in trial {values.argmin()}. "
-            "spec.exact says that every stored pair is recalled: a later write erased, moved or hid an earlier pair"
+        worst = int(values.argmin())
+        judge.require(
+            values.min() == 1,
+            got=f"{metric} fell to {values.min():.4f} of 1 in trial {worst}",
+            expected=f"{metric} of 1, by spec: exact=True",
+            cause="a later write erased, moved or hid an earlier pair",
+            trial=(experiment, setting, worst),
         )
 
     @pytest.mark.claim

@@ -15,9 +15,9 @@ from memspec.experiments.robustness import (
     Cues,
     Distractors,
 )
+from memspec.judging.judge import Judge
 from memspec.judging.verdicts import Bound
 from memspec.plugs.plug import Plug
-from memspec.running.session import Judge
 from memspec.theory import band
 
 GUESS = Bound(at_least=0.45, source="universal floor: a blind guess (0.5), less 0.05")

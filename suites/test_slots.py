@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from memspec.experiments.slots import USE, Items
+from memspec.judging.judge import Judge
 from memspec.judging.verdicts import Bound
 from memspec.plugs.plug import Plug
-from memspec.running.session import Judge
 
 SOME = Bound(at_least=1e-6, source="universal floor: more than no information (and more than rounding)")
 

@@ -78,7 +78,7 @@ class Verdict:
     judged: Literal["mean", "share"] = "mean"
 
 
-def decide(interval: Interval, at_least: float | None, at_most: float | None) -> Status:
+def decide_interval(interval: Interval, at_least: float | None, at_most: float | None) -> Status:
     """The verdict an interval allows."""
     low = -math.inf if at_least is None else at_least
     high = math.inf if at_most is None else at_most
@@ -89,7 +89,7 @@ def decide(interval: Interval, at_least: float | None, at_most: float | None) ->
     return "inconclusive"
 
 
-def judge(
+def decide_metric(
     values: Callable[[int], NDArray[np.float64]],
     name: str,
     metric: Metric,
@@ -122,11 +122,11 @@ def judge(
             )
         if metric.bounded:
             interval = confidence_interval(x, metric.low, metric.high, alpha)
-            status = decide(interval, bound.at_least, bound.at_most)
+            status = decide_interval(interval, bound.at_least, bound.at_most)
             estimate = interval.mean
         else:
             interval = confidence_interval(bound.met(x).astype(float), 0.0, 1.0, alpha)
-            status = decide(interval, bound.share, None)
+            status = decide_interval(interval, bound.share, None)
             estimate = float(np.median(x))
         if status != "inconclusive" or n >= max_trials:
             break

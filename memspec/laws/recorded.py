@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from memspec.errors import CannotMeasure, LawBroken, NotAsked
+from memspec.failure import Failure, place, raised
 from memspec.laws.compare import FLOAT, NOISE, describe_difference
 from memspec.laws.transcript import Transcript
 from memspec.plugs.plug import Plug, Shape
@@ -102,10 +102,10 @@ class Recorded:
         except (NotAsked, CannotMeasure, LawBroken):
             raise
         except Exception as error:
-            frame = traceback.extract_tb(error.__traceback__)[-1]
             raise self.broken(
-                got=f"{text} raised {type(error).__name__}: {error} (at {frame.filename}:{frame.lineno})",
+                got=f"{text} raised {raised(error)} (at {place(error)})",
                 expected="no exception",
+                exception=raised(error),
                 cause=cause or self.suspect or "the exception's own words; the program below raises it again",
             ) from error
 
@@ -123,20 +123,23 @@ class Recorded:
 
     # ---- judging ----------------------------------------------------------------------------------------------
 
-    def broken(self, got: str, expected: str, cause: str) -> LawBroken:
-        """The exception that says all of it."""
+    def broken(self, got: str, expected: str, cause: str, exception: str = "") -> LawBroken:
+        """The failure, with its program (``exception``: the memory's own, where that broke the law)."""
         shape = self.shape
         pairs = f"{self.n} pair{'s' * (self.n != 1)}"
-        return LawBroken(
+        done = f"{pairs}, key_dim {shape.key_dim}, value_dim {shape.value_dim}, capacity {shape.capacity}"
+        failure = Failure(
+            check=self.law.check,
+            memory=self.plug.name,
             rule=self.law.rule,
             got=got,
             expected=expected,
             cause=cause,
-            snippet=self.script.render(),
-            check=self.law.check,
-            memory=self.plug.name,
-            smallest=f"{pairs}, key_dim {shape.key_dim}, value_dim {shape.value_dim}, capacity {shape.capacity}",
+            repeat=self.script.render(),
+            done=f"{done} (the first of ascending sizes that breaks it)",
+            raised=exception,
         )
+        return LawBroken(failure)
 
     def check(self, template: str, *things: object, got: str, expected: str, cause: str) -> None:
         """Break the law unless this expression is true."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from memspec.errors import PlugError
+from memspec.plugs.identity import name_of
 from memspec.plugs.plug import METHODS, Plug
 from memspec.randomness import seed_of
 
@@ -62,8 +63,7 @@ def as_plug(memory: Any) -> Plug:
     if isinstance(memory, str):
         return load_plug(memory)
     if callable(memory) and not all(hasattr(memory, m) and not isinstance(memory, type) for m in METHODS):
-        module = getattr(memory, "__module__", "")
-        return checked(Plug(f"{module}:{getattr(memory, '__qualname__', type(memory).__name__)}", memory))
+        return checked(Plug(name_of(memory), memory))
     raise PlugError(
         f"the memory fixture returned a {type(memory).__name__}. Return the class, a function that builds one, or a "
         "'module:name' string: memspec builds many fresh memories from it"

@@ -28,6 +28,7 @@ import pytest
 from memspec.errors import MemspecError
 
 if TYPE_CHECKING:
+    from memspec.failure import Failure
     from memspec.scorecard.record import Record
 
 EXPECTED_TO_FAIL = frozenset({"memspec.reference:NullMemory"})
@@ -42,14 +43,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    from memspec.plugin import is_check, new_check
+    from memspec.plugin import is_check
+    from memspec.running.checks import identify
 
     plan = json.loads(config.getoption("--selfcheck-plan").read_text(encoding="utf-8"))
     kept: list[pytest.Item] = []
     left: list[pytest.Item] = []
     for item in items:
         name = getattr(getattr(item, "callspec", None), "params", {}).get("_memspec_plug_name")
-        wanted = is_check(item) and _matches(new_check(item)["id"], plan.get(name, []))
+        wanted = is_check(item) and _matches(identify(item).id, plan.get(name, []))
         (kept if wanted else left).append(item)
     config.hook.pytest_deselected(items=left)
     items[:] = kept
@@ -81,12 +83,16 @@ class Matrix:
 
     def failed(self, plug: str) -> dict[str, str]:
         """Failed checks of one memory, with their messages."""
-        return {c["id"]: c["message"] for c in self.cards[plug].checks if c["status"] == "fail"}
+        return {check: str(failure) for check, failure in self.failures(plug).items()}
+
+    def failures(self, plug: str) -> dict[str, Failure]:
+        """Failed checks of one memory, with their parts."""
+        return {c.id: c.failure for c in self.cards[plug].checks if c.status == "fail" and c.failure is not None}
 
     @cached_property
     def checks(self) -> list[str]:
         """Every check that any memory was asked or spared, without parameters: ``axis/name``."""
-        ids = {c["id"] for card in self.cards.values() for c in card.checks}
+        ids = {c.id for card in self.cards.values() for c in card.checks}
         slow = {i for card in self.cards.values() for i, why in card.not_asked.items() if "--full" in why}
         ids |= {i for card in self.cards.values() for i in card.not_asked} - slow
         return sorted({"/".join(i.split("/")[:2]) for i in ids})
@@ -104,7 +110,7 @@ class Matrix:
         """Mutants that a check named in ``killed_by`` does not fail, or fails with another message."""
         for name, mutant in self.mutants.items():
             failed = self.failed(mutant.plug)
-            statuses = {c["id"]: c["status"] for c in self.cards[mutant.plug].checks}
+            statuses = {c.id: str(c.status) for c in self.cards[mutant.plug].checks}
             for number, glob in enumerate(mutant.killed_by):
                 hits = [message for i, message in failed.items() if fnmatch.fnmatchcase(i, glob)]
                 if not hits:

@@ -182,7 +182,7 @@ def _refusal(new: Record, old: Record) -> str:
 
 
 def _statuses(record: Record) -> dict[str, str]:
-    return {c["id"]: c["status"] for c in record.checks}
+    return {c.id: str(c.status) for c in record.checks}
 
 
 def _compare_checks(new: Record, old: Record, out: Comparison, selection: bool) -> None:

@@ -52,7 +52,7 @@ def environment() -> jinja2.Environment:
         "urgent": render.urgent,
         "cost_rows": cost_rows,
         "amount": amount,
-        "worst_first": lambda checks: sorted(checks, key=lambda c: (WORST.index(c["status"]), c["id"])),
+        "worst_first": lambda checks: sorted(checks, key=lambda c: (WORST.index(c.status), c.id)),
         "cell": lambda text: str(text).replace("|", "\\|").replace("\n", " "),
         "place": lambda x: min(max(100 * float(x), 0.0), 100.0),
     }

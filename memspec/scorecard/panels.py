@@ -255,13 +255,12 @@ def _required(cards: Sequence[Record], memory: int, experiment: str, at: Mapping
     card, name = cards[memory], _label(cards, memory, "")
     points: dict[bool, dict[float, tuple[float, float]]] = {}
     for check in card.checks:
-        place = (check.get("setting"), check.get("metric"))
-        bound = check.get("bound")
-        if check.get("experiment") != experiment or place not in at or not bound:
+        place, bound = (check.setting or "", check.metric or ""), check.bound
+        if check.experiment != experiment or place not in at or bound is None:
             continue
-        low = -math.inf if bound["at_least"] is None else float(bound["at_least"])
-        high = math.inf if bound["at_most"] is None else float(bound["at_most"])
-        points.setdefault(bound["source"].startswith("theory"), {})[at[place]] = (low, high)  # type: ignore[index]
+        low = -math.inf if bound.at_least is None else bound.at_least
+        high = math.inf if bound.at_most is None else bound.at_most
+        points.setdefault(bound.source.startswith("theory"), {})[at[place]] = (low, high)
     bands = []
     whose = f", {name}" if name else ""
     for theory, found in points.items():

@@ -17,14 +17,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memspec.errors import RecordError
+from memspec.judging.check import Check
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from pandas import DataFrame
 
-SCHEMA = "memspec-scorecard/1"
+SCHEMA = "memspec-scorecard/2"
+READ = (SCHEMA, "memspec-scorecard/1")
+"""Schemas that are read; the first had a check's message in one piece instead of a failure's parts."""
+
 STATUSES = ("pass", "fail", "inconclusive", "skip")
+"""Of the checks that were asked."""
 
 
 @dataclass
@@ -35,8 +40,7 @@ class Record:
         memory: plug, package, version, spec, capabilities, widths, parameters, shape, state_bytes (fresh), device.
         signature: what must agree for two records to be compared (memspec version, seed, settings, dtype, ...).
         machine: where it ran.
-        checks: one dict a check: id, kind, axis, status, metric, estimate, interval, alpha, bound, trials, seconds,
-            message.
+        checks: those that were asked.
         not_asked: checks that do not apply, with the reason: ``{id: reason}``.
         scores: axis -> {score, raw, floor, ceiling, interval, trials, description}.
         cost: state bytes, growth per pair, update/query seconds, FLOPs or null.
@@ -47,7 +51,7 @@ class Record:
     memory: dict[str, Any]
     signature: dict[str, Any]
     machine: dict[str, Any]
-    checks: list[dict[str, Any]] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
     not_asked: dict[str, str] = field(default_factory=dict)
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
     cost: dict[str, Any] = field(default_factory=dict)
@@ -61,7 +65,7 @@ class Record:
     @property
     def counts(self) -> dict[str, int]:
         """Checks by status."""
-        return {status: sum(c["status"] == status for c in self.checks) for status in STATUSES}
+        return {status: sum(c.status == status for c in self.checks) for status in STATUSES}
 
     @property
     def verdict(self) -> str:
@@ -120,7 +124,7 @@ class Record:
                 "verdict": self.verdict,
                 "notes": self.notes,
                 "counts": self.counts,
-                "checks": sorted(self.checks, key=lambda c: c["id"]),
+                "checks": [c.to_json() for c in sorted(self.checks, key=lambda c: c.id)],
                 "not_asked": dict(sorted(self.not_asked.items())),
                 "scores": self.scores,
                 "cost": self.cost,
@@ -131,14 +135,14 @@ class Record:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Record:
         """Raises :class:`RecordError` if it is not a scorecard of this schema."""
-        if data.get("schema") != SCHEMA:
-            raise RecordError(f"schema is {data.get('schema')!r}, this memspec reads {SCHEMA!r}")
+        if data.get("schema") not in READ:
+            raise RecordError(f"schema is {data.get('schema')!r}, this memspec reads {' and '.join(map(repr, READ))}")
         try:
             return cls(
                 data["memory"],
                 data["signature"],
                 data["machine"],
-                data["checks"],
+                [Check.from_json(c) for c in data["checks"]],
                 data["not_asked"],
                 data["scores"],
                 data["cost"],

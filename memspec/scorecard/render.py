@@ -7,13 +7,12 @@ import shutil
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from memspec.judging.check import KINDS, Check
+from memspec.judging.verdicts import Bound
 from memspec.scorecard.formatting import Line, bar, clip, number, short_names, two_digits
 from memspec.scorecard.record import STATUSES, Record
 
 STYLE = {"pass": "green", "fail": "red", "inconclusive": "yellow", "skip": "yellow"}
-KINDS = ("law", "claim", "measurement")
-"""In the order in which failures are to be looked at: what breaks a law may well break the rest."""
-
 MOST_LINES = 12
 
 
@@ -51,19 +50,19 @@ def _summary(one: Record, strict: bool, width: int) -> list[Line]:
         text = f"  {row['name']:<{names}}{row['counts']:<{counts}}{shown}".rstrip()
         lines.append((text if len(text) <= width else text[: width - 1] + "…", row["style"]))
     for status, title in (("fail", "failed"), ("inconclusive", "inconclusive (neither passed nor failed)")):
-        found = urgent(c for c in one.checks if c["status"] == status)
+        found = urgent(c for c in one.checks if c.status == status)
         if not found:
             continue
         lines.append((f"  {title}: {_by_kind(found)}", f"bold {STYLE[status]}"))
-        if status == "fail" and found[0]["kind"] == "law" and found[-1]["kind"] != "law":
+        if status == "fail" and found[0].kind == "law" and found[-1].kind != "law":
             lines.append(("    fix the laws first: other failures often follow from them", f"bold {STYLE[status]}"))
         lines += [(f"    {text}", STYLE[status]) for text in listed(found, width - 4)]
         if status == "inconclusive" and strict:
             lines.append(("    --strict: these fail the run", "red"))
-    skipped = [c for c in one.checks if c["status"] == "skip"]
+    skipped = [c for c in one.checks if c.status == "skip"]
     if skipped:
         lines.append(("  skipped (so this card is partial):", "bold yellow"))
-        lines += [(f"    {text}", "yellow") for text in grouped((c["id"], c["message"]) for c in skipped)]
+        lines += [(f"    {text}", "yellow") for text in grouped((c.id, c.reason) for c in skipped)]
     if one.not_asked:
         lines.append((f"  {len(one.not_asked)} checks not asked: {_short_reasons(one)}", ""))
     return lines
@@ -106,14 +105,14 @@ def about(one: Record) -> str:
 
 def axes(one: Record) -> list[dict[str, Any]]:
     """A row for each axis: checks by status, and a row for each score (the first beside its checks)."""
-    by_axis: dict[str, list[dict[str, Any]]] = {}
+    by_axis: dict[str, list[Check]] = {}
     for check in one.checks:
-        by_axis.setdefault(check["axis"], []).append(check)
+        by_axis.setdefault(check.axis, []).append(check)
     scores = dict(one.scores)
     rows = []
     for axis in sorted(by_axis, key=lambda a: (a != "laws", a)):
         mine = [name for name in scores if axis_of(name, scores[name], by_axis) == axis]
-        tally = {s: sum(c["status"] == s for c in by_axis[axis]) for s in STATUSES}
+        tally = {s: sum(c.status == s for c in by_axis[axis]) for s in STATUSES}
         counts = " ".join(f"{n} {s}" for s, n in tally.items() if n)
         worst = next((s for s in ("fail", "inconclusive", "skip") if tally[s]), "pass")
         rows.append(
@@ -159,83 +158,66 @@ def _settings(one: Record, name: str, most: int = 3) -> str:
     return f" (from {text}{' only' if full else ''})"
 
 
-def urgent(checks: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def urgent(checks: Iterable[Check]) -> list[Check]:
     """Laws first, then claims, then measurements; within a kind the axis ``laws``, then by id."""
-    return sorted(checks, key=lambda c: (KINDS.index(c["kind"]), c["axis"] != "laws", c["id"]))
+    return sorted(checks, key=lambda c: (KINDS.index(c.kind), c.axis != "laws", c.id))
 
 
-def _by_kind(checks: Sequence[dict[str, Any]]) -> str:
-    tally = [(kind, sum(c["kind"] == kind for c in checks)) for kind in KINDS]
+def _by_kind(checks: Sequence[Check]) -> str:
+    tally = [(kind, sum(c.kind == kind for c in checks)) for kind in KINDS]
     return ", ".join(f"{n} {kind}{'s' * (n != 1)}" for kind, n in tally if n)
 
 
-def listed(checks: Sequence[dict[str, Any]], width: int, most: int = MOST_LINES) -> list[str]:
+def listed(checks: Sequence[Check], width: int, most: int = MOST_LINES) -> list[str]:
     """A line a check; checks that end in the same exception share one. What is beyond ``most`` is counted."""
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[str, list[Check]] = {}
     for check in checks:
-        error = raised(check["message"])
-        groups.setdefault(f"raised {error}" if error else check["id"], []).append(check)
+        error = check.failure.raised if check.failure is not None else ""
+        groups.setdefault(f"raised {error}" if error else check.id, []).append(check)
     lines = []
     for error, mine in list(groups.items())[:most]:
         if len(mine) == 1:
-            lines.append(clip(f"{mine[0]['id']}: {gist(mine[0])}", width))
+            lines.append(clip(f"{mine[0].id}: {gist(mine[0])}", width))
             continue
-        few = ", ".join(c["id"] for c in mine[:3]) + (", ..." if len(mine) > 3 else "")
+        few = ", ".join(c.id for c in mine[:3]) + (", ..." if len(mine) > 3 else "")
         head = f"{len(mine)} checks "
         lines.append(f"{head}{clip(error, max(width - len(head) - len(few) - 2, 100))}: {few}")
     hidden = sum(len(mine) for mine in list(groups.values())[most:])
     return lines + [f"... and {hidden} more (pytest shows each in full; --html lists them)"] * bool(hidden)
 
 
-def raised(message: str) -> str:
-    """``Error: text`` where the memory raised; empty where it answered wrongly."""
-    law = re.search(r"^broken law: .*? raised (\w[\w.]*: .*?)(?: \(at [^()]*:\d+\))?$", message, re.MULTILINE)
-    if law:
-        return law[1]
-    text = first_line(message)
-    thrown = re.match(r"(?:\w+\.)*(\w*(?:Error|Exception|Interrupt|Warning): .*)", text)
-    return thrown[1] if thrown and re.search(r"^E  ", message, re.MULTILINE) else ""
-
-
-def rule(message: str) -> str:
-    """The guarantee that a check states, where its message tells it: a law's rule, or the test's docstring."""
-    found = re.search(r"^  rule: +(.+)$", message, re.MULTILINE) or re.search(
-        r'^ +def test_.*?"""(.+?)(?:"""|$)', message, re.MULTILINE | re.DOTALL
-    )
-    text = found[1].strip().partition("\n")[0] if found else ""
-    return re.split(r"(?<=[^.\d])\.(?:\s|$)", text)[0]  # the first sentence
-
-
-def gist(check: dict[str, Any]) -> str:
+def gist(check: Check) -> str:
     """A check's result in one line: first what was required, then what came."""
-    if check["metric"] and check["interval"] and check["bound"] and check["message"].startswith(check["id"]):
-        low, high = (number(x) for x in check["interval"])
-        bound, trials = check["bound"], check["trials"]
-        required = f"required {check['metric']} {limits(bound)}"
-        if "share" in bound:
+    failure = check.failure
+    if failure is None:
+        return first_line(check.reason)
+    if failure.meaning and check.interval and check.bound:  # a judged metric
+        low, high = (number(x) for x in check.interval)
+        bound, trials = check.bound, check.trials
+        required = f"required {check.metric} {limits(bound)}"
+        if check.judged == "share":
             return (
-                f"{required} in {bound['share']:.0%} of the trials; got a median of {number(check['estimate'])}, "
-                f"met by a share of {low} to {high} ({trials} trials; {bound['source']})"
+                f"{required} in {bound.share:.0%} of the trials; got a median of {number(check.estimate)}, "
+                f"met by a share of {low} to {high} ({trials} trials; {bound.source})"
             )
-        return f"{required}; got {number(check['estimate'])}, between {low} and {high} ({trials} trials; {bound['source']})"
-    came = first_line(check["message"]).removeprefix(f"{check['id']}: ").removeprefix("broken law: ")
-    return "; got: ".join(part for part in (clip(rule(check["message"]), 80), came) if part)
+        return f"{required}; got {number(check.estimate)}, between {low} and {high} ({trials} trials; {bound.source})"
+    return "; got: ".join(part for part in (clip(first_sentence(failure.rule), 80), first_line(failure.got)) if part)
 
 
-def limits(bound: dict[str, Any]) -> str:
+def first_sentence(text: str) -> str:
+    """Up to the first full stop that is none of a number's."""
+    return re.split(r"(?<=[^.\d])\.(?:\s|$)", text)[0]
+
+
+def limits(bound: Bound) -> str:
     """``at least x and at most y``."""
-    parts = [
-        f"{side.replace('_', ' ')} {number(bound[side])}" for side in ("at_least", "at_most") if bound[side] is not None
-    ]
-    return " and ".join(parts)
+    sides = (("at least", bound.at_least), ("at most", bound.at_most))
+    return " and ".join(f"{side} {number(value)}" for side, value in sides if value is not None)
 
 
-def first_line(message: str) -> str:
-    """What a message says first; of a traceback, the error itself."""
-    lines = [line for line in message.splitlines() if line.strip()]
-    errors = [line[1:].strip() for line in lines if line.startswith("E ")]
-    text = (errors or lines or ["no message"])[0].strip()
-    return re.sub(r"^(?:[\w.]*\.)?(?:AssertionError|Failed): ", "", text)
+def first_line(text: str) -> str:
+    """What a text says first."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
 
 
 def grouped(reasons: Iterable[tuple[str, str]], most: int = 4) -> list[str]:

@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from memspec.errors import RecordError
+from memspec.failure import plain
+from memspec.judging.check import Check, CheckRun
+from memspec.running.checks import identify_lost
+from memspec.running.options import Options
+from memspec.running.repeat import check_command
 from memspec.running.session import Session
 from memspec.scorecard import pages, render
 from memspec.scorecard import record as records
@@ -43,7 +48,7 @@ def finish(
         option: reads a command-line option.
     """
     notes = selection(option) + (["the run was interrupted"] if interrupted else [])
-    collected = [placed(c, names) for c in collected]
+    collected = [placed(c, names, session.options) for c in collected]
     order = dict.fromkeys([*names, *(c["memory"] for c in collected)])
     cards = [card(session, name, collected, notes) for name in order]
     outcome = Outcome(render.terminal(cards, strict=session.options.strict))
@@ -83,40 +88,36 @@ def card(session: Session, name: str, collected: Sequence[dict[str, Any]], notes
         machine=records.machine(),
         notes=list(notes),
     )
-    kept: dict[str, dict[str, Any]] = {}
+    kept: dict[str, Check] = {}
     for report in mine:
-        check = report["check"]
-        before = kept.get(check["id"])
-        if before is None or check["status"] == "fail":  # a check reports twice only when its teardown fails
-            kept[check["id"]] = check
+        check = Check.from_json(report["check"])
+        if check.id not in kept or check.status == "fail":  # a check reports twice only when its teardown fails
+            kept[check.id] = check
         one.blocks.extend(report["blocks"])
-    for check in sorted(kept.values(), key=lambda c: c["id"]):
-        if check["status"] == "skip" and check["message"].startswith("not asked: "):
-            one.not_asked[check["id"]] = check["message"].removeprefix("not asked: ")
+    for check in sorted(kept.values(), key=lambda c: c.id):
+        if check.status == "not_asked":
+            one.not_asked[check.id] = check.reason
         else:
             one.checks.append(check)
     return rescore(one)
 
 
-def placed(report: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """A report as it is; one from a worker that died mid-test as a failed check of the memory named in the test's id."""
-    if report["memory"] is not None:
+def placed(report: dict[str, Any], names: Sequence[str], options: Options) -> dict[str, Any]:
+    """A report as it is; one of a worker that died mid-test as a failed check, of the memory it was asked of."""
+    if "died" not in report:
         return report
-    path, _, test = report["nodeid"].partition("::")
-    function, _, parameters = test.rpartition("::")[2].partition("[")
-    parameters = parameters.removesuffix("]")
-    name = max((n for n in names if parameters.startswith(n)), key=len, default="unknown memory")
-    axis = Path(path).stem.removeprefix("test_")
-    kept = parameters.removeprefix(name).strip("-")
-    check = {
-        "id": "/".join(p for p in (axis, function.removeprefix("test_").replace("_", "-"), kept) if p),
-        "kind": "measurement",
-        "axis": axis,
-        "status": "fail",
-        "message": f"the process died in this check: {report['message']}",
-        **dict.fromkeys(("metric", "estimate", "interval", "alpha", "bound", "trials", "seconds")),
-    }
-    return {"memory": name, "check": check, "blocks": [], "about": None}
+    if report["check"] is not None:
+        memory, check = report["memory"], Check.from_json(report["check"])
+    else:
+        memory, check = identify_lost(report["nodeid"], names)
+    run = CheckRun(check, "The process survives the check.", memory, check_command(memory, check.id, options))
+    came = f"the process died in this check: {plain(report['died'])}"
+    failure = run.failure(
+        got=came,
+        expected="an answer, or an exception",
+        cause="a crash in compiled code, an exit called by the memory, or the memory of the machine ran out",
+    )
+    return {**report, "memory": memory, "check": check.failed(failure).to_json()}
 
 
 def selection(option: Callable[[str], Any]) -> list[str]:

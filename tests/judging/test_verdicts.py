@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from memspec.judging.statistics import Interval
-from memspec.judging.verdicts import Bound, decide, first_bound, judge
+from memspec.judging.verdicts import Bound, decide_interval, decide_metric, first_bound
 from memspec.metrics import Metric
 
 SHARE = Metric("a share")
@@ -31,20 +31,20 @@ class Asked:
 
 def test_a_clear_case_needs_no_more_trials() -> None:
     values = Asked(1.0)
-    verdict = judge(values, "recall", SHARE, Bound(at_least=0.2))
+    verdict = decide_metric(values, "recall", SHARE, Bound(at_least=0.2))
     assert verdict.status == "pass"
     assert values.counts == [16]
 
 
 def test_trials_double_until_the_verdict_is_clear() -> None:
     values = Asked(1.0)
-    assert judge(values, "recall", SHARE, Bound(at_least=0.9)).status == "pass"
+    assert decide_metric(values, "recall", SHARE, Bound(at_least=0.9)).status == "pass"
     assert values.counts == [16, 32, 64, 128]
 
 
 def test_trials_run_out_and_that_is_no_pass() -> None:
     values = Asked(0.9)
-    verdict = judge(values, "recall", SHARE, Bound(at_least=0.9), max_trials=100)
+    verdict = decide_metric(values, "recall", SHARE, Bound(at_least=0.9), max_trials=100)
     assert verdict.status == "inconclusive"
     assert values.counts[-1] == verdict.trials == 100
 
@@ -60,32 +60,32 @@ def test_trials_run_out_and_that_is_no_pass() -> None:
     ids=["below", "above", "inside", "over-band"],
 )
 def test_the_side_of_the_bound_decides(value: float, bound: Bound, status: str) -> None:
-    assert judge(Asked(value), "x", SHARE, bound).status == status
+    assert decide_metric(Asked(value), "x", SHARE, bound).status == status
 
 
 def test_a_metric_without_a_range_is_judged_by_the_share_of_trials() -> None:
     mostly = Asked(lambda t: 0.1 if t % 4 else 1e9)  # one trial in four explodes
-    verdict = judge(mostly, "error", RATIO, Bound(at_most=1.0, share=0.5))
+    verdict = decide_metric(mostly, "error", RATIO, Bound(at_most=1.0, share=0.5))
     assert verdict.status == "pass"
     assert verdict.judged == "share"
     assert verdict.estimate == 0.1
-    assert judge(mostly, "error", RATIO, Bound(at_most=1.0, share=0.99)).status == "fail"
-    assert judge(Asked(math.inf), "error", RATIO, Bound(at_most=1.0)).status == "fail"
+    assert decide_metric(mostly, "error", RATIO, Bound(at_most=1.0, share=0.99)).status == "fail"
+    assert decide_metric(Asked(math.inf), "error", RATIO, Bound(at_most=1.0)).status == "fail"
 
 
 def test_the_worst_trial_is_named() -> None:
-    verdict = judge(Asked(lambda t: 0.1 if t == 7 else 0.5), "x", SHARE, Bound(at_least=0.9))
+    verdict = decide_metric(Asked(lambda t: 0.1 if t == 7 else 0.5), "x", SHARE, Bound(at_least=0.9))
     assert verdict.worst_trial == 7
 
 
 def test_not_a_number_is_an_error_with_its_trial() -> None:
     with pytest.raises(ValueError, match="NaN in trial 3"):
-        judge(Asked(lambda t: math.nan if t == 3 else 0.5), "x", SHARE, Bound(at_least=0.1))
+        decide_metric(Asked(lambda t: math.nan if t == 3 else 0.5), "x", SHARE, Bound(at_least=0.1))
 
 
 def test_a_value_outside_the_declared_range_is_an_error() -> None:
     with pytest.raises(ValueError, match="outside the range"):
-        judge(Asked(1.5), "x", SHARE, Bound(at_least=0.1))
+        decide_metric(Asked(1.5), "x", SHARE, Bound(at_least=0.1))
 
 
 def test_bounds_make_sense_and_read_well() -> None:
@@ -104,4 +104,4 @@ def test_bounds_make_sense_and_read_well() -> None:
     [(0.6, 0.7, "pass"), (0.2, 0.4, "fail"), (0.4, 0.6, "inconclusive"), (0.5, 0.9, "pass"), (0.95, 0.99, "fail")],
 )
 def test_an_interval_against_a_band(low: float, high: float, status: str) -> None:
-    assert decide(Interval((low + high) / 2, low, high), 0.5, 0.9) == status
+    assert decide_interval(Interval((low + high) / 2, low, high), 0.5, 0.9) == status

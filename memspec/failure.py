@@ -1,0 +1,144 @@
+"""What came instead of a pass: the parts of a failure, and the one place that makes text of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from types import FrameType, TracebackType
+from typing import Any
+
+LONGEST = 600
+"""Characters of a foreign message (an exception's, an assertion's) that a failure keeps."""
+
+CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x1f\x7f-\x9f]+")
+"""ANSI sequences and control characters: they would paint the terminal, and break lines that are meant to be one."""
+
+MACHINERY = ("memspec", "torch", "numpy", "_pytest", "pytest", "pluggy", "hypothesis", "contextlib", "functools")
+SUBJECTS = ("memspec.reference", "memspec.fixtures.mutants", "memspec.fixtures.plain")
+"""Parts of memspec that are memories under test, not machinery."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a check did not pass.
+
+    Attributes:
+        check, memory: the id of the check, and the plug it was asked of.
+        rule: the sentence that the check states (its docstring).
+        got: what came.
+        expected: what should have come, and by whom it is required.
+        cause: the likeliest reason.
+        repeat: a command line, or a Python program, that does it again.
+        done: what was done to the memory; empty where ``repeat`` alone says it.
+        meaning: what the judged metric is; empty where none was judged.
+        raised: the exception, ``Type: message``, where one ended the check; empty where answers were wrong.
+    """
+
+    check: str
+    memory: str
+    rule: str
+    got: str
+    expected: str
+    cause: str
+    repeat: str
+    done: str = ""
+    meaning: str = ""
+    raised: str = ""
+
+    @property
+    def is_command(self) -> bool:
+        """Whether ``repeat`` is a command line and not a program."""
+        return self.repeat.startswith(("memspec ", "pytest "))
+
+    def __str__(self) -> str:
+        """All of it as text, in one form for the terminal, the card and JUnit."""
+        named = {
+            "memory": self.memory,
+            "rule": self.rule,
+            "done": self.done,
+            "meaning": self.meaning,
+            "expected": self.expected,
+            "likely": self.cause,
+            "repeat": self.repeat if self.is_command else "paste this into Python" if self.repeat else "",
+        }
+        lines = [f"{self.check}: {self.got}", *(f"  {name + ':':<10}{text}" for name, text in named.items() if text)]
+        if self.repeat and not self.is_command:
+            lines += ["", self.repeat]
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, str]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Failure:
+        return cls(**{f.name: str(data.get(f.name, "")) for f in fields(cls)})
+
+
+# ---- exceptions -----------------------------------------------------------------------------------------------
+
+
+def plain(text: object, longest: int = LONGEST) -> str:
+    """Foreign text on one line, without control characters; its end is left out past ``longest`` characters."""
+    try:
+        line = " ".join(CONTROL.sub(" ", str(text)).split())
+    except Exception as error:  # a message that cannot even be made
+        line = f"(its message raised {type(error).__name__})"
+    return line if len(line) <= longest else line[: longest - 3].rstrip() + "..."
+
+
+def raised(error: BaseException) -> str:
+    """``Type: message`` on one line."""
+    return f"{type(error).__name__}: {plain(error)}".removesuffix(": ")
+
+
+def place(error: BaseException) -> str:
+    """``file:line, in function`` of the innermost frame that is the memory's (or the check's) own; empty if there is none."""
+    entry = _innermost(error)
+    if entry is None:
+        return ""
+    code = entry.tb_frame.f_code
+    return f"{code.co_filename}:{entry.tb_lineno}, in {code.co_name}"
+
+
+def frame_of(error: BaseException) -> FrameType | None:
+    """The frame that :func:`place` names."""
+    entry = _innermost(error)
+    return None if entry is None else entry.tb_frame
+
+
+def _innermost(error: BaseException) -> TracebackType | None:
+    entries = list(_entries(error.__traceback__))
+    own = [entry for entry in entries if not is_machinery(entry.tb_frame)] or entries
+    return own[-1] if own else None
+
+
+def is_machinery(frame: FrameType) -> bool:
+    """Whether a frame is memspec's, pytest's or a library's, and not the memory's or the check's own."""
+    name = str(frame.f_globals.get("__name__", ""))
+    return _within(name, MACHINERY) and not _within(name, SUBJECTS)
+
+
+def without_harness(error: BaseException) -> None:
+    """Leave memspec's own frames out of an exception's traceback (and of those that led to it), in place."""
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        rest: TracebackType | None = None
+        for entry in reversed(list(_entries(one.__traceback__))):
+            name = str(entry.tb_frame.f_globals.get("__name__", ""))
+            if not (_within(name, ("memspec",)) and not _within(name, (*SUBJECTS, "memspec.suites"))):
+                rest = TracebackType(rest, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+        one.__traceback__ = rest or one.__traceback__
+        one = one.__cause__ or one.__context__
+
+
+def _entries(entry: TracebackType | None) -> Iterator[TracebackType]:
+    while entry is not None:
+        yield entry
+        entry = entry.tb_next
+
+
+def _within(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(package + ".") for package in packages)

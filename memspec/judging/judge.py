@@ -1,0 +1,143 @@
+"""What a suite calls to have a metric judged; puts the verdict on the check's record and fails the check where it must."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from memspec.errors import CheckFailed, NotAsked
+from memspec.failure import Failure
+from memspec.judging.check import CheckRun
+from memspec.judging.verdicts import FIRST_TRIALS, Bound, Verdict, decide_metric, first_bound
+from memspec.metrics import Metric
+
+if TYPE_CHECKING:
+    from memspec.experiments.base import Experiment, Runner, Setting
+
+UNDECIDED = "the interval still crosses the bound; more trials (--max-trials) would decide"
+
+
+@dataclass
+class Judge:
+    """The judge of one check.
+
+    Attributes:
+        run: the check being carried out; verdicts go there.
+        runner: measures the memory under test, and keeps the numbers.
+        again: the command that repeats one trial of an experiment; empty where none would (then the whole check is).
+        alpha, max_trials: false-alarm rate of a verdict, and the trials after which it stays open.
+        strict: whether an open verdict fails the check.
+        required: what the user's bounds file requires of this check; it comes before all other bounds.
+    """
+
+    run: CheckRun
+    runner: Runner
+    again: Callable[[Experiment, Setting, int], str]
+    alpha: float = 1e-3
+    max_trials: int = 256
+    strict: bool = False
+    required: Bound | None = None
+
+    def __call__(
+        self,
+        experiment: Experiment,
+        setting: Setting,
+        metric: str,
+        *bounds: Bound | None,
+        at: float | None = None,
+        cause: str = "",
+        first: int = FIRST_TRIALS,
+        unasked: str = "",
+    ) -> Verdict:
+        """Judge ``metric`` against the first bound given (spec, theory, floor, in that order); a bounds file comes before all.
+
+        Where one check judges several metrics its record shows the worst verdict: a later pass hides nothing.
+
+        Args:
+            at: the point of a curve to judge.
+            cause: the likeliest cause of a failure, for the message.
+            first: trials to begin with.
+            unasked: why nothing is required, where no bound may be given.
+
+        Raises:
+            NotAsked: with ``unasked``, if neither a bounds file nor the caller requires anything.
+            CheckFailed: if the bound is broken (or, under --strict, not decided).
+        """
+        given = [self.required, *bounds]
+        if unasked and not any(given):
+            raise NotAsked(unasked)
+        verdict = decide_metric(
+            lambda n: self.runner.values(experiment, setting, metric, n, at),
+            metric if at is None else f"{metric}@{at:g}",
+            experiment.metrics[metric],
+            first_bound(given),
+            alpha=self.alpha,
+            max_trials=self.max_trials,
+            first=first,
+        )
+        if self.run.check.status == "inconclusive" and verdict.status == "pass":
+            return verdict
+        failure = None
+        if verdict.status != "pass":
+            failure = self._failure(verdict, experiment.metrics[metric], experiment, setting, cause)
+        self.run.check = self.run.check.with_verdict(verdict, experiment.name, setting.label, failure)
+        if failure is not None and (verdict.status == "fail" or self.strict):
+            raise CheckFailed(failure)
+        return verdict
+
+    def require(
+        self,
+        holds: bool,
+        *,
+        got: str,
+        expected: str,
+        cause: str,
+        trial: tuple[Experiment, Setting, int] | None = None,
+        done: str = "",
+        metric: str | None = None,
+        estimate: float | None = None,
+        interval: tuple[float, float] | None = None,
+    ) -> None:
+        """Fail the check unless ``holds``: for a statement that one counterexample breaks, or that is judged elsewhere.
+
+        Args:
+            got, expected, cause: what came, what is required and by whom, the likeliest reason it does not hold.
+            trial: the experiment, setting and trial that show it; none repeats the whole check.
+            done: what was done to the memory; of a trial, the experiment says it.
+            metric, estimate, interval: a number for the record, whatever holds.
+
+        Raises:
+            CheckFailed: unless ``holds``.
+        """
+        self.run.check = replace(self.run.check, metric=metric, estimate=estimate, interval=interval)
+        if holds:
+            return
+        if trial is not None:
+            done = done or trial[0].describe(trial[1])
+        repeat = self.again(*trial) if trial is not None else ""
+        raise CheckFailed(self.run.failure(got=got, expected=expected, cause=cause, done=done, repeat=repeat))
+
+    def _failure(self, v: Verdict, metric: Metric, experiment: Experiment, setting: Setting, cause: str) -> Failure:
+        low, high = v.interval
+        if v.judged == "share":
+            got = (
+                f"median {v.metric} {v.estimate:.4g}; share of trials that meet the bound: "
+                f"{low:.3f} to {high:.3f} ({v.trials} trials, alpha {v.alpha:g})"
+            )
+            expected = f"{v.metric} {v.bound} in at least {v.bound.share:.0%} of the trials, by {v.bound.source}"
+        else:
+            got = f"{v.metric} = {v.estimate:.4f}, between {low:.4f} and {high:.4f} ({v.trials} trials, alpha {v.alpha:g})"
+            expected = f"{v.metric} {v.bound}, by {v.bound.source}"
+        if v.status == "inconclusive":
+            got, cause = f"inconclusive: {got}", UNDECIDED
+        elif v.bound is self.required:
+            cause = ""  # a user's own bound may be beyond a sound memory
+        return self.run.failure(
+            got=got,
+            expected=expected,
+            cause=cause,
+            repeat=self.again(experiment, setting, v.worst_trial),
+            done=experiment.describe(setting),
+            meaning=f"{v.metric} is the {metric.description}",
+        )

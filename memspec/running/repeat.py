@@ -1,0 +1,56 @@
+"""Commands that repeat what a failure shows: one trial, one check, or one test of a user's own file."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from memspec.experiments.base import Experiment, Setting
+    from memspec.running.options import Options
+
+
+def trial_command(plug: str, experiment: Experiment, setting: Setting, trial: int, seed: int) -> str:
+    """``memspec trial ...``; empty for an experiment that is not one of memspec's own, which it would not find."""
+    from memspec.experiments import catalog
+
+    if catalog.experiments().get(experiment.name) is not experiment:
+        return ""
+    sets = [
+        f"--set {shlex.quote(f'{field.name}={getattr(setting, field.name)}')}"
+        for field in dataclasses.fields(setting)
+        if getattr(setting, field.name) != field.default
+    ]
+    return " ".join(
+        [f"memspec trial {shlex.quote(plug)} {experiment.name}", *sets, f"--trial {trial} --suite-seed {seed}"]
+    )
+
+
+def check_command(plug: str, check: str, options: Options) -> str:
+    """``memspec score PLUG --checks ID`` with the options that differ from their defaults."""
+    return " ".join([f"memspec score {shlex.quote(plug)} --checks {shlex.quote(glob.escape(check))}", *given(options)])
+
+
+def test_command(path: Path, nodeid: str, plug: str | None, options: Options) -> str:
+    """``pytest FILE::TEST``, for a check of the user's own file; ``plug`` where --memory gave it."""
+    file = os.path.relpath(path)
+    test = nodeid.partition("::")[2]
+    memory = [f"--memory={shlex.quote(plug)}"] if plug else []
+    return " ".join([f"pytest {shlex.quote(f'{file}::{test}')}", *memory, *given(options)])
+
+
+def given(options: Options) -> list[str]:
+    """The command-line options that make these options, where they are not the defaults."""
+    names = {"seed": "suite-seed"}
+    out = []
+    for field in dataclasses.fields(options):
+        value: Any = getattr(options, field.name)
+        if value == field.default or field.name == "strict":  # strictness changes no result, only the exit code
+            continue
+        option = f"--{names.get(field.name, field.name.replace('_', '-'))}"
+        out.append(option if value is True else f"{option} {shlex.quote(str(value))}")
+    return out
