@@ -121,17 +121,19 @@ def is_check(item: pytest.Item) -> bool:
 
 def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: object) -> None:
     """Refuse a class of two suites: of two checks of one name it would have only the first, in silence."""
-    if not inspect.isclass(obj) or not getattr(collector, "classnamefilter", lambda _: False)(name):
+    if not inspect.isclass(obj) or len(obj.__bases__) < 2 or not name.startswith("Test"):
         return
-    suites = [base for base in obj.__mro__ if base.__module__.startswith("memspec.suites.")]
+    from memspec.running.checks import is_suite
+
+    suites = [base for base in obj.__mro__ if base is not obj and is_suite(base)]
     if len(suites) > 1:
-        listed = " and ".join(f"{base.__module__}.{base.__name__}" for base in suites)
-        written = "\n\n".join(
+        listed = " and ".join(base.__name__ for base in suites)
+        written = "\n".join(
             f"    class {name}{base.__name__.removeprefix('Test')}({base.__name__}): ..." for base in suites
         )
         raise pytest.Collector.CollectError(
-            f"{name} inherits from {listed}. Checks of the same name would hide each other there, so that only some of "
-            f"them run. Write one class for each, with the memory fixture in both (or in the file):\n\n{written}"
+            f"{name} inherits from the suites {listed}: checks of the same name would hide each other, so that only some "
+            f"of them run.\nWrite one class for each, with the memory fixture in every one (or in the file):\n\n{written}"
         )
 
 
@@ -230,6 +232,12 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
     return (yield from _translated(item))
 
 
+@pytest.hookimpl(specname="pytest_runtest_setup", tryfirst=True)  # inside the wrapper above, before any fixture
+def pytest_runtest_setup_slow(item: pytest.Item) -> None:
+    if is_check(item) and item.get_closest_marker("slow") and not item.config.getoption("--full"):
+        raise NotAsked("takes minutes; run with --full")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     return (yield from _translated(item))
@@ -243,8 +251,6 @@ def _translated(item: pytest.Item) -> Generator[None, Any, Any]:
     """
     run = item.stash.get(RUN, None)
     try:
-        if run is not None and _too_slow(item):
-            raise NotAsked("takes minutes; run with --full")
         return (yield)
     except NotAsked as reason:
         if run is not None:
@@ -262,10 +268,6 @@ def _translated(item: pytest.Item) -> Generator[None, Any, Any]:
         raise
     # Outside the handler, or pytest would print the exceptions that led here as well.
     raise end
-
-
-def _too_slow(item: pytest.Item) -> bool:
-    return item.get_closest_marker("slow") is not None and not item.config.getoption("--full")
 
 
 @pytest.hookimpl(wrapper=True)

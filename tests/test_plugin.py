@@ -91,7 +91,7 @@ def test_a_good_memory_passes_and_the_card_says_all(suite: Any) -> None:
     assert done.code == 0, done.text
     assert "mem.py:Good: PASS (2 passed)" in done.text
     card = suite.card()
-    assert card["schema"] == "memspec-scorecard/1"
+    assert card["schema"] == "memspec-scorecard/2"
     assert card["verdict"] == "pass"
     assert card["memory"]["plug"] == "mem.py:Good"
     assert card["memory"]["spec"]["family"] == "generic"
@@ -116,7 +116,13 @@ def test_a_broken_memory_fails_with_a_command_that_repeats_the_trial(suite: Any,
     assert done.code == 1
     assert "mem.py:Zeros: FAIL (2 failed)" in done.text
     message = checks(suite.card())["small/recall/n8"]["message"]
-    for part in ("done:", "measured:", "required: ", "likely:   rows get lost", "repeat:   memspec trial mem.py:Zeros"):
+    for part in (
+        "done:",
+        "recall_cosine = 0.1250",
+        "expected: ",
+        "likely:   rows get lost",
+        "repeat:   memspec trial mem.py:Zeros",
+    ):
         assert part in message
     from memspec.cli import main
 

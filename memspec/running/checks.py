@@ -5,9 +5,14 @@ The only place that names checks: ids in ``--checks``, ``--bounds``, cards and m
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
+import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +21,6 @@ from memspec.judging.check import KINDS, Check, CheckRun, Kind
 from memspec.running.repeat import check_command, test_command
 from memspec.running.session import Session
 
-SUITES = "memspec.suites."
 UNKNOWN = "unknown memory"
 
 
@@ -28,7 +32,8 @@ def identify(item: pytest.Item) -> Check:
     function = item.function  # type: ignore[attr-defined]
     parameters = item.name.partition("[")[2].removesuffix("]") if hasattr(item, "callspec") else ""
     kinds: list[Kind] = [kind for kind in KINDS if item.get_closest_marker(kind)]
-    return named(function.__module__, function.__qualname__, parameters, [plug_of(item)], *kinds[:1])
+    name = function.__name__ if is_suite(function) else function.__qualname__
+    return named(function.__module__, name, parameters, [plug_of(item)], *kinds[:1])
 
 
 def identify_lost(nodeid: str, plugs: Sequence[str]) -> tuple[str, Check]:
@@ -37,16 +42,16 @@ def identify_lost(nodeid: str, plugs: Sequence[str]) -> tuple[str, Check]:
     function, _, parameters = test.partition("[")
     parameters = parameters.removesuffix("]")
     memory = max((p for p in plugs if _shown(p) in parameters), key=len, default=UNKNOWN)
-    module = SUITES + Path(path).stem  # a class there is a suite's: its name is no part of the id
-    return memory, named(module, function.replace("::", "."), parameters, [memory])
+    return memory, named(Path(path).stem, function.rpartition("::")[2], parameters, [memory])
 
 
 def named(module: str, qualname: str, parameters: str, plugs: Sequence[str], kind: Kind = "measurement") -> Check:
     """The check that a test function states: ``axis/name`` or ``axis/name/parameters``.
 
     Args:
-        module, qualname: of the function; the axis is the module's last part. A class counts outside of memspec's own
-            suites: those have one class an axis.
+        module: where the function is written; the axis is its last part.
+        qualname: the function's name, with its class before it outside of memspec's own suites (they have one class
+            an axis, a user's file may have several).
         parameters: as pytest writes them behind the function's name.
         plugs: what in the parameters names the memory, which is no part of a check.
     """
@@ -54,11 +59,26 @@ def named(module: str, qualname: str, parameters: str, plugs: Sequence[str], kin
     owner, _, name = qualname.rpartition(".")
     name = name.removeprefix("test_").replace("_", "-")
     owner = owner.rpartition(".")[2].removeprefix("Test")
-    if owner and not module.startswith(SUITES):
-        name = f"{owner}.{name}"
+    name = f"{owner}.{name}" if owner else name
     for plug in filter(None, plugs):
         parameters = parameters.removeprefix(_shown(plug)).removesuffix(_shown(plug)).strip("-")
     return Check("/".join(part for part in (axis, name, parameters) if part), kind, axis)
+
+
+@cache
+def suites_folder() -> str:
+    """Where memspec's own suites lie; a checkout imports them by another name than an installed package."""
+    spec = importlib.util.find_spec("memspec.suites")
+    places = list(spec.submodule_search_locations or ()) if spec is not None else []
+    return os.path.realpath(places[0]) if places else ""
+
+
+def is_suite(thing: Any) -> bool:
+    """Whether a function or class is written in one of memspec's own suites."""
+    try:
+        return os.path.dirname(os.path.realpath(inspect.getfile(inspect.unwrap(thing)))) == suites_folder()
+    except (TypeError, OSError):
+        return False
 
 
 def plug_of(item: pytest.Item) -> str:
@@ -87,8 +107,7 @@ def start(item: pytest.Item, session: Session) -> CheckRun:
 def introduce(run: CheckRun, item: pytest.Item, session: Session, memory: str) -> None:
     """Say which memory a check is asked of, and how to repeat it."""
     run.memory = memory
-    of_suite = item.function.__module__.startswith(SUITES)  # type: ignore[attr-defined]
-    if of_suite and session.loadable(memory):
+    if is_suite(item.function) and session.loadable(memory):  # type: ignore[attr-defined]
         run.repeat = check_command(memory, run.check.id, session.options)
     else:
         run.repeat = test_command(item.path, item.nodeid, plug_of(item), session.options)

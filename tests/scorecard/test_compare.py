@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from memspec.cli import main
+from memspec.judging.check import Check
 from memspec.scorecard import record as records
 from memspec.scorecard.compare import INCONCLUSIVE, NO_WORSE, NOT_COMPARABLE, WORSE, compare
 from memspec.scorecard.differences import comparison
@@ -47,7 +48,7 @@ def made(checks: dict[str, str] | None = None, **metrics: Any) -> Record:
         {"plug": "m:M", "spec": dict(SPEC), "shape": {"key_dim": 64}},
         {"memspec": "0.1.0", "seed": 0, "torch": "2"},
         {},
-        [{"id": i, "axis": "axis", "status": s, "message": ""} for i, s in (checks or {"axis/a": "pass"}).items()],
+        [Check(i, "law", "axis", s) for i, s in (checks or {"axis/a": "pass"}).items()],
         blocks=blocks if metrics else [],
     )
 
