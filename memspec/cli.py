@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[:1] == ["score"] and given[1:2] not in (["-h"], ["--help"]):
         plugs = next((i for i, text in enumerate(given) if text.startswith("-")), len(given))
         given, rest = given[:plugs], given[plugs:]  # what follows the plugs is pytest's
-    options = _parser().parse_args(given)
+    options = parser().parse_args(given)
     try:
         return int(options.run(options, rest))
     except BrokenPipeError:  # the reader, such as head, has seen enough
@@ -51,7 +51,8 @@ class UsageProblem(Exception):
     """Something on the command line that cannot be meant."""
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Everything that the command line takes."""
     parser = argparse.ArgumentParser(
         prog="memspec", description="A conformance suite for neural memories: laws, claims and measurements."
     )

@@ -11,7 +11,7 @@ from typing import Any
 LONGEST = 600
 """Characters of a foreign message (an exception's, an assertion's) that a failure keeps."""
 
-CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x1f\x7f-\x9f]+")
+CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x1f\x7f-\x9f]")
 """ANSI sequences and control characters: they would paint the terminal, and break lines that are meant to be one."""
 
 MACHINERY = ("memspec", "torch", "numpy", "_pytest", "pytest", "pluggy", "hypothesis", "contextlib", "functools")

@@ -115,8 +115,12 @@ def no_memory_message() -> str:
 
 
 def is_check(item: pytest.Item) -> bool:
-    """Whether an item checks a memory (takes ``plug``, directly or through another fixture)."""
-    return "plug" in getattr(item, "fixturenames", ())
+    """Whether an item checks a memory: takes the fixture ``plug``, directly or through another one.
+
+    A parameter that is called so by chance, in somebody's own tests, makes no check.
+    """
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return "plug" in getattr(item, "fixturenames", ()) and "plug" not in parameters
 
 
 def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: object) -> None:

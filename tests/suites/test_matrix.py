@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 from typing import Any
 
 import pytest
 
+from memspec import cli
 from memspec.cli import reference_names
+from memspec.experiments import catalog
 from memspec.fixtures.mutants import all_mutants
+from memspec.running import options
 from memspec.running.selfcheck import EXPECTED_TO_FAIL, Matrix, matrix
 
 MUTANTS = all_mutants()
@@ -47,6 +51,22 @@ def dealt(hands: dict[str, int]) -> list[Any]:
     ]
 
 
+def assert_parses(command: str) -> None:
+    """A ``memspec trial`` names an experiment and fields that exist, a ``memspec score`` options of the plugin."""
+    memspec, name, *arguments = shlex.split(command)
+    assert memspec == "memspec"
+    if name == "trial":
+        chosen = cli.parser().parse_args([name, *arguments])
+        cli.parsed_setting(catalog.experiments()[chosen.experiment], chosen.set)
+        return
+    assert name == "score"
+    parser = pytest.Parser(_ispytest=True)
+    options.add_options(parser)
+    known = parser.parse_known_args([a for a in arguments if a != "--memory"])
+    assert known.checks
+    assert arguments[0].partition(":")[2]
+
+
 def test_there_are_enough_mutants() -> None:
     assert len(MUTANTS) >= 25
 
@@ -55,6 +75,22 @@ def test_there_are_enough_mutants() -> None:
 def test_every_mutant_is_failed_by_the_checks_it_names(name: str, hand: int) -> None:
     """And the message of the first says what is wrong."""
     assert [problem for problem in found(hand).survivors() if problem.startswith((f"{name} ", f"{name}:"))] == []
+
+
+@pytest.mark.parametrize(("name", "hand"), dealt({name: HAND[MUTANTS[name].twin] for name in sorted(MUTANTS)}))
+def test_every_failure_has_its_parts_and_repeats(name: str, hand: int) -> None:
+    """Rule, what came, what was expected, the likeliest cause, and a program that compiles or a command that parses."""
+    failures = found(hand).failures(MUTANTS[name].plug)
+    assert failures
+    for check, failure in failures.items():
+        assert (failure.check, failure.memory) == (check, MUTANTS[name].plug)
+        for part in (failure.rule, failure.got, failure.expected, failure.cause, failure.repeat):
+            assert part.strip(), f"{check}: {failure}"
+        assert "Traceback" not in str(failure)
+        if failure.is_command:
+            assert_parses(failure.repeat)
+        else:
+            compile(failure.repeat, check, "exec")
 
 
 @pytest.mark.parametrize(("plug", "hand"), dealt({plug: HAND[plug] for plug in REFERENCES}))
