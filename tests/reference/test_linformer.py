@@ -118,19 +118,6 @@ def test_addressing_is_not_uniform() -> None:
     assert entropy < 0.9 * math.log(8)
 
 
-@pytest.mark.parametrize(
-    "options", [{"slots": 3}, {"lr": 0.5}, {"temperature": 0.2}, {"norm": "l2"}], ids=lambda o: next(iter(o))
-)
-def test_every_option_does_something(options: dict[str, object]) -> None:
-    answers = []
-    for chosen in ({}, options):
-        torch.manual_seed(0)
-        memory = LinformerMemory(6, 4, **chosen).double()
-        memory.update(drawn(9, 6), drawn(9, 4, seed=1))
-        answers.append(memory.query(drawn(5, 6, seed=2)))
-    assert (answers[0] - answers[1]).abs().max() > 1e-3
-
-
 # ---- the layer of a language model ----------------------------------------------------------------------------
 
 

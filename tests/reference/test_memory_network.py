@@ -196,19 +196,6 @@ def test_statistics(kind) -> None:
 
 
 @BOTH
-@pytest.mark.parametrize(
-    "options", [{"capacity": 3}, {"hop": "replace", "hops": 2}, {"beta": 1.0}, {"key_norm": "none"}], ids=str
-)
-def test_every_option_does_something(kind, options: dict[str, object]) -> None:
-    answers = []
-    for chosen in ({}, options):
-        network = kind(4, 4, **chosen).double()
-        network.update(drawn(6, 4), drawn(6, 4, seed=1))
-        answers.append(network.query(drawn(5, 4, seed=2)))
-    assert (answers[0] - answers[1]).abs().max() > 1e-3
-
-
-@BOTH
 def test_claims_follow_the_options(kind) -> None:
     assert kind(4, 4, hops=3).spec.family == "softmax"
     chained = kind(4, 4, hops=2, hop="replace").spec

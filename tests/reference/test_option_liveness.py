@@ -1,112 +1,119 @@
-"""Every documented option of the matrix, inner-model, Hopfield and superposition memories changes an answer.
+"""Every option that a reference declares changes something: generated from the declarations.
 
-A knob that nothing reads is a defect of published memory code; :mod:`test_options` does the same for the core ones.
+A knob that nothing reads is a defect of published memory code. Values are taken from the declared range; for each option
+one of them must change an answer, or a loss, beside the options that :data:`BESIDE` names.
 """
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import pytest
 import torch
 
 from memspec import reference
+from memspec.fixtures.data import pairs
+from memspec.functional import FunctionalMemory
+from memspec.options import Choice, Option, Whole, declared
 
-CASES: dict[str, list[dict[str, Any]]] = {
-    "GatedDeltaMemory": [{"alpha": 0.5}, {"beta": 0.3}],
-    "LeastSquaresMemory": [{"ridge": 0.5}, {"decay": 0.5}],
-    "LinearAttentionMemory": [
-        {"feature_map": "relu"},
-        {"feature_map": "dpfp"},
-        {"normalise": False},
-        {"key_norm": "none"},
-    ],
-    "TTTMemory": [
-        {"model": "mlp"},
-        {"model": "mlp", "hidden": 7},
-        {"lr": 0.3},
-        {"minibatch": 2},
-        {"mode": "full"},
-        {"bias": False},
-    ],
-    "TitansMemory": [
-        {"depth": 1},
-        {"depth": 3},
-        {"expansion": 3},
-        {"theta": 0.3},
-        {"eta": 0.1},
-        {"alpha": 0.2},
-        {"chunk": 2},
-        {"max_grad_norm": 0.1},
-    ],
-    "MbPAMemory": [
-        {"capacity": 3},
-        {"neighbours": 2},
-        {"lr": 0.1},
-        {"steps": 2},
-        {"beta": 0.5},
-        {"eps": 1.0},
-    ],
-    "AssociativeMemory": [{"capacity": 3}, {"beta": 0.3}, {"steps": 3}],
-    "HopfieldMemory": [{"rule": "storkey"}, {"rule": "pinv"}, {"update_order": "sync"}, {"sweeps": 1}],
-    "BidirectionalMemory": [{"bounces": 1}],
-    "HolographicMemory": [{"dim": 64}, {"sharpness": 0.5}, {"binding": "map"}],
-    "SparseDistributedMemory": [{"capacity": 5000}, {"locations": 64}, {"radius": 2}],
+DIM = 12
+SMALL = {"capacity": 4}
+BESIDE: dict[tuple[str, str], dict[str, Any]] = {
+    ("CachedMemory", "similarity_threshold"): SMALL,
+    ("DynamicMemory", "beta"): {"read": "softmax"},
+    ("KeyValueMemoryNetwork", "hop"): {"hops": 2},
+    ("KeyValueMemoryNetwork", "hops"): {"hop": "replace"},
+    ("LinearAttentionMemory", "feature_map"): {"normalise": False},
+    ("MemoryNetwork", "hops"): {"hop": "replace"},
+    ("ProductKeyMemory", "codebook"): {"top": 1},
+    ("RareEventsMemory", "age_noise"): SMALL,
+    ("RareEventsMemory", "choose_k"): {"read": "softmax"},
+    ("TTTMemory", "hidden"): {"model": "mlp"},
+    ("TrainableMemory", "similarity_threshold"): SMALL,
+    **{(name, "read"): {"neighbours": 3} for name in ("LSHMemory", "NearestNeighbourMemory")},
+    **{(name, "beta"): {"neighbours": 3, "read": "softmax"} for name in ("LSHMemory", "NearestNeighbourMemory")},
+    **{(name, "eps"): {"neighbours": 3, "read": "inverse"} for name in ("LSHMemory", "NearestNeighbourMemory")},
 }
-STORES: dict[str, list[dict[str, Any]]] = {
-    "NearestNeighbourMemory": [
-        {"neighbours": 3},
-        {"neighbours": 3, "read": "softmax"},
-        {"neighbours": 3, "read": "softmax", "beta": 1.0},
-        {"neighbours": 3, "read": "inverse", "eps": 1.0},
-        {"metric": "cosine"},
-    ],
-    "DynamicMemory": [{"capacity": 4}, {"read": "softmax"}, {"read": "softmax", "beta": 1.0}],
-    "FIFOMemory": [{"capacity": 4}],
-    "LRUMemory": [{"capacity": 4}],
-    "RandomEvictionMemory": [{"capacity": 4}],
-    "ReservoirMemory": [{"capacity": 4}],
+"""Options that only matter beside others."""
+SAME_ANSWERS = {
+    "DeltaMemory": {"form", "chunk"},
+    "GatedDeltaMemory": {"form", "chunk"},
+    "NearestNeighbourMemory": {"index"},
 }
-"""Options of the stores that noisy cues show; the others show in integer traces and in the claims of their own tests."""
+"""What changes the speed and not the answers (which the oracles of these memories test)."""
+ELSEWHERE = {
+    "AdaptiveMemory": {"hidden"},  # width of a network that starts as zero
+    "DNCMemory": {"read_heads", "write_heads", "linkage", "deallocate", "strength", "usage_grad"},
+    "DynamicMemory": {"threshold"},  # when slots are collected: integer traces
+    "HierarchicalMemory": {"promote_count"},  # when rows rise: integer traces
+    "LRUAMemory": {"heads"},
+    "NTMMemory": {"read_heads", "write_heads", "reach", "read_first"},
+    "SparseMemory": {"delta", "heads", "erase"},
+    "ElasticWeightConsolidation": {"strength", "merge", "decay", "fisher", "examples", "step"},
+    "GradientEpisodicMemory": {"method", "tasks", "examples", "margin", "ridge"},
+}
+"""What shows only where gates are driven or tasks end: in the tests of those memories, which know how."""
 
-SPEED_ONLY = {"form", "chunk"}
-"""Options of GatedDeltaMemory that change the speed and not the answers (which its oracles test)."""
+
+def options() -> list[Any]:
+    return [
+        pytest.param(name, o, option, id=f"{name}-{o}")
+        for name in sorted(reference.__all__)
+        for o, option in declared(getattr(reference, name)).items()
+        if o not in {"key_dim", "value_dim"} | SAME_ANSWERS.get(name, set()) | ELSEWHERE.get(name, set())
+        and getattr(reference, name).__init__ is not FunctionalMemory.__init__  # it has no option of its own
+    ]
 
 
-def answers(name: str, options: dict[str, Any]) -> torch.Tensor:
-    """What 60 noisy cues are answered after updates with 12 pairs (20, or 1 for a store), from the same construction seed."""
+def candidates(option: Option) -> list[Any]:
+    """Values all over the range that are not the default."""
+    kind = option.kind
+    if isinstance(kind, Choice):
+        values = list(kind.values)
+    elif isinstance(kind, Whole):
+        values = [1, 2, 3, 4, 7, 10, 20]
+    else:
+        values = [0.0, 0.01, 0.1, 0.3, 0.6, 0.9, 0.99, 1.0, 1.5, 5.0, 30.0, 100.0, -0.5]
+    return [v for v in values if v != option.default and kind.accepts(v, {"value_dim": DIM, "key_dim": DIM})]
+
+
+def shown(name: str, options: dict[str, Any]) -> list[torch.Tensor]:
+    """What it answers noisy cues, tells of its slots and of a loss, and claims, after a stream, from one seed."""
     torch.manual_seed(0)
-    memory = getattr(reference, name)(16, 16, **options)
-    g = torch.Generator().manual_seed(1)
-    sign = memory.spec.key_domain == "sign"
-    keys, values, noise = (torch.randn(n, 16, generator=g) for n in (12, 12, 60))
-    cues = keys.repeat(5, 1) + noise
-    if sign:
-        keys, values, cues = keys.sign(), values.sign(), cues.sign()
-    values = keys if memory.spec.association == "auto" else values
-    for _ in range(1 if name in STORES else 20):  # a store would only keep copies
-        memory.update(keys, values)
-    answer: torch.Tensor = memory.query(cues).detach()
-    return answer
+    memory = getattr(reference, name)(DIM, DIM, **options)
+    spec, g = memory.spec, torch.Generator().manual_seed(1)
+    keys, values = pairs.pairs(spec.key_domain, spec.value_domain, 24, DIM, DIM, g, spec.association)
+    noise = torch.randn(48, DIM, generator=g)
+    cues = keys.repeat(2, 1) + 0.5 * noise
+    cues = cues.sign() if spec.key_domain == "sign" else cues
+    for part in (slice(0, 10), slice(4, 7), slice(10, 24), slice(20, 24)):
+        memory.update(keys[part], values[part])
+    trained = float(sum(p.numel() for p in memory.parameters()))
+    out = [memory.query(cues), memory.query(keys), torch.tensor([float(spec.presentations), trained])]
+    for told in ("slot_usage", "confidence"):
+        method = getattr(memory, told, None)
+        if callable(method):
+            out.append(method() if told == "slot_usage" else method(cues))
+    if callable(getattr(memory, "auxiliary_loss", None)):
+        out.append(memory.auxiliary_loss(keys, values))
+    return [x.detach() for x in out]
 
 
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        pytest.param(name, options, id=f"{name}-" + "-".join(f"{k}={v}" for k, v in options.items()))
-        for name, cases in {**CASES, **STORES}.items()
-        for options in cases
-    ],
-)
-def test_option_changes_an_answer(name: str, options: dict[str, Any]) -> None:
-    last = list(options)[-1]
-    without = {k: v for k, v in options.items() if k != last}
-    assert not torch.equal(answers(name, options), answers(name, without)), f"{last} is read by nothing"
+def differ(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_no_option_is_left_out(name: str) -> None:
-    parameters = set(inspect.signature(getattr(reference, name)).parameters) - {"key_dim", "value_dim"}
-    speed = SPEED_ONLY if name == "GatedDeltaMemory" else set()
-    assert {k for case in CASES[name] for k in case} == parameters - speed
+@pytest.mark.parametrize(("name", "option", "declaration"), options())
+def test_option_changes_something(name: str, option: str, declaration: Option) -> None:
+    beside = BESIDE.get((name, option), {})
+    plain = shown(name, beside)
+    assert any(differ(shown(name, {**beside, option: value}), plain) for value in candidates(declaration)), (
+        f"{option} is read by nothing"
+    )
+
+
+def test_exceptions_are_options_that_exist() -> None:
+    for name, exempt in [*SAME_ANSWERS.items(), *ELSEWHERE.items()]:
+        assert exempt <= declared(getattr(reference, name)).keys()
+    for name, option in BESIDE:
+        assert option in declared(getattr(reference, name))

@@ -219,46 +219,6 @@ def test_splitting_an_update_changes_nothing(variant):
     torch.testing.assert_close(memory.read(split, keys), memory.read(whole, keys), **EXACT)
 
 
-OPTIONS = [
-    (MatrixAssociativeMemory, {"key_norm": "unit"}),
-    (MatrixAssociativeMemory, {"decay": 0.9}),
-    (DeltaMemory, {"beta": 0.5}),
-    (DeltaMemory, {"key_norm": "none"}),
-    (EpisodicMemory, {"memory_size": 9}),
-    (EpisodicMemory, {"lr": 0.1}),
-    (EpisodicMemory, {"update_steps": 2}),
-    (EpisodicMemory, {"optimiser": "adam"}),
-    (EpisodicMemory, {"scale": None}),
-    (EpisodicMemory, {"reduction": "items"}),
-    (EpisodicMemory, {"reduction": "sum"}),
-    (ProjectingEpisodicMemory, {"memory_dim": 4}),
-    (ProjectingEpisodicMemory, {"lr": 0.1}),
-    (ProjectingEpisodicMemory, {"update_steps": 2}),
-    (ProjectingEpisodicMemory, {"optimiser": "adam"}),
-    (ProjectingEpisodicMemory, {"scale": 0.5}),
-    (ProjectingEpisodicMemory, {"reduction": "items"}),
-    (SoftmaxMemory, {"capacity": 3}),
-    (SoftmaxMemory, {"beta": 2.0}),
-    (SoftmaxMemory, {"key_norm": "none"}),
-    (CachedMemory, {"capacity": 3}),
-    (CachedMemory, {"known": "overwrite"}),
-]
-
-
-def after_updates(kind, options) -> torch.Tensor:
-    torch.manual_seed(0)
-    memory = kind(DK, DV, **options).double()
-    keys = drawn(6, DK)
-    memory.update(keys, drawn(6, DV, seed=1))
-    memory.update(1.1 * keys[:2], drawn(2, DV, seed=2))
-    return memory.query(keys)
-
-
-@pytest.mark.parametrize(("kind", "options"), OPTIONS, ids=[f"{k.__name__}-{next(iter(o))}" for k, o in OPTIONS])
-def test_every_option_does_something(kind, options):
-    assert (after_updates(kind, options) - after_updates(kind, {})).abs().max() > 1e-6
-
-
 def test_options_that_show_elsewhere():
     """presentations in the spec; the cache's threshold once it is full, its temperature in the loss; projections train."""
     assert EpisodicMemory(DK, DV, presentations=3).spec.presentations == 3
