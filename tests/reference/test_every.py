@@ -1,30 +1,22 @@
-"""What every reference memory must survive: all of them, found through ``memspec.reference.__all__``."""
+"""What every reference memory must survive, in all the forms of the table in :mod:`variants`."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
 
 import memspec.reference as reference
-from memspec.fixtures.data import pairs
 from memspec.functional import FunctionalMemory, map_state, named_tensors
-from memspec.plugs.plug import Plug, Shape
+from variants import VARIANTS, data
 
 NAMES = sorted(reference.__all__)
+every = pytest.mark.parametrize("name", VARIANTS)
 
 
-def build(name: str, key_dim: int = 6, value_dim: int = 5, capacity: int = 8, seed: int = 0) -> FunctionalMemory:
-    plug = Plug(name, getattr(reference, name))
-    shape = plug.shape(key_dim, value_dim, capacity)
-    memory = plug.build(Shape(shape.key_dim, shape.value_dim, capacity), seed)
-    assert isinstance(memory, FunctionalMemory)
-    return memory
-
-
-def data(memory: FunctionalMemory, n: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    g = torch.Generator().manual_seed(seed)
-    spec = memory.spec
-    return pairs.pairs(spec.key_domain, spec.value_domain, n, memory.key_dim, memory.value_dim, g, spec.association)
+def build(name: str, *widths: int, **more: int) -> FunctionalMemory:
+    return VARIANTS[name].build(*widths, **more)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -35,26 +27,94 @@ def test_docstring_has_a_one_line_summary_and_a_source(name: str) -> None:
         assert "Source:" in doc
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every
 def test_a_batch_of_memories_equals_separate_ones(name: str) -> None:
-    """Leading dimensions are independent memories: [2, 3] of them answer as six single ones."""
+    """Leading dimensions are independent memories: [2, 3] of them, written past their capacity, answer as six single ones."""
     memory = build(name).double()
     with torch.no_grad():
         states = [memory.init_state(()) for _ in range(6)]
-    streams = [data(memory, 5, seed) for seed in range(6)]
+    streams = [data(memory, 11, seed) for seed in range(6)]
     keys = torch.stack([k for k, _ in streams]).double()
     values = torch.stack([v for _, v in streams]).double()
-    singles = [memory.write(s, k, v) for s, k, v in zip(states, keys, values)]
+
+    def twice(state: Any, keys: torch.Tensor, values: torch.Tensor) -> Any:
+        return memory.write(memory.write(state, keys, values), keys.flip(-2), values.flip(-2))
+
+    singles = [twice(*each) for each in zip(states, keys, values)]
     expected = torch.stack([memory.read(s, k) for s, k in zip(singles, keys)])
     columns = [[dict(named_tensors(s))[field] for s in states] for field, _ in named_tensors(states[0])]
     stacked = iter([torch.stack(c).unflatten(0, (2, 3)) for c in columns])
     batch = map_state(lambda _: next(stacked), states[0])
-    written = memory.write(batch, keys.unflatten(0, (2, 3)), values.unflatten(0, (2, 3)))
+    written = twice(batch, keys.unflatten(0, (2, 3)), values.unflatten(0, (2, 3)))
     got = memory.read(written, keys.unflatten(0, (2, 3)))
     torch.testing.assert_close(got.flatten(0, 1), expected, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every
+def test_nan_in_one_memory_of_a_batch_leaves_the_others(name: str) -> None:
+    """Bit for bit, after two writes that are longer than its capacity."""
+    memory = build(name).double()
+    streams = [data(memory, 11, seed) for seed in range(6)]
+    keys = torch.stack([k for k, _ in streams]).unflatten(0, (2, 3)).double()
+    values = torch.stack([v for _, v in streams]).unflatten(0, (2, 3)).double()
+    spoilt = keys.clone()
+    spoilt[0, 1, 4] = torch.nan
+    fresh = memory.init_state((2, 3))
+    auto = memory.spec.association == "auto"  # then a value is its key
+
+    def answers(keys: torch.Tensor) -> torch.Tensor:
+        state = fresh
+        for k in (keys, keys.flip(-2)):
+            state = memory.write(state, k, k if auto else values)
+        return memory.read(state, keys)
+
+    clean, other = answers(keys), answers(spoilt)
+    others = torch.ones(2, 3, dtype=torch.bool)
+    others[0, 1] = False
+    assert torch.equal(other[others], clean[others])
+
+
+@every
+def test_update_and_query_are_write_and_read(name: str) -> None:
+    """On the memory's own state, over calls of several lengths."""
+    memory = build(name)
+    keys, values = data(memory, 9)
+    state = memory.state
+    for rows in (slice(0, 4), slice(4, 5), slice(5, 9)):
+        memory.update(keys[rows], values[rows])
+        state = memory.write(state, keys[rows], values[rows])
+    assert torch.equal(memory.query(keys), memory.read(state, keys))
+
+
+@every
+def test_inference_mode_changes_no_bit(name: str) -> None:
+    """Two of one seed answer alike, inside it and outside, and keep no graph."""
+    answers = []
+    for mode in (False, True):
+        memory = build(name)
+        with torch.inference_mode(mode):
+            for seed, n in ((0, 11), (1, 3)):
+                memory.update(*data(memory, n, seed))
+            answers.append(memory.query(data(memory, 5, 2)[0]).clone())
+        assert not any(tensor.requires_grad for _, tensor in named_tensors(memory.state))
+    assert torch.equal(*answers)
+
+
+@every
+def test_saved_memories_go_on_alike(name: str) -> None:
+    """A loaded copy, of another start, answers the same bits, and does after further updates past the capacity too."""
+    memory, other = build(name), build(name, seed=1)
+    memory.update(*data(memory, 11))
+    other.load_state_dict(memory.state_dict())
+    for seed in range(3):
+        for one in (memory, other):
+            torch.manual_seed(seed)  # where an update draws, both draw alike
+            one.update(*data(memory, 5, seed + 1))
+        asked = data(memory, 5, seed + 9)[0]
+        assert torch.equal(memory.query(asked), other.query(asked))
+
+
+@every
 def test_write_and_read_change_nothing_they_are_given(name: str) -> None:
     memory = build(name)
     keys, values = data(memory, 4)
@@ -69,7 +129,7 @@ def test_write_and_read_change_nothing_they_are_given(name: str) -> None:
     assert torch.equal(kept[1], values)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every
 def test_declared_gradients_are_right(name: str) -> None:
     """gradcheck through write, then read, in float64, for what the spec says is differentiable."""
     memory = build(name, key_dim=4, value_dim=3, capacity=4).double()
@@ -91,7 +151,7 @@ def test_declared_gradients_are_right(name: str) -> None:
     assert torch.autograd.gradcheck(run, tuple(inputs.values()), eps=1e-6, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_hard_rows_stay_finite(name: str, dtype: torch.dtype) -> None:
     """Zero, tiny, huge, equal and constant rows, in both precisions."""
@@ -110,19 +170,19 @@ def test_hard_rows_stay_finite(name: str, dtype: torch.dtype) -> None:
         assert torch.isfinite(memory.query(keys.to(dtype))).all()
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if build(n).spec.constant_state])
+@pytest.mark.parametrize("name", [n for n in VARIANTS if build(n).spec.constant_state])
 def test_ten_thousand_rows_stay_finite(name: str) -> None:
     """A constant-state memory takes 10,000 rows, in batches of 500 with repeats, and still answers."""
     memory = build(name)
     size = sum(t.numel() for _, t in named_tensors(memory.state))
-    for seed in range(20):
+    for seed in range(VARIANTS[name].steps // 500):
         keys, values = data(memory, 500, seed % 3)
         memory.update(keys, values)
     assert torch.isfinite(memory.query(keys[:16])).all()
     assert sum(t.numel() for _, t in named_tensors(memory.state)) == size
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every
 def test_every_slow_weight_reaches_an_answer(name: str) -> None:
     """Liveness of Parameters: each has a gradient that is not zero, from an answer or from the auxiliary loss."""
     memory = build(name).double()

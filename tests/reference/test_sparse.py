@@ -196,31 +196,3 @@ def test_steps_are_those_of_plain_loops(erase, heads):
         np.testing.assert_allclose(out, reads @ rows, atol=1e-10)
         assert state.accessed.tolist() == last
     np.testing.assert_allclose(state.memory, rows, atol=1e-10)
-
-
-def test_gradients_reach_every_gate():
-    memory = SparseMemory(2, 1, 5, k=3, heads=2).double()
-    start = memory.init_state(())._replace(memory=drawn(5, 3, seed=5))
-
-    def run(raw):
-        state, out = start, []
-        for part in raw:
-            reads, state = memory.step(memory.interface(part), state)
-            out.append(reads)
-        return torch.stack(out)
-
-    raw = drawn(3, memory.interface_size).requires_grad_()
-    assert torch.autograd.gradcheck(run, (raw,), atol=1e-6)
-    gradient = torch.autograd.grad(run(raw).square().sum(), raw)[0]
-    assert (gradient.abs() > 1e-12).any(0).all()
-
-
-def test_saturated_gates_are_finite():
-    for logit in (50.0, -50.0):
-        memory = SparseMemory(3, 2, 6, heads=2)
-        raw = torch.full((memory.interface_size,), logit, requires_grad=True)
-        state, reads = memory.init_state(()), None
-        for _ in range(8):
-            reads, state = memory.step(memory.interface(raw), state)
-        reads.sum().backward()
-        assert torch.isfinite(raw.grad).all()
