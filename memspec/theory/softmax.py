@@ -46,6 +46,10 @@ class Softmax(Family):
             return None
         return softmax_recall(n, self.shape.key_dim, self.shape.value_dim, self.spec.beta)
 
+    def lone_error(self, showings: float) -> float | None:
+        """The mean of one value is that value, however often it was stored."""
+        return 0.0
+
     def older_cosine(self, n: int) -> float | None:
         """The load alone counts; what a store that overflows has left is a matter of its eviction."""
         if self.spec.beta is None or 2 * n > self.shape.capacity:
