@@ -112,7 +112,9 @@ class Check:
         elif "failure" not in data and data.get("message"):
             if data["status"] in ("fail", "inconclusive"):
                 came = str(data["message"]).removeprefix(f"{data['id']}: ")
-                known["failure"] = Failure(data["id"], "", "", came, "", "", "")
+                judged = came != data["message"] and data.get("interval") and data.get("bound")
+                meaning = str(data["metric"]) if judged else ""
+                known["failure"] = Failure(data["id"], "", "", came, "", "", "", meaning=meaning)
             else:
                 known["reason"] = data["message"]
         return cls(**known)

@@ -224,6 +224,34 @@ def test_a_damaged_file_says_what_is_wrong(tmp_path: Path, text: str, said: str)
     assert "card.json" in str(caught.value)
 
 
+def test_a_card_of_the_first_schema_is_read(tmp_path: Path) -> None:
+    """Its checks have a message in one piece, which becomes what the failure got."""
+    data = card(checks=[check("a/b", "pass")]).to_json() | {"schema": "memspec-scorecard/1"}
+    old = {"id": "a/x", "kind": "law", "axis": "a", "metric": None, "interval": None, "bound": None, "seconds": 1.0}
+    bound = {"at_least": 0.5, "at_most": None, "source": "spec", "share": 0.9}
+    data["checks"] = [
+        {**old, "status": "fail", "message": "a/x: fail\n  done: something"},
+        {**old, "id": "a/y", "status": "skip", "message": "no data"},
+        {**old, "id": "a/z", "status": "pass", "message": "", "bound": bound, "interval": ["-inf", 1.0]},
+    ]
+    (tmp_path / "c.json").write_text(json.dumps(data))
+    (one,) = records.load(tmp_path / "c.json")
+    assert one.verdict == "fail"
+    assert render.gist(one.checks[0]) == "fail"
+    assert one.checks[1].reason == "no data"
+    assert one.checks[2].bound == Bound(at_least=0.5, source="spec", share=0.9)
+    assert one.checks[2].judged == "share"
+    assert one.checks[2].interval == (-math.inf, 1.0)
+
+
+def test_a_check_survives_the_file(tmp_path: Path) -> None:
+    judged = {**JUDGED, "estimate": math.inf, "judged": "share"}
+    kept = check("axis/recall/n8", "fail", "recall = 0.31", done="stored 8 pairs", rule="A rule.", **judged)
+    records.save([card(checks=[kept])], tmp_path / "c.json")
+    (again,) = records.load(tmp_path / "c.json")[0].checks
+    assert again == kept
+
+
 def test_numbers_that_json_lacks_survive(tmp_path: Path) -> None:
     records.save([card(block([math.inf, math.nan, -math.inf]))], tmp_path / "c.json")
     json.loads((tmp_path / "c.json").read_text(), parse_constant=lambda c: pytest.fail(f"not JSON: {c}"))
