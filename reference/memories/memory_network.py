@@ -29,29 +29,34 @@ class _HoppingMemory(RingMemory):
         hop: what a reading is to the next hop: ``keep`` asks the same again, ``replace`` asks with what was read.
         beta: inverse temperature; trained embeddings of any length take its place.
         key_norm: ``unit`` scales keys and queries to length 1 before they are embedded, ``none`` leaves them.
-        width: d, of the embeddings.
     """
 
     read_weights = slot_values = None  # type: ignore[assignment]  # an answer is made of several readings
 
+    @checked
     def __init__(
         self,
         key_dim: int,
         value_dim: int,
-        capacity: int,
-        hops: int,
-        hop: Literal["keep", "replace"],
-        beta: float,
-        key_norm: Literal["unit", "none"],
-        width: int,
+        capacity: Count = 128,
+        hops: Count = 1,
+        hop: Literal["keep", "replace"] = "keep",
+        beta: Positive = 16.0,
+        key_norm: Literal["unit", "none"] = "unit",
     ) -> None:
         super().__init__(key_dim, value_dim, capacity)
-        self.slots, self.hops, self.hop, self.width = capacity, hops, hop, width
+        self.slots, self.hops, self.hop = capacity, hops, hop
         self.beta, self.key_norm = beta, key_norm
         self.spec = dataclasses.replace(self.spec, beta=beta)
         if hop == "replace" and hops > 1:
             # It answers what a value leads to, not the value: recall of the pairs themselves is not to be asked.
             self.spec = dataclasses.replace(self.spec, family="generic", overwrite="none", fidelity="trained")
+        self._start()
+
+    @property
+    def width(self) -> int:
+        """d, of the embeddings."""
+        return self.key_dim + self.value_dim
 
     @property
     def widths(self) -> tuple[int, int]:
@@ -83,6 +88,10 @@ class _HoppingMemory(RingMemory):
         return unit_rows(keys) if self.key_norm == "unit" else keys
 
     # ---- what a network says ----------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        """Make the slow weights."""
+        raise NotImplementedError
 
     def _question(self, keys: Tensor) -> Tensor:
         """``u [..., Q, d]`` of (normalised) query keys."""
@@ -130,28 +139,21 @@ class MemoryNetwork(_HoppingMemory):
     and the zeroed null word of its training are left to a trainer.
     """
 
-    @checked
-    def __init__(
-        self,
-        key_dim: int,
-        value_dim: int,
-        capacity: Count = 128,
-        hops: Count = 1,
-        hop: Literal["keep", "replace"] = "keep",
-        beta: Positive = 16.0,
-        key_norm: Literal["unit", "none"] = "unit",
-    ) -> None:
-        width = max(key_dim, value_dim) if hop == "replace" else key_dim + value_dim
-        super().__init__(key_dim, value_dim, capacity, hops, hop, beta, key_norm, width)
-        keys = torch.eye(key_dim, width)
-        values = torch.eye(value_dim, width) if hop == "replace" else torch.eye(width)[key_dim:]
+    def _start(self) -> None:
+        width = self.width
+        keys = torch.eye(self.key_dim, width)
+        values = torch.eye(self.value_dim, width) if self.hop == "replace" else torch.eye(width)[self.key_dim :]
         self.address_map = nn.Parameter(torch.cat((keys, 0 * values)))
         self.content_map = nn.Parameter(torch.cat((0 * keys, values)))
         self.question_map = nn.Parameter(keys.clone())
-        self.hop_map = nn.Parameter(keys.mT @ keys if hop == "keep" else torch.zeros(width, width))
+        self.hop_map = nn.Parameter(keys.mT @ keys if self.hop == "keep" else torch.zeros(width, width))
         self.answer_map = nn.Parameter(values.mT.clone())
-        self.address_times = nn.Parameter(torch.zeros(capacity, width))
-        self.content_times = nn.Parameter(torch.zeros(capacity, width))
+        self.address_times = nn.Parameter(torch.zeros(self.slots, width))
+        self.content_times = nn.Parameter(torch.zeros(self.slots, width))
+
+    @property
+    def width(self) -> int:
+        return max(self.key_dim, self.value_dim) if self.hop == "replace" else self.key_dim + self.value_dim
 
     def entries(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         sentences = torch.cat((self._normed(keys), values), -1)
@@ -198,23 +200,12 @@ class KeyValueMemoryNetwork(_HoppingMemory):
     Source: Miller et al. 2016, "Key-Value Memory Networks for Directly Reading Documents", section 3.
     """
 
-    @checked
-    def __init__(
-        self,
-        key_dim: int,
-        value_dim: int,
-        capacity: Count = 128,
-        hops: Count = 1,
-        hop: Literal["keep", "replace"] = "keep",
-        beta: Positive = 16.0,
-        key_norm: Literal["unit", "none"] = "unit",
-    ) -> None:
-        width = key_dim + value_dim
-        super().__init__(key_dim, value_dim, capacity, hops, hop, beta, key_norm, width)
-        keys, values = torch.eye(width).split([key_dim, value_dim])
-        between = keys.mT @ keys if hop == "keep" else values.mT @ torch.eye(value_dim, key_dim) @ keys
-        self.embedding = nn.Parameter(torch.eye(width))
-        self.hop_maps = nn.Parameter(torch.stack([*[between] * (hops - 1), torch.eye(width)]))
+    def _start(self) -> None:
+        keys, values = torch.eye(self.width).split([self.key_dim, self.value_dim])
+        moved = keys if self.hop == "keep" else torch.eye(self.value_dim, self.key_dim) @ keys
+        between = (keys if self.hop == "keep" else values).mT @ moved
+        self.embedding = nn.Parameter(torch.eye(self.width))
+        self.hop_maps = nn.Parameter(torch.stack([*[between] * (self.hops - 1), torch.eye(self.width)]))
         self.answer_map = nn.Parameter(values.mT.clone())
 
     def entries(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
