@@ -309,9 +309,6 @@ class ElasticWeightConsolidation(GradientWrapper):
             inner = self.weights.replaced(inner, weights)
         return state._replace(inner=inner, seen=seen)
 
-    def read(self, state: EWCState, keys: Tensor) -> Tensor:
-        return self.memory.read(state.inner, keys)
-
     def consolidated(self, state: EWCState) -> EWCState:
         """The state once a task has ended; the same where nothing has been written since the last one did."""
         fisher = memory_fisher(self.memory, self.weights, state.inner, state.seen, self.fisher)
@@ -320,11 +317,6 @@ class ElasticWeightConsolidation(GradientWrapper):
         kept = (torch.where(_as(ended, n), n, o) for n, o in zip(new, state.anchor))
         seen = empty_ring(tuple(ended.shape), self.examples, self.key_dim, self.value_dim, self.like)
         return EWCState(state.inner, Anchor(*kept), seen, state.tasks + ended)
-
-    def consolidate(self) -> None:
-        """End a task: protect what was learnt since the last one. No answer changes."""
-        with torch.set_grad_enabled(self.grad_through_writes and torch.is_grad_enabled()):
-            self.state = self.consolidated(self.state)
 
     def auxiliary_loss(self, keys: Tensor, values: Tensor) -> Tensor:
         """Mean over pairs of ``|r - v|^2 / 2``, plus the penalty (its mean over the memories of a batch)."""

@@ -207,9 +207,6 @@ class GradientEpisodicMemory(GradientWrapper):
             inner = self.weights.replaced(stepped, torch.where(turned, before - allowed, after))
         return state._replace(inner=inner, current=current)
 
-    def read(self, state: GEMState, keys: Tensor) -> Tensor:
-        return self.memory.read(state.inner, keys)
-
     def projected(self, gradient: Tensor, references: Tensor) -> Tensor:
         """``gradient [..., P]`` turned until no product with ``references [..., T, P]`` is negative."""
         if self.method == "a-gem":
@@ -248,7 +245,3 @@ class GradientEpisodicMemory(GradientWrapper):
             torch.where(here, count[..., None], state.held),
             state.tasks + ended,
         )
-
-    def consolidate(self) -> None:
-        """End a task: its pairs are remembered from now on. No answer changes."""
-        self.state = self.consolidated(self.state)

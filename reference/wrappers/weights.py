@@ -111,6 +111,18 @@ class GradientWrapper(FunctionalMemory):
             eviction="none",
         )
 
+    def consolidated(self, state: Any) -> Any:
+        """The state once a task has ended; the same where nothing has been written since the last one did."""
+        raise NotImplementedError
+
+    def consolidate(self) -> None:
+        """End a task: what was learnt since the last one is protected from now on. No answer changes."""
+        with torch.set_grad_enabled(self.grad_through_writes and torch.is_grad_enabled()):
+            self.state = self.consolidated(self.state)
+
+    def read(self, state: Any, keys: Tensor) -> Tensor:
+        return self.memory.read(state.inner, keys)
+
     def rows(self, keys: Tensor, values: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """The pairs, as the wrapped memory takes steps: one by one, or all in one."""
         size = keys.shape[-2] if self.spec.write == "joint" else 1

@@ -44,7 +44,6 @@ SAME_ANSWERS = {
 ELSEWHERE = {
     "AdaptiveMemory": {"hidden"},  # width of a network that starts as zero
     "DNCMemory": {"read_heads", "write_heads", "linkage", "deallocate", "strength", "usage_grad"},
-    "DynamicMemory": {"threshold"},  # when slots are collected: integer traces
     "HierarchicalMemory": {"promote_count"},  # when rows rise: integer traces
     "LRUAMemory": {"heads"},
     "NTMMemory": {"read_heads", "write_heads", "reach", "read_first"},
@@ -96,6 +95,9 @@ def shown(name: str, options: dict[str, Any]) -> list[torch.Tensor]:
             out.append(method() if told == "slot_usage" else method(cues))
     if callable(getattr(memory, "auxiliary_loss", None)):
         out.append(memory.auxiliary_loss(keys, values))
+    if callable(getattr(memory, "gc", None)):
+        memory.gc()
+        out.append(memory.query(cues))
     return [x.detach() for x in out]
 
 
