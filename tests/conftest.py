@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Callable
@@ -15,18 +16,22 @@ from typing import Any
 import pytest
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Under pytest-xdist, tests that share a run (``xdist_group``) stay on one worker, and the largest groups begin."""
-    config.addinivalue_line("markers", "xdist_group(name): these tests stay on one worker of pytest-xdist")
-    if config.getoption("dist", "no") == "load":
-        config.option.dist = "loadgroup"
-    if getattr(config, "workerinput", {}).get("grouped"):  # a worker reads the command line, which does not say so
-        config.option.loadgroup = True
-
-
 @pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: Any) -> None:
-    node.workerinput["grouped"] = node.config.option.dist == "loadgroup"
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests that read one run of the matrix (``[hand3-...]`` in their ids) stay on one worker; these runs begin.
+
+    By id, because the groups of ``--dist=loadgroup`` are lost between pytest-xdist 3.8 and pytest 9.2.
+    """
+    if config.getoption("dist") != "load":  # another way was asked for
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Hands(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            hand = re.search(r"\[(hand\d+)[-\]]", nodeid)
+            return hand[1] if hand else nodeid
+
+    return Hands(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
