@@ -33,6 +33,7 @@ class Failure:
         done: what was done to the memory; empty where ``repeat`` alone says it.
         meaning: what the judged metric is; empty where none was judged.
         raised: the exception, ``Type: message``, where one ended the check; empty where answers were wrong.
+        stack: where the memory's process was when it died; empty where it did not.
     """
 
     check: str
@@ -45,6 +46,7 @@ class Failure:
     done: str = ""
     meaning: str = ""
     raised: str = ""
+    stack: str = ""
 
     @property
     def is_command(self) -> bool:
@@ -63,6 +65,8 @@ class Failure:
             "repeat": self.repeat if self.is_command else "paste this into Python" if self.repeat else "",
         }
         lines = [f"{self.check}: {self.got}", *(f"  {name + ':':<10}{text}" for name, text in named.items() if text)]
+        if self.stack:
+            lines += ["  stack:", *(f"    {line}" for line in self.stack.splitlines())]
         if self.repeat and not self.is_command:
             lines += ["", self.repeat]
         return "\n".join(lines)

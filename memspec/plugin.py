@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from memspec.judging.judge import Judge
     from memspec.laws.law import Law
     from memspec.plugs.plug import Plug
+    from memspec.running.controller import Controller
     from memspec.running.session import Session
 
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
 RUN: pytest.StashKey[CheckRun] = pytest.StashKey()
 COLLECTOR: pytest.StashKey[Collector] = pytest.StashKey()
 OUTCOME: pytest.StashKey[Any] = pytest.StashKey()
+CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
 BASELINE: pytest.StashKey[Any] = pytest.StashKey()
 KINDS = ("law", "claim", "measurement")
 
@@ -50,10 +52,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[COLLECTOR] = Collector()
     config.pluginmanager.register(config.stash[COLLECTOR], "memspec-collector")
     options.check_usage(config)
-    if not memories(config):
+    if not memories(config) or in_memory_process(config):
         return
     try:
-        session_of(config).load(memories(config))
+        if options.isolated(config):
+            isolate(config)
+        else:
+            session_of(config).load(memories(config))
         if config.getoption("--baseline"):
             from memspec.running.finish import read_baseline
 
@@ -65,6 +70,19 @@ def pytest_configure(config: pytest.Config) -> None:
         import torch
 
         torch.set_num_threads(1)
+
+
+def in_memory_process(config: pytest.Config) -> bool:
+    """Whether this is the far side of isolation: a process that holds a memory, or waits to."""
+    return bool(getattr(config, "workerinput", {}).get("memspec_memory_process"))
+
+
+def isolate(config: pytest.Config) -> None:
+    """Start what runs the checks of ``--memory`` in processes of their own; it gets ready while this process collects."""
+    from memspec.running.controller import Controller, pool_of
+
+    config.stash[CONTROLLER] = Controller(session_of(config), pool_of(config))
+    config.pluginmanager.register(config.stash[CONTROLLER], "memspec-controller")
 
 
 def memories(config: pytest.Config) -> list[str]:

@@ -62,10 +62,14 @@ class Folder:
         file.write_text(textwrap.dedent(text), encoding="utf-8")
         return file
 
-    def pytest(self, *arguments: str, config: str = os.devnull) -> Finished:
-        """Run pytest in this process, in this folder, whatever the project's settings, the caller's, and other plugins."""
+    def pytest(self, *arguments: str, config: str = os.devnull, isolate: bool = False) -> Finished:
+        """Run pytest in this process, in this folder, whatever the project's settings, the caller's, and other plugins.
+
+        Memories are loaded into this process too, which is quicker, unless ``isolate`` says otherwise.
+        """
         common = ["-p", "no:cacheprovider", "--import-mode=importlib", f"-c{config}", f"--rootdir={self.path}"]
         common += ["-p", "memspec.plugin", *(["-p", "xdist.plugin"] if find_spec("xdist") else [])]
+        common += [] if isolate else ["--memspec-no-isolate"]
         self._read()
         before = set(sys.modules)
         try:

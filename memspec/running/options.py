@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +72,25 @@ def add_options(parser: pytest.Parser) -> None:
     add("--data-root", type=Path, metavar="DIR", help="where large data lies")
     add("--download", action="store_true", help="allow fetching large data")
     add(
+        "--memspec-no-isolate",
+        action="store_true",
+        help="run checks in this process, for a debugger; a memory that crashes or hangs then takes the run with it",
+    )
+    add(
+        "--memspec-check-timeout",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="end a check that takes longer (default 60; more for a memory whose single calls are slow)",
+    )
+    add(
+        "--memspec-memory-limit",
+        type=float,
+        default=None,
+        metavar="GIB",
+        help="memory that a process under test may take (default: four fifths of what is free)",
+    )
+    add(
         "--examples",
         type=int,
         default=None,
@@ -91,6 +112,11 @@ def check_usage(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--max-trials is {get('--max-trials')}; it must be at least 1")
     if get("--tolerance") < 0:
         raise pytest.UsageError(f"--tolerance is {get('--tolerance')}; it must be at least 0")
+    if not get("--memspec-check-timeout") > 0:
+        raise pytest.UsageError(f"--memspec-check-timeout is {get('--memspec-check-timeout')}; it must be above 0")
+    limit = get("--memspec-memory-limit")
+    if limit is not None and not 0 < limit < 2**20:
+        raise pytest.UsageError(f"--memspec-memory-limit is {limit}; it must be a number of GiB above 0")
     if (get("--html") or get("--md")) and not get("--scorecard"):
         raise pytest.UsageError("--html and --md are written beside the record: add --scorecard=PATH.json")
     if get("--scorecard") and get("--scorecard").suffix in (".html", ".md"):
@@ -111,3 +137,10 @@ def chosen(config: pytest.Config) -> Options:
         download=get("--download"),
         examples=get("--examples"),
     )
+
+
+def isolated(config: pytest.Config) -> bool:
+    """Whether checks of ``--memory`` run in processes of their own: always, unless a debugger is wanted or there is no fork."""
+    debugged = any(config.getoption(name, False) for name in ("usepdb", "trace", "setuponly", "setupplan", "setupshow"))
+    wanted = not config.getoption("--memspec-no-isolate") and not config.getoption("collectonly")
+    return wanted and not debugged and hasattr(os, "fork") and hasattr(socket, "AF_UNIX")

@@ -1,0 +1,160 @@
+"""Where pytest and the memories' processes meet: runs each check of ``--memory`` in its memory's process.
+
+pytest asks to run an item; its name goes to the process of its memory (:class:`memspec.running.isolation.Pool`), and the
+reports that come back go to pytest's own hooks. A process that dies in a check becomes a failed report of that check.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from memspec.judging.check import Check, CheckRun
+from memspec.running import limits
+from memspec.running.checks import identify, is_suite, plug_of
+from memspec.running.isolation import Death, Died, Limits, Pool, Refused, warning_of
+from memspec.running.repeat import check_command
+from memspec.running.session import Session
+
+SERVER, SHARED = "memspec_server", "memspec_order"
+"""Keys of what workers of pytest-xdist are told."""
+SURVIVES = "The memory's process survives the check."
+
+
+class Controller:
+    """The pytest plugin that runs checks elsewhere.
+
+    Attributes:
+        refused: memories that could not be loaded, and why.
+        given_up: memories whose processes died too often, and how often.
+    """
+
+    def __init__(self, session: Session, pool: Pool) -> None:
+        self.session, self.pool = session, pool
+        self.refused: dict[str, str] = {}
+        self.given_up: dict[str, int] = {}
+
+    # ---- hooks ------------------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+        """Run a check in its memory's process; leave everything else to pytest."""
+        memory = plug_of(item)
+        if not memory:
+            return None
+        hook = item.ihook
+        hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        for report in self._reports(item, nextitem, memory):
+            hook.pytest_runtest_logreport(report=report)
+        hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """A worker of pytest-xdist is told how to reach the server, and what to start if it has to."""
+        node.workerinput[SERVER] = self.pool.server_path
+        node.workerinput[SHARED] = self.pool.order
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Before the first check: load all memories, and refuse a run in which none can be.
+
+        Raises:
+            pytest.UsageError: saying why, if no memory at all could be loaded.
+        """
+        names = list(dict.fromkeys(filter(None, map(plug_of, session.items))))
+        if not names or session.config.getoption("collectonly") or hasattr(session.config, "workerinput"):
+            return
+        self.load(names)
+        if len(self.refused) == len(names):
+            raise pytest.UsageError("\n".join(self.refused.values()))
+
+    def pytest_unconfigure(self) -> None:
+        self.pool.close()
+
+    # ---- running ----------------------------------------------------------------------------------------------
+
+    def load(self, memories: list[str]) -> None:
+        """Load every memory in its process, so that all that cannot be are told at once."""
+        for memory in memories:
+            try:
+                self.pool.holder(memory)
+            except Refused as refusal:
+                self.refused[memory] = str(refusal)
+            except Died as died:
+                self.refused[memory] = refusal_of(memory, died.death)
+
+    def _reports(self, item: pytest.Item, nextitem: pytest.Item | None, memory: str) -> Iterator[pytest.TestReport]:
+        if memory in self.refused or memory in self.given_up:
+            return
+        config = item.config
+        following = nextitem.nodeid if nextitem is not None and plug_of(nextitem) == memory else None
+        begun: dict[str, Any] | None = None
+        try:
+            for event in self.pool.run(memory, item.nodeid, following):
+                if event["event"] == "warning":
+                    config.hook.pytest_warning_recorded.call_historic(
+                        kwargs={
+                            "warning_message": warning_of(event),
+                            "nodeid": event["nodeid"],
+                            "when": event["when"],
+                            "location": tuple(event["location"]) if event["location"] else None,
+                        }
+                    )
+                    continue
+                report = config.hook.pytest_report_from_serializable(config=config, data=event["report"])
+                begun = next((json.loads(str(v)) for k, v in report.user_properties if k == "memspec"), begun)
+                yield report
+        except Refused as refusal:
+            self.refused[memory] = str(refusal)
+        except Died as died:
+            yield self._epitaph(item, memory, begun, died.death)
+            if self.pool.exhausted(memory):
+                self.given_up[memory] = len(self.pool.deaths[memory])
+
+    def _epitaph(self, item: pytest.Item, memory: str, begun: dict[str, Any] | None, death: Death) -> pytest.TestReport:
+        """The failed report of a check in which a process died."""
+        check = Check.from_json(begun["check"]) if begun else identify(item)
+        said = " ".join((item.function.__doc__ or "").split())  # type: ignore[attr-defined]
+        repeat = check_command(memory, check.id, self.session.options) if is_suite(item.function) else ""  # type: ignore[attr-defined]
+        failure = CheckRun(check, said or SURVIVES, memory, repeat).failure(
+            got=death.cause,
+            expected="an answer, or an exception",
+            cause=death.likely,
+            stack=death.stack,
+        )
+        sent: dict[str, Any] = {"memory": memory, "check": check.failed(failure).to_json(), "blocks": [], "about": None}
+        return pytest.TestReport(
+            nodeid=item.nodeid,
+            location=item.location,
+            keywords={},
+            outcome="failed",
+            longrepr=str(failure),
+            when="call",
+            user_properties=[("memspec", json.dumps(sent, default=float))],
+        )
+
+
+def pool_of(config: pytest.Config) -> Pool:
+    """The processes of this run; a worker of pytest-xdist shares the server of the process that started it."""
+    given = getattr(config, "workerinput", {})
+    limit = config.getoption("--memspec-memory-limit")
+    bounds = Limits(
+        seconds=config.getoption("--memspec-check-timeout"),
+        memory_bytes=int(limit * 2**30) if limit else limits.available_bytes() * 4 // 5,
+    )
+    order = given.get(SHARED) or {
+        "arguments": [str(a) for a in config.invocation_params.args],
+        "path": sys.path,
+        "loadgroup": config.getoption("dist", "no") == "loadgroup",
+    }
+    return Pool(order, bounds, given.get(SERVER))
+
+
+def refusal_of(memory: str, death: Death) -> str:
+    """What to say of a memory whose process died while loading it."""
+    return f"--memory={memory}: {death.cause} while it was loaded.\n{death.stack}".rstrip()

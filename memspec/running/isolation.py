@@ -1,0 +1,335 @@
+"""Every check of a memory runs in that memory's own process; this is the side that watches.
+
+The pytest process that the user started never loads a memory. Where it would run a check it sends the check's name to
+the memory's process (:mod:`memspec.running.server`) and hands the reports that come back to pytest, so that ``-k``,
+``-x``, ``--lf``, JUnit files, other plugins and pytest-xdist see an ordinary run. When the process dies or exceeds a limit, the
+check that was running fails with the cause and the stack, and the next check gets a new process.
+
+Isolation is against accidents: a memory that means harm can do all that its user can.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from memspec.errors import MemspecError
+from memspec.running import limits
+from memspec.running.wire import Channel, Closed, Listener, connect
+
+STARTUP = 120.0
+"""Seconds that importing and collecting may take on a busy machine."""
+GRACE = 2.0
+"""Seconds between the time at which a process writes its stacks and its end."""
+LOOK = 0.25
+"""Seconds between two looks at how much memory a process holds."""
+DEATHS = 25
+"""Processes of one memory that may die before the rest of its checks is given up."""
+TIMEOUTS = 3
+"""Of these, how many may have to be ended because time was up."""
+LIVING = 3
+"""Memories whose processes are kept at once; the one used longest ago is ended first."""
+STACK_LINES = 30
+CRASHES = "a crash in compiled code, or an exit that the memory calls; the stack shows where"
+HANGS = "an endless loop, a lock that nobody frees, or work that takes this long (--memspec-check-timeout)"
+LEAKS = "what is stored is never freed, or a copy is made for every trial (--memspec-memory-limit)"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one process may take.
+
+    Attributes:
+        seconds: for one check, beside what the memory's own calls are known to take.
+        memory_bytes: beyond what an empty process has.
+    """
+
+    seconds: float = 60.0
+    memory_bytes: int = 8 << 30
+
+
+@dataclass(frozen=True)
+class Death:
+    """How a memory's process ended in the middle of something.
+
+    Attributes:
+        cause: one clause, such as ``its process was ended by SIGSEGV``.
+        likely: what usually is behind it.
+        stack: where it was, as faulthandler wrote it; may be empty.
+    """
+
+    cause: str
+    likely: str
+    stack: str = ""
+
+
+class Refused(MemspecError):
+    """The memory could not be loaded."""
+
+
+@dataclass
+class Holder:
+    """The process of one memory, seen from outside."""
+
+    memory: str
+    pid: int
+    channel: Channel
+    stacks: Path
+    used: float = field(default_factory=time.monotonic)
+
+
+class Pool:
+    """The processes that one process of a run uses: the server (shared by all of them), and a holder for each memory in use.
+
+    Args:
+        order: what the server is told: ``arguments`` of pytest, ``path`` to import from, ``loadgroup``.
+        bounds: what a holder may take.
+        server: where a server listens that another process of this run has started; None starts one.
+    """
+
+    def __init__(self, order: dict[str, Any], bounds: Limits, server: str | None = None) -> None:
+        self.bounds = bounds
+        self.folder = Path(tempfile.mkdtemp(prefix="memspec-"))
+        self.deaths: dict[str, list[Death]] = {}
+        self._listener = Listener(str(self.folder / "holders"))
+        self.order = order
+        self._holders: dict[str, Holder] = {}
+        self._count = 0
+        self._server: Channel | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self.server_path = server or self._start()
+
+    # ---- the server -------------------------------------------------------------------------------------------
+
+    def _start(self) -> str:
+        """Start a server; it collects while this process does."""
+        self._count += 1
+        path = str(self.folder / f"server-{self._count}")
+        program = (
+            "import json, sys; from memspec.running.server import main; "
+            "sys.exit(main(sys.argv[1], json.loads(sys.argv[2])))"
+        )
+        with open(self.folder / "log", "ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", program, path, json.dumps(self.order)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            )
+        return path
+
+    def server(self) -> Channel:
+        """The channel to the server, once it has collected.
+
+        Raises:
+            MemspecError: if it has ended, or takes too long; with what it printed.
+        """
+        end = time.monotonic() + STARTUP
+        while self._server is None:
+            try:
+                self._server = connect(self.server_path)
+            except OSError:
+                if self._process is not None and self._process.poll() is not None:
+                    raise MemspecError(f"the process for memories did not start:\n{self._log()}") from None
+                if time.monotonic() > end:
+                    raise MemspecError(f"the process for memories was not ready after {STARTUP:g} seconds") from None
+                time.sleep(0.01)
+        return self._server
+
+    def _log(self) -> str:
+        with contextlib.suppress(OSError):
+            return (self.folder / "log").read_text(encoding="utf-8", errors="replace")[-3000:]
+        return ""
+
+    def _ask_server(self, **order: Any) -> dict[str, Any]:
+        """The server's answer; if it has died (a memory may have killed it) another one is started."""
+        for _ in range(2):
+            try:
+                channel = self.server()
+                channel.send(**order)
+                answer = channel.receive(STARTUP)
+                if answer is not None:
+                    return answer
+            except Closed:
+                pass
+            self._stop_server()
+            self.server_path = self._start()
+            if order["order"] == "reap":
+                return {"status": None}  # it was the dead server's child, and has died with it
+        raise MemspecError(f"the process for memories died twice:\n{self._log()}")
+
+    def _stop_server(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        if self._process is not None:
+            with contextlib.suppress(OSError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    # ---- the holders ------------------------------------------------------------------------------------------
+
+    def holder(self, memory: str) -> Holder:
+        """The process of a memory, started if there is none.
+
+        Raises:
+            Refused: if the memory cannot be loaded; the message says why.
+            Died: if the process ended while loading it.
+        """
+        if memory in self._holders:
+            found = self._holders[memory]
+            found.used = time.monotonic()
+            return found
+        while len(self._holders) >= LIVING:
+            self.end(min(self._holders, key=lambda k: self._holders[k].used))
+        self._count += 1
+        name, stacks = f"holder-{self._count}", self.folder / f"stacks-{self._count}"
+        forked = self._ask_server(
+            order="fork",
+            name=name,
+            listener=self._listener.path,
+            memory=memory,
+            stacks=str(stacks),
+            seconds=self.bounds.seconds,
+            memory_bytes=self.bounds.memory_bytes,
+        )
+        channel = self._listener.accept(name, STARTUP)
+        if channel is None:
+            raise MemspecError(f"the process for {memory} did not report:\n{self._log()}")
+        found = Holder(memory, forked["pid"], channel, stacks)
+        self._holders[memory] = found
+        for event in self._events(memory, found, self.bounds.seconds):
+            if event["event"] == "loaded":
+                if "refused" in event:
+                    self.end(memory)
+                    raise Refused(event["refused"])
+                return found
+        raise AssertionError("unreachable: events end with an exception or with the awaited one")
+
+    def run(self, key: str, item: str, following: str | None) -> Iterator[dict[str, Any]]:
+        """The events of one check, run in the process of ``key``.
+
+        Raises:
+            Refused, Died: as :meth:`holder`; Died too if the process ended, or had to be, before the check was done.
+        """
+        found = self.holder(key)
+        try:
+            found.channel.send(order="run", item=item, next=following, seconds=self.bounds.seconds)
+        except Closed:
+            raise Died(self._dead(key, found)) from None
+        for event in self._events(key, found, self.bounds.seconds):
+            if event["event"] == "done":
+                return
+            yield event
+
+    def _events(self, key: str, found: Holder, seconds: float) -> Iterator[dict[str, Any]]:
+        """What a process says, until it dies or the time is up; then :class:`Died`."""
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                event = found.channel.receive(LOOK)
+            except Closed:
+                raise Died(self._dead(key, found)) from None
+            if event is not None:
+                yield event
+                continue
+            held = limits.resident_bytes(found.pid)
+            if held is not None and held > 2 * self.bounds.memory_bytes:
+                raise Died(self._dead(key, found, f"it held {held / 2**30:.1f} GiB of memory", LEAKS))
+            if time.monotonic() > end + GRACE:
+                if not _text(found.stacks) and limits.DUMP is not None:
+                    with contextlib.suppress(OSError):
+                        os.kill(found.pid, limits.DUMP)
+                        time.sleep(0.2)
+                raise Died(self._dead(key, found, f"it was not done after {seconds:g} seconds", HANGS))
+
+    def exhausted(self, key: str) -> bool:
+        """Whether a memory's processes have died so often that another one is not worth its time."""
+        deaths = self.deaths.get(key, [])
+        return len(deaths) >= DEATHS or sum(d.likely == HANGS for d in deaths) >= TIMEOUTS
+
+    def _dead(self, key: str, found: Holder, why: str = "", likely: str = CRASHES) -> Death:
+        """End what is left of a process, and say how it ended."""
+        self._kill(found.pid)
+        status = self._ask_server(order="reap", pid=found.pid)["status"]
+        self._holders.pop(key, None)
+        found.channel.close()
+        death = Death(why or _cause(status), likely, _text(found.stacks))
+        self.deaths.setdefault(key, []).append(death)
+        return death
+
+    def end(self, key: str) -> None:
+        """End the process of a memory that is not needed any more."""
+        found = self._holders.pop(key)
+        with contextlib.suppress(Closed):
+            found.channel.send(order="end")
+            found.channel.receive(GRACE)  # it ends at once: there is nothing to wait for but the end of the line
+        self._kill(found.pid)
+        self._ask_server(order="reap", pid=found.pid)
+        found.channel.close()
+
+    @staticmethod
+    def _kill(pid: int) -> None:
+        for kill in (os.killpg, os.kill):
+            with contextlib.suppress(OSError):
+                kill(pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """End everything."""
+        for key in list(self._holders):
+            found = self._holders.pop(key)
+            self._kill(found.pid)
+            found.channel.close()
+        self._stop_server()
+        self._listener.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Died(MemspecError):
+    """A memory's process ended in the middle of something."""
+
+    def __init__(self, death: Death) -> None:
+        super().__init__(death.cause)
+        self.death = death
+
+
+def _cause(status: int | None) -> str:
+    if status is None:
+        return "its process is gone"
+    if status < 0:
+        with contextlib.suppress(ValueError):
+            return f"its process was ended by {signal.Signals(-status).name}"
+        return f"its process was ended by signal {-status}"
+    return f"its process ended itself with exit code {status}"
+
+
+def _text(path: Path) -> str:
+    """The stacks a process wrote, cut to what is worth reading."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    own = next((n for n, line in enumerate(lines) if "_pytest" in line), len(lines))  # below that it is pytest's
+    return "\n".join(lines[: min(own, STACK_LINES)])
+
+
+def warning_of(event: dict[str, Any]) -> warnings.WarningMessage:
+    """The warning that an event describes, of its own category where that is known here."""
+    module, name = event["category"]
+    category = getattr(sys.modules.get(module), name, UserWarning)
+    return warnings.WarningMessage(category(event["message"]), category, event["file"], event["line"])

@@ -1,0 +1,192 @@
+"""The processes that hold memories: one that is ready, and copies of it, each for one memory.
+
+A run starts :func:`main` in a new interpreter once. That process imports torch, reads the options and collects the same checks as the run, without ever touching a memory; then it waits. For each memory it
+forks a copy of itself in a process group of its own, which loads the memory and runs the checks it is told, one at a
+time. So a new process for a memory, also after a death, takes milliseconds instead of the seconds that torch takes to
+import, and what one memory does to its process no other memory sees.
+
+Everything here runs on the far side of the socket; :mod:`memspec.running.isolation` is the near side.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import select
+import signal
+import sys
+import traceback
+import warnings
+from typing import Any
+
+import pytest
+
+from memspec.errors import MemspecError
+from memspec.running import limits
+from memspec.running.wire import Channel, Closed, Listener, connect
+
+IN_MEMORY_PROCESS = "memspec_memory_process"
+"""Key in ``config.workerinput`` by which the plugin knows that it runs here."""
+
+
+def main(path: str, order: dict[str, Any]) -> int:
+    """Collect what ``order`` says, then listen at ``path``."""
+    from _pytest.config import _prepareconfig
+
+    limits.die_with_parent()
+    limits.adopt_orphans()
+    sys.path[:] = order["path"]
+    config = _prepareconfig(order["arguments"], [])
+    # As pytest-xdist's workers do: nothing is written, shown or distributed from here.
+    for name, value in (("dist", "no"), ("numprocesses", None), ("maxprocesses", None), ("usepdb", False)):
+        if hasattr(config.option, name):
+            setattr(config.option, name, value)
+    config.option.loadgroup = order["loadgroup"]
+    config.workerinput = {IN_MEMORY_PROCESS: True}  # type: ignore[attr-defined]
+    config.workeroutput = {}  # type: ignore[attr-defined]
+    config.pluginmanager.register(Server(path), "memspec-server")
+    return int(config.hook.pytest_cmdline_main(config=config) or 0)
+
+
+class Server:
+    """The pytest plugin of the waiting process.
+
+    Each process of a run (one, or every worker of pytest-xdist) has a conversation with it, and orders forks.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Instead of running what was collected: fork when told to."""
+        gc.collect()
+        gc.freeze()  # what all copies share stays shared
+        listener = Listener(self.path)
+        clients: list[Channel] = []
+        while True:
+            ready, _, _ = select.select([listener.fileno(), *(c.fileno() for c in clients)], [], [])
+            if listener.fileno() in ready:
+                clients.append(listener.next())
+            for one in [c for c in clients if c.fileno() in ready]:
+                try:
+                    order = one.receive()
+                    if order is not None:
+                        self._obey(session, one, order, [listener, *clients])
+                except Closed:
+                    clients.remove(one)
+                    one.close()
+
+    def _obey(self, session: pytest.Session, client: Channel, order: dict[str, Any], open_: list[Any]) -> None:
+        if order["order"] == "reap":
+            client.send(event="reaped", status=reap(order["pid"]))
+            return
+        pid = os.fork()
+        if pid:
+            client.send(event="forked", pid=pid)
+            return
+        status = 1
+        try:
+            os.setsid()
+            limits.die_with_parent()
+            for one in open_:
+                one.close()
+            Holder(session, connect(order["listener"], order["name"]), order).run()
+            status = 0
+        except Closed:
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)  # no exit handler of a memory, and none of the copied run, is waited for
+
+
+def reap(pid: int) -> int | None:
+    """The exit status of a child that has ended or is ending (negative: the signal), and the end of all it left behind."""
+    status = None
+    with contextlib.suppress(ChildProcessError):
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with contextlib.suppress(OSError):
+        os.killpg(pid, signal.SIGKILL)
+    return status
+
+
+class Holder:
+    """The process of one memory: loads it, and runs the checks it is told."""
+
+    def __init__(self, session: pytest.Session, channel: Channel, order: dict[str, Any]) -> None:
+        self.session, self.channel, self.order = session, channel, order
+        self.items = {item.nodeid: item for item in session.items}
+        self.stacks = limits.Stacks(order["stacks"])
+        self.running = False
+
+    def run(self) -> None:
+        """Load the memory, then serve until the run is done with it.
+
+        Raises:
+            Closed: when the run is gone.
+        """
+        config = self.session.config
+        self._capture_anew()
+        limits.limit_memory(self.order["memory_bytes"])
+        config.pluginmanager.register(self, "memspec-holder")
+        self.stacks.after(self.order["seconds"])
+        self.channel.send(event="loaded", **self._load())
+        self.stacks.cancel()
+        while True:
+            order = self.channel.receive()
+            if order is None:
+                continue
+            if order["order"] == "end":
+                return
+            self.stacks.clear()
+            self.stacks.after(order["seconds"])
+            self.running = True
+            item, following = self.items[order["item"]], self.items.get(order["next"])
+            config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            self.running = False
+            self.stacks.cancel()
+            self.channel.send(event="done")
+
+    def _load(self) -> dict[str, Any]:
+        from memspec.plugin import session_of
+
+        try:
+            session_of(self.session.config).load([self.order["memory"]])
+        except MemspecError as error:
+            return {"refused": str(error)}
+        return {}
+
+    def _capture_anew(self) -> None:
+        """Files that captured output goes to are shared with the process this one was copied from: open new ones."""
+        manager: Any = self.session.config.pluginmanager.getplugin("capturemanager")
+        if manager is not None and manager.is_globally_capturing():
+            manager.stop_global_capturing()
+            manager.start_global_capturing()
+
+    # ---- what pytest says while a check runs ------------------------------------------------------------------
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Each report goes to the run."""
+        config = self.session.config
+        data = config.hook.pytest_report_to_serializable(config=config, report=report)
+        self.channel.send(event="report", report=data)
+
+    def pytest_warning_recorded(
+        self, warning_message: warnings.WarningMessage, when: str, nodeid: str, location: Any
+    ) -> None:
+        """Each warning of a check goes to the run (those from before are told there already)."""
+        if not self.running:
+            return
+        category = warning_message.category
+        self.channel.send(
+            event="warning",
+            message=str(warning_message.message),
+            category=[category.__module__, category.__qualname__],
+            file=warning_message.filename,
+            line=warning_message.lineno,
+            when=when,
+            nodeid=nodeid,
+            location=location,
+        )
