@@ -44,12 +44,16 @@ MEMORIES = '''
 
     class Crashing(Good):
         def query(self, keys):
-            raise RuntimeError("the index is not built")
+            if len(keys) > 1:  # one pair, as at loading, is answered
+                raise RuntimeError("the index is not built")
+            return super().query(keys)
 
     class Dying(Good):
         def query(self, keys):
             import os
-            os._exit(3)
+            if len(keys) > 1:
+                os._exit(3)
+            return super().query(keys)
 '''
 
 SUITE = '''
