@@ -229,10 +229,10 @@ def law(plug: Plug, request: pytest.FixtureRequest) -> Generator[Law, None, None
     from memspec.laws.law import Law
     from memspec.randomness import seeded
 
-    seed = session_of(request.config).options.seed
+    options = session_of(request.config).options
     run = request.node.stash[RUN]
-    with seeded(seed):
-        yield Law(plug, run.rule, run.check.id, seed)
+    with seeded(options.seed):
+        yield Law(plug, run.rule, run.check.id, options.seed, options.full)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, Protocol, get_args, get_type_hints, runtime_checkable
 
 from torch import Tensor
@@ -198,12 +199,10 @@ class MemorySpec:
                 f"MemorySpec.capabilities names {sorted(self.capabilities.keys() - CAPABILITIES.keys())}; "
                 f"it takes {', '.join(CAPABILITIES)}"
             )
-        hints = get_type_hints(type(self))
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            choices = get_args(hints[field.name])
-            if all(isinstance(c, str) for c in choices) and choices and value not in choices:
-                raise ValueError(f"MemorySpec.{field.name} is {value!r}; it must be one of {', '.join(choices)}")
+        for name, choices in _choices().items():
+            value = getattr(self, name)
+            if value not in choices:
+                raise ValueError(f"MemorySpec.{name} is {value!r}; it must be one of {', '.join(choices)}")
         unknown = self.differentiable - {"query", "keys", "values"}
         if unknown:
             raise ValueError(
@@ -223,6 +222,14 @@ class MemorySpec:
         out = dataclasses.asdict(self)
         out["differentiable"] = sorted(self.differentiable)
         return out
+
+
+@cache
+def _choices() -> dict[str, tuple[str, ...]]:
+    """The fields that take one of a few words, and the words: read once, for specs may be made with every memory."""
+    hints = get_type_hints(MemorySpec)
+    words = {field.name: get_args(hints[field.name]) for field in dataclasses.fields(MemorySpec)}
+    return {name: those for name, those in words.items() if those and all(isinstance(word, str) for word in those)}
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ from memspec.errors import CannotMeasure, NotAsked
 from memspec.laws.case import Case
 from memspec.laws.compare import FLOAT
 from memspec.laws.driven import Driven
+from memspec.laws.ladder import Ladder
 from memspec.laws.law import Law
 from memspec.plugs.population import initial_states
 from memspec.randomness import generator_states, moved_generators
@@ -29,7 +30,7 @@ class TestCapabilities:
     def test_confidence(self, law: Law) -> None:
         """`confidence` gives one number in [0, 1] for each key, and 0 while nothing is stored."""
         law.plug.needs("Confident")
-        for case in law.cases(0, 1, 5):
+        for case in law.cases(0, 1, 5, ladder=Ladder(thin=True)):
             memory = case.stored()
             sure = memory.call("confidence", case.probe)
             _shaped(case, sure, (len(case.probe),), "confidence")
@@ -48,7 +49,7 @@ class TestCapabilities:
     def test_read_weights(self, law: Law) -> None:
         """`read_weights` are not negative, and sum to at most 1 for each key."""
         law.plug.needs("Addressable")
-        for case in law.cases(0, 1, 5):
+        for case in law.cases(0, 1, 5, ladder=Ladder(thin=True)):
             memory = case.stored()
             weights = memory.call("read_weights", case.probe)
             slots = memory.call("slot_values")
@@ -65,7 +66,7 @@ class TestCapabilities:
     def test_read_is_weighted(self, law: Law) -> None:
         """`query` is what the weights say: read_weights(keys) @ slot_values()."""
         law.plug.needs("Addressable")
-        for case in law.cases(0, 1, 5):
+        for case in law.cases(0, 1, 5, ladder=Ladder(thin=True)):
             memory = case.stored()
             weights, slots = memory.call("read_weights", case.probe), memory.call("slot_values")
             mixed = case.let("mixed", "{} @ {}", weights, slots)
@@ -79,7 +80,7 @@ class TestCapabilities:
     def test_slot_usage(self, law: Law) -> None:
         """`slot_usage` is not negative, 0 for every slot of a fresh memory, and above 0 for some slot once pairs are stored."""
         law.plug.needs("Slotted")
-        for case in law.cases(0, 1, 5):
+        for case in law.cases(0, 1, 5, ladder=Ladder(thin=True)):
             memory = case.stored()
             usage = memory.call("slot_usage")
             _shaped(case, usage, (usage.numel(),), "slot_usage")
@@ -103,7 +104,7 @@ class TestCapabilities:
         methods = [name for name in READS if callable(getattr(law.plug.probe, name, None))]
         if not methods:
             raise NotAsked("it offers no statistics")
-        for case in law.cases(0, 1, 5):
+        for case in law.cases(0, 1, 5, ladder=Ladder(thin=True)):
             memory = case.stored()
             before, generators = memory.answers(), case.generators()
             for method in methods:
@@ -131,7 +132,7 @@ class TestCapabilities:
     def test_touch(self, law: Law) -> None:
         """`touch` marks keys as used, and leaves every answer as it was."""
         law.plug.needs("Touching")
-        for case in law.cases(0, 1, 5):
+        for case in law.cases(0, 1, 5, ladder=Ladder(thin=True)):
             memory = case.stored()
             before = memory.answers()
             memory.call("touch", case.probe[:3])
@@ -172,7 +173,7 @@ class TestCapabilities:
     def test_functional_is_stateful(self, law: Law) -> None:
         """`write` and `read` on a state do what `update` and `query` do."""
         law.plug.needs("Functional")
-        for case in law.cases(1, 2, 7):
+        for case in law.cases(1, 2, 7, ladder=Ladder()):
             memory = case.build()
             state = memory.start()
             if not torch.equal(memory.read(state, case.probe), memory.answers()):
@@ -192,7 +193,7 @@ class TestCapabilities:
     def test_functional_is_pure(self, law: Law) -> None:
         """`write` and `read` leave the state they are given as it was, so that it can be rolled back to."""
         law.plug.needs("Functional")
-        for case in law.cases(1, 5):
+        for case in law.cases(1, 5, ladder=Ladder(thin=True)):
             memory = case.build()
             state = memory.write(memory.start(), case.keys, case.values)
             before = case.let("before", "{}.clone()", memory.read(state, case.probe))
@@ -207,7 +208,7 @@ class TestCapabilities:
     def test_batched_equals_looped(self, law: Law) -> None:
         """A batch of memories answers as so many single ones."""
         law.plug.needs("Functional")
-        for case in law.cases(1, 2, 7):
+        for case in law.cases(1, 2, 7, ladder=Ladder(most=257)):
             memory, (keys, values, asked) = case.build(), _three(case)
             batched = _batch(case, memory, keys, values, asked)
             start = "{1}({0}, [t], stack=False)"
@@ -224,7 +225,7 @@ class TestCapabilities:
     def test_batch_is_isolated(self, law: Law) -> None:
         """What is written to one memory of a batch never reaches another."""
         law.plug.needs("Functional")
-        for case in law.cases(1, 2, 7):
+        for case in law.cases(1, 2, 7, ladder=Ladder(thin=True, most=129)):
             memory, (keys, values, asked) = case.build(), _three(case)
             before = _batch(case, memory, keys, values, asked)
             changed = [

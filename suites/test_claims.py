@@ -10,6 +10,7 @@ from memspec.errors import CannotMeasure, LawBroken, NotAsked
 from memspec.laws.case import Case
 from memspec.laws.compare import ratio
 from memspec.laws.driven import Driven
+from memspec.laws.ladder import Ladder
 from memspec.laws.law import LONGEST, Law, advise
 from memspec.plugs.population import state_bytes
 
@@ -26,23 +27,25 @@ class TestClaims:
         _rows_are_writes(law)
         # Long enough for every chunk size in use; past the capacity only where no random eviction can differ.
         sure = law.spec.deterministic or law.spec.eviction in ("fifo", "lru")
-        for case in law.cases(2, 3, 7, 16, *((70, 130) if sure else ())):
+        for case in law.cases(2, 3, 7, 16, *((70, 130) if sure else ()), ladder=Ladder(least=2) if sure else None):
             whole, halves, rows = case.build(), case.build(), case.build()
             whole.update(case.keys, case.values)
             for part in (slice(0, case.n // 2), slice(case.n // 2, case.n)):
                 halves.update(case.keys[part], case.values[part])
-            rows.update_rows(case.keys, case.values)
+            by = 1 if case.n <= 130 else case.n // 40 | 1  # no multiple of a chunk
+            rows.update_rows(case.keys, case.values, by)
             want = rows.answers()
+            few = "row by row" if by == 1 else f"{by} rows a call"
             cause = "rows of one call act at once (one gradient, one stale similarity), or a remainder chunk is dropped"
-            case.close(halves.answers(), want, cause=cause, expected="two halves in two calls equal row by row")
-            case.close(whole.answers(), want, cause=cause, expected="the whole batch in one call equals row by row")
+            case.close(halves.answers(), want, cause=cause, expected=f"two halves in two calls equal {few}")
+            case.close(whole.answers(), want, cause=cause, expected=f"the whole batch in one call equals {few}")
 
     def test_split_repeats(self, law: Law) -> None:
         """A key that stands twice in one batch is written twice, in order: as by two calls."""
         _rows_are_writes(law)
         if law.spec.association == "auto":
             raise NotAsked("it recalls the key itself")
-        for case in law.cases(1, 3, 7):
+        for case in law.cases(1, 3, 7, ladder=Ladder(thin=True)):
             whole, halves = case.build(), case.build()
             other = case.changed(case.values, law.spec.value_domain)
             twice = case.let("ks", "torch.cat((keys, keys))"), case.let("vs", "torch.cat((values, {}))", other)
@@ -60,7 +63,7 @@ class TestClaims:
         """Where the spec says that rows of a call have no order, their order makes no difference."""
         if law.spec.write not in ("set", "joint"):
             raise NotAsked(f"it does not promise that rows have no order (write={law.spec.write!r})")
-        for case in law.cases(2, 3, 7, 16):
+        for case in law.cases(2, 3, 7, 16, ladder=Ladder(least=2)):
             forward, backward = case.build(), case.build()
             forward.update(case.keys, case.values)
             backward.update(case.keys.flip(0), case.values.flip(0))
@@ -120,7 +123,7 @@ class TestClaims:
         sizes = sorted({1, 2, 3, max(capacity // 2, 1), capacity} - {n for n in (1, 2, 3) if n > capacity})
         if capacity > LONGEST:
             sizes = [1, 2, 3, 64]
-        for case in law.cases(*sizes, **law.distinct(max(sizes))):
+        for case in law.cases(*sizes, **law.distinct(max(sizes)), ladder=Ladder(loads=("room", "full"), distinct=True)):
             memory = case.build()
             for _ in range(law.spec.presentations):
                 (memory.update if form == "batch" else memory.update_rows)(case.keys, case.values)
@@ -209,7 +212,7 @@ class TestClaims:
         """A memory that holds nothing answers zeros, freshly built and after reset."""
         if law.spec.empty_read != "zeros":
             raise NotAsked("it promises nothing about reading while empty")
-        for case in law.cases(1):
+        for case in law.cases(1, ladder=Ladder(thin=True, most=65)):
             memory = case.build()
             for _ in range(2):
                 answers = memory.answers()
@@ -243,7 +246,7 @@ class TestClaims:
         """A memory that claims to be deterministic draws from no global generator, and does not depend on one."""
         if not law.spec.deterministic:
             raise NotAsked("it does not claim to be deterministic")
-        for case in law.cases(1, 20):
+        for case in law.cases(1, 20, ladder=Ladder(thin=True)):
             answers = []
             for seed in (1, 2):
                 memory = case.build(seed=3)

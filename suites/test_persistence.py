@@ -11,6 +11,7 @@ from torch import Tensor
 
 from memspec.laws.case import CAPACITY, Case
 from memspec.laws.driven import Driven
+from memspec.laws.ladder import Ladder
 from memspec.laws.law import Law, advise
 from memspec.plugs.adapting import Adapted
 
@@ -27,7 +28,9 @@ class TestPersistence:
     def test_state_dict(self, law: Law, into: str) -> None:
         """A state dict, loaded into another memory, carries all that answers and later learning depend on."""
         law.plug.needs("Persistent")
-        for case in law.cases(0, 1, 7, CAPACITY + 4):  # past the capacity a write pointer is no longer the count
+        for case in law.cases(
+            0, 1, 7, CAPACITY + 4, ladder=Ladder()
+        ):  # past the capacity a write pointer is no longer the count
             memory = case.stored()
             saved = case.let("saved", "{}.deepcopy({}.state_dict())", copy, memory)
             other = loaded(case, saved, used=into == "used")
@@ -38,7 +41,7 @@ class TestPersistence:
     def test_loaded_is_separate(self, law: Law) -> None:
         """A memory that loaded another's state dict shares nothing with it."""
         law.plug.needs("Persistent")
-        for case in law.cases(1, 5):
+        for case in law.cases(1, 5, ladder=Ladder(thin=True)):
             memory = case.stored()
             before = memory.answers()
             other = loaded(case, case.let("saved", "{}.state_dict()", memory))
@@ -52,7 +55,7 @@ class TestPersistence:
     def test_saved_file(self, law: Law) -> None:
         """A state dict of tensors survives torch.save and torch.load(weights_only=True)."""
         law.plug.needs("Persistent")
-        for case in law.cases(1, 7):
+        for case in law.cases(1, 7, ladder=Ladder(thin=True)):
             memory = case.stored()
             state = case.let("state", "{}.state_dict()", memory)
             if not isinstance(state, dict) or not all(isinstance(part, Tensor) for part in state.values()):
@@ -75,7 +78,7 @@ class TestPersistence:
             "deepcopy": ("{0}.deepcopy({1})", copy),
             "pickle": ("{0}.loads({0}.dumps({1}))", pickle),
         }[way]
-        for case in law.cases(0, 1, 7, CAPACITY + 4):
+        for case in law.cases(0, 1, 7, CAPACITY + 4, ladder=Ladder(thin=True)):
             memory = case.stored()
             before = memory.answers()
             if not _claims_copies(law, way):

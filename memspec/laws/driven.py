@@ -24,9 +24,9 @@ class Driven:
         loop = f"for _ in range({times}): " if times > 1 else ""
         self.case.do(loop + "{}.update({}, {})", self, keys, values)
 
-    def update_rows(self, keys: Tensor, values: Tensor) -> None:
-        """One call for each pair, in order."""
-        self.case.do("for k, v in zip({}.split(1), {}.split(1)): {}.update(k, v)", keys, values, self)
+    def update_rows(self, keys: Tensor, values: Tensor, by: int = 1) -> None:
+        """One call for each pair (for each ``by`` of them), in order."""
+        self.case.do(f"for k, v in zip({{}}.split({by}), {{}}.split({by})): {{}}.update(k, v)", keys, values, self)
 
     def store(self, keys: Tensor, values: Tensor) -> None:
         """``update`` as often as the spec says a batch must be shown."""

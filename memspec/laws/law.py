@@ -5,23 +5,30 @@ memory, and writes down what it did. Laws try the smallest case first (``for cas
 first one that breaks is the counterexample to show; the message then holds the rule, what came and what should have
 come, the likeliest cause, and a program that repeats it.
 
-Memories are built small and with unequal widths (6 and 5, capacity 16), where most mistakes in axes show. What a
-memory holds is compared through its answers, to stored keys and to never-stored ones, and where needed through the
+Memories are built small and with unequal widths (6 and 5, capacity 16), where most mistakes in axes show; a law that
+speaks of any number of pairs then climbs a ladder of sizes (:mod:`memspec.laws.ladder`). What a memory holds is compared through its answers, to stored keys and to never-stored ones, and where needed through the
 tensors that can be reached from it.
 """
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import TypedDict
 
 from memspec.errors import CannotMeasure
 from memspec.laws.case import CAPACITY, KEY_DIM, OTHERS, VALUE_DIM, Case, Size
+from memspec.laws.ladder import Ladder, rungs
 from memspec.laws.recorded import Statement
 from memspec.plugs.plug import Plug
 
 LONGEST = 4096
 """Rows that a law writes at most; a memory whose fixed capacity needs more is not overfilled here."""
+
+ALLOWANCE = 0.5
+"""Seconds of processor time after which a law climbs its ladder no further, unless the run is a full one."""
 
 
 class MemspecAdvice(UserWarning):
@@ -36,37 +43,76 @@ def advise(plug: Plug, text: str) -> None:
         warnings.warn(f"{plug.name}: {text}", MemspecAdvice, stacklevel=3)
 
 
-class Law(Statement):
-    """One law about one plug; the ``law`` fixture makes it from the test's docstring."""
+class Wide(TypedDict, total=False):
+    """Widths that a law needs."""
 
-    def __init__(self, plug: Plug, rule: str, check: str = "law", seed: int = 0) -> None:
+    key_dim: int
+    value_dim: int
+
+
+class Law(Statement):
+    """One law about one plug; the ``law`` fixture makes it from the test's docstring.
+
+    Attributes:
+        full: whether every rung of a ladder is climbed, however long it takes.
+    """
+
+    def __init__(self, plug: Plug, rule: str, check: str = "law", seed: int = 0, full: bool = False) -> None:
         super().__init__(plug, " ".join(rule.split()), check, seed)
+        self.full = full
 
     def cases(
-        self, *sizes: int | Size, key_dim: int = KEY_DIM, value_dim: int = VALUE_DIM, capacity: int = CAPACITY
+        self,
+        *sizes: int | Size,
+        key_dim: int = KEY_DIM,
+        value_dim: int = VALUE_DIM,
+        capacity: int = CAPACITY,
+        ladder: Ladder | None = None,
     ) -> Iterator[Case]:
-        """A case for each size, smallest first; each with its own data and transcript.
+        """A case for each size, smallest first, then those of the ladder; each with its own data and transcript.
 
         Args:
             sizes: numbers of pairs, at the widths and capacity given by name; or whole sizes, each with its own.
+            ladder: how far to go on from there.
         """
         wanted = [n if isinstance(n, Size) else Size(n, key_dim, value_dim, capacity) for n in sizes]
         for size in sorted(wanted, key=lambda size: (size.n, size.key_dim, size.value_dim, size.capacity)):
             yield Case(self, size)
+        if ladder is not None:
+            yield from self._climb(ladder)
 
-    def distinct(self, n: int) -> dict[str, int]:
-        """Widths at which ``n`` keys and values of this spec's domains are all different, and far from filling it.
+    def _climb(self, ladder: Ladder) -> Iterator[Case]:
+        """The cases of a ladder: at the nearest widths that the memory can have, and each once."""
+        seen, start = set(), time.process_time()
+        for size in rungs(ladder, self.check, self.full):
+            if ladder.distinct:
+                try:
+                    size = replace(size, **self.distinct(size.n, size.key_dim, size.value_dim))
+                except CannotMeasure:
+                    continue
+            shape = self.plug.shape(size.key_dim, size.value_dim, size.capacity)
+            if (size.n, shape) in seen or (size.n > shape.capacity and not {"over", "wrapped"} & {*ladder.loads}):
+                continue
+            if time.process_time() - start > ALLOWANCE and not self.full:
+                advise(self.plug, f"is slow: {self.check} was tried up to {size.n - 1} rows; --full goes on")
+                return
+            seen.add((size.n, shape))
+            yield Case(self, size)
 
-        6 and 5 for real vectors. Signs and one-hot rows need more: there an answer has few values to take, and in a
-        narrow memory that is full of crosstalk one pair more or less may change none of them.
+    def distinct(self, n: int, key_dim: int = KEY_DIM, value_dim: int = VALUE_DIM) -> Wide:
+        """Widths, these at least, at which ``n`` keys and values of this spec's domains are all different.
+
+        Signs and one-hot rows need wide ones: there an answer has few values to take, and in a narrow memory that is
+        full of crosstalk one pair more or less may change none of them. Many real keys crowd in few dimensions.
 
         Raises:
             CannotMeasure: if the memory's widths are fixed and too small for that.
         """
         wide = {"onehot": n + OTHERS, "sign": 40}
-        widths = {
-            "key_dim": max(KEY_DIM, wide.get(self.spec.key_domain, 0)),
-            "value_dim": max(VALUE_DIM, wide.get(self.spec.value_domain, 0)),
+        crowded = 1 if n < 2 else 3 if n < 4 else KEY_DIM if n < 40 else 16
+        widths: Wide = {
+            "key_dim": max(key_dim, wide.get(self.spec.key_domain, crowded)),
+            "value_dim": max(value_dim, wide.get(self.spec.value_domain, 0)),
         }
         shape = self.plug.shape(**widths, capacity=CAPACITY)
         if shape.key_dim < widths["key_dim"] or (

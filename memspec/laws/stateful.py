@@ -27,7 +27,7 @@ from torch import Tensor
 
 from memspec.errors import LawBroken
 from memspec.laws.case import Case
-from memspec.laws.law import Law
+from memspec.laws.law import Law, Wide
 from memspec.laws.recorded import Statement
 
 POOL = 6
@@ -146,7 +146,7 @@ class MemoryMachine(RuleBasedStateMachine):
         """A fresh memory and its model."""
         law = self.law
         size = min(POOL, law.plug.shape(capacity=16).capacity)
-        widths = law.distinct(size) if is_dictionary(law) else {}
+        widths: Wide = law.distinct(size) if is_dictionary(law) else {}
         self.case, quiet = (next(law.cases(size, **widths)) for _ in range(2))
         self.keys, self.values = self.case.keys, self.case.values
         self.times = law.spec.presentations if is_dictionary(law) else 1
