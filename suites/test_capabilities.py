@@ -208,7 +208,7 @@ class TestCapabilities:
     def test_batched_equals_looped(self, law: Law) -> None:
         """A batch of memories answers as so many single ones."""
         law.plug.needs("Functional")
-        for case in law.cases(1, 2, 7, ladder=Ladder(most=257)):
+        for case in law.cases(1, 2, 7, ladder=Ladder(thin=True, most=65)):
             memory, (keys, values, asked) = case.build(), _three(case)
             batched = _batch(case, memory, keys, values, asked)
             start = "{1}({0}, [t], stack=False)"
@@ -225,7 +225,7 @@ class TestCapabilities:
     def test_batch_is_isolated(self, law: Law) -> None:
         """What is written to one memory of a batch never reaches another."""
         law.plug.needs("Functional")
-        for case in law.cases(1, 2, 7, ladder=Ladder(thin=True, most=129)):
+        for case in law.cases(1, 2, 7, ladder=Ladder(thin=True, most=65)):
             memory, (keys, values, asked) = case.build(), _three(case)
             before = _batch(case, memory, keys, values, asked)
             changed = [
