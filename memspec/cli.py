@@ -32,13 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         and 5 where nothing was measured. Wrong usage of any command is 2.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    rest: list[str] = []
-    if given[:1] == ["score"] and given[1:2] not in (["-h"], ["--help"]):
-        plugs = next((i for i, text in enumerate(given) if text.startswith("-")), len(given))
-        given, rest = given[:plugs], given[plugs:]  # what follows the plugs is pytest's
-    options = parser().parse_args(given)
+    options = score_arguments(given[1:]) if given[:1] == ["score"] else parser().parse_args(given)
     try:
-        return int(options.run(options, rest))
+        return int(options.run(options))
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -58,16 +54,8 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    score = commands.add_parser(
-        "score",
-        help="run the suites on memories",
-        description="Run the suites on one memory or several, without writing a test. Every other option is pytest's: "
-        "--scorecard=card.json --html, --baseline=old.json, --checks='capacity/*', --full, -n 2, ...",
-    )
-    score.add_argument(
-        "plugs", nargs="+", metavar="PLUG", help="module:attribute or file.py:attribute; 'all' = every reference"
-    )
-    score.set_defaults(run=_score)
+    # main reads the arguments of score, which subparsers would not let stand between its options
+    commands.add_parser("score", help="run the suites on memories")
 
     compare = commands.add_parser(
         "compare",
@@ -114,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
     trial.add_argument("experiment", metavar="EXPERIMENT", help="such as capacity.load")
     trial.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the setting")
     trial.add_argument("--trial", type=int, default=0, metavar="T")
-    trial.add_argument("--suite-seed", type=int, default=0, metavar="N")
+    trial.add_argument("--seed", type=int, default=0, metavar="N")
     trial.set_defaults(run=_trial)
 
     selfcheck = commands.add_parser(
@@ -129,11 +117,42 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+def score_arguments(given: Sequence[str]) -> argparse.Namespace:
+    """What ``memspec score`` was told; ``rest`` holds what follows ``--``, which is pytest's."""
+    from memspec.running.options import add_short_options
+
+    parser = argparse.ArgumentParser(
+        prog="memspec score",
+        usage="memspec score PLUG [PLUG ...] [options] [-- options of pytest]",
+        description="Run the suites on one memory or several, without writing a test.",
+        epilog="What follows -- goes to pytest: memspec score PLUG -- --durations=5",
+        allow_abbrev=False,  # a shortened name would change its meaning with the next option
+    )
+    parser.add_argument(
+        "plugs", nargs="+", metavar="PLUG", help="module:attribute or file.py:attribute; 'all' = every reference"
+    )
+    add_short_options(parser)
+    passed = parser.add_argument_group("passed on to pytest")
+    passed.add_argument("-n", metavar="N", help="processes, or auto (needs pytest-xdist)")
+    passed.add_argument("-k", metavar="EXPRESSION", help="run only checks whose name matches")
+    passed.add_argument("-x", action="store_true", help="stop at the first failure")
+    passed.add_argument("-v", action="count", default=0, help="say more")
+    passed.add_argument("-q", action="count", default=0, help="say less")
+    passed.add_argument("--strict", action="store_true", help="an inconclusive check fails the run")
+    passed.add_argument("--junitxml", metavar="PATH.xml", help="write JUnit XML here")
+    end = given.index("--") if "--" in given else len(given)
+    options = parser.parse_intermixed_args(given[:end])
+    options.run, options.command, options.rest = _score, "score", list(given[end + 1 :])
+    return options
+
+
 # ---- the commands ---------------------------------------------------------------------------------------------
 
 
-def _score(options: argparse.Namespace, rest: list[str]) -> int:
+def _score(options: argparse.Namespace) -> int:
     import pytest
+
+    from memspec.running.options import forwarded
 
     arguments = [
         "--pyargs",
@@ -151,12 +170,19 @@ def _score(options: argparse.Namespace, rest: list[str]) -> int:
         "no:cacheprovider",
         "--import-mode=importlib",
         *(f"--memory={name}" for name in expanded(options.plugs)),
-        *rest,
+        *forwarded(options),
+        *(text for name in "nk" for text in (f"-{name}", getattr(options, name)) if getattr(options, name)),
+        *(["-x"] if options.x else []),
+        *["-v"] * options.v,
+        *["-q"] * options.q,
+        *(["--strict"] if options.strict else []),
+        *([f"--junitxml={options.junitxml}"] if options.junitxml else []),
+        *options.rest,
     ]
     return int(pytest.main(arguments))
 
 
-def _compare(options: argparse.Namespace, rest: list[str]) -> int:
+def _compare(options: argparse.Namespace) -> int:
     from memspec.scorecard import record
     from memspec.scorecard.compare import INCONCLUSIVE, NOT_COMPARABLE, WORSE, compare, matched
     from memspec.scorecard.differences import comparison
@@ -181,7 +207,7 @@ def _compare(options: argparse.Namespace, rest: list[str]) -> int:
     return next((code for code in (WORSE, NOT_COMPARABLE, INCONCLUSIVE) if code in codes), 0)
 
 
-def _report(options: argparse.Namespace, rest: list[str]) -> int:
+def _report(options: argparse.Namespace) -> int:
     from memspec.scorecard import record, render
     from memspec.scorecard.score import rescore
 
@@ -200,7 +226,7 @@ def _report(options: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def _table(options: argparse.Namespace, rest: list[str]) -> int:
+def _table(options: argparse.Namespace) -> int:
     from memspec.scorecard import figures, record
 
     cards = [card for path in options.cards for card in record.load(path)]
@@ -219,7 +245,7 @@ def _table(options: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def _list(options: argparse.Namespace, rest: list[str]) -> int:
+def _list(options: argparse.Namespace) -> int:
     from memspec.plugs.loading import load_plug
 
     for name in reference_names():
@@ -232,7 +258,7 @@ def _list(options: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def _trial(options: argparse.Namespace, rest: list[str]) -> int:
+def _trial(options: argparse.Namespace) -> int:
     from memspec.experiments import catalog
     from memspec.experiments.base import arrays
     from memspec.plugs.loading import load_plug
@@ -246,8 +272,8 @@ def _trial(options: argparse.Namespace, rest: list[str]) -> int:
     experiment = known[options.experiment]
     setting = parsed_setting(experiment, options.set)
     plug = load_plug(options.plug)
-    print(f"{plug.name}: {experiment.describe(setting)} (trial {options.trial}, seed {options.suite_seed})")
-    measured = arrays(experiment, experiment.measure(plug, setting, [options.trial], options.suite_seed), 1)
+    print(f"{plug.name}: {experiment.describe(setting)} (trial {options.trial}, seed {options.seed})")
+    measured = arrays(experiment, experiment.measure(plug, setting, [options.trial], options.seed), 1)
     width = max(map(len, measured))
     for name, (values, at) in measured.items():
         meaning = experiment.metrics[name].description
@@ -260,7 +286,7 @@ def _trial(options: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def _selfcheck(options: argparse.Namespace, rest: list[str]) -> int:
+def _selfcheck(options: argparse.Namespace) -> int:
     from memspec.running.selfcheck import matrix
 
     found = matrix(workers=options.workers, only=options.only or None, named_checks_only=options.quick)

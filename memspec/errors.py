@@ -26,7 +26,7 @@ class RecordError(MemspecError):
 
 
 class BoundsError(MemspecError):
-    """A ``--bounds`` file is damaged or names checks that do not exist."""
+    """A ``--memspec-bounds`` file is damaged or names checks that do not exist."""
 
 
 class CheckFailed(AssertionError):

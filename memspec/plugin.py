@@ -47,7 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for kind in KINDS:
         config.addinivalue_line("markers", f"{kind}: this check states a {kind} (memspec)")
-    config.addinivalue_line("markers", "slow: trains something or takes minutes; run with --full (memspec)")
+    config.addinivalue_line("markers", "slow: trains something or takes minutes; run with --memspec-full (memspec)")
     config.addinivalue_line("markers", "gpu: needs CUDA (memspec)")
     config.stash[COLLECTOR] = Collector()
     config.pluginmanager.register(config.stash[COLLECTOR], "memspec-collector")
@@ -59,10 +59,10 @@ def pytest_configure(config: pytest.Config) -> None:
             isolate(config)
         else:
             session_of(config).load(memories(config))
-        if config.getoption("--baseline"):
+        if config.getoption("--memspec-baseline"):
             from memspec.running.finish import read_baseline
 
-            config.stash[BASELINE] = read_baseline(session_of(config), config.getoption("--baseline"))
+            config.stash[BASELINE] = read_baseline(session_of(config), config.getoption("--memspec-baseline"))
     except MemspecError as error:
         raise pytest.UsageError(str(error)) from None
     if "OMP_NUM_THREADS" not in os.environ:
@@ -166,7 +166,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.workeroutput[NO_MEMORY] = True  # type: ignore[attr-defined]
         items.clear()
         return
-    wanted = config.getoption("--checks")
+    wanted = config.getoption("--memspec-checks")
     bounds = session_of(config).bounds if SESSION in config.stash and not hasattr(config, "workerinput") else {}
     if not wanted and not bounds:
         return
@@ -177,7 +177,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if unused:
         listed = ", ".join(f'["{p}"]' for p in unused)
         warnings.warn(
-            f"--bounds: no check that was collected matches {listed}; ids are like capacity/recall/n8", stacklevel=2
+            f"--memspec-bounds: no check that was collected matches {listed}; ids are like capacity/recall/n8",
+            stacklevel=2,
         )
     if wanted:
         kept = [i for i in items if i in ids and any(fnmatch.fnmatchcase(ids[i], glob) for glob in wanted)]
@@ -256,8 +257,8 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
 
 @pytest.hookimpl(specname="pytest_runtest_setup", tryfirst=True)  # inside the wrapper above, before any fixture
 def pytest_runtest_setup_slow(item: pytest.Item) -> None:
-    if is_check(item) and item.get_closest_marker("slow") and not item.config.getoption("--full"):
-        raise NotAsked("takes minutes; run with --full")
+    if is_check(item) and item.get_closest_marker("slow") and not item.config.getoption("--memspec-full"):
+        raise NotAsked("takes minutes; run with --memspec-full")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -35,11 +35,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked slow wait for --full, as slow checks do."""
-    if not config.getoption("--full"):
+    """Tests marked slow wait for --memspec-full, as slow checks do."""
+    if not config.getoption("--memspec-full"):
         for item in items:
             if item.get_closest_marker("slow"):
-                item.add_marker(pytest.mark.skip(reason="takes minutes; run with --full"))
+                item.add_marker(pytest.mark.skip(reason="takes minutes; run with --memspec-full"))
 
 
 @dataclass

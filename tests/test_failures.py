@@ -90,13 +90,13 @@ def failures(folder: Any) -> dict[str, dict[str, Any]]:
 def test_the_card_is_the_same_whatever_tracebacks_are_shown(own: Any) -> None:
     cards = []
     for style in ("no", "short", "long"):
-        own.pytest("--memory=mem.py:Odd", "--memory=mem.py:Unsaid", f"--tb={style}", "--scorecard=card.json")
+        own.pytest("--memory=mem.py:Odd", "--memory=mem.py:Unsaid", f"--tb={style}", "--memspec-scorecard=card.json")
         cards.append([c | {"seconds": 0} for card in own.card()["cards"] for c in card["checks"]])
     assert cards[0] == cards[1] == cards[2]
 
 
 def test_every_end_of_a_check_becomes_a_failure_with_its_parts(own: Any) -> None:
-    done = own.pytest("--memory=mem.py:Odd", "--scorecard=card.json")
+    done = own.pytest("--memory=mem.py:Odd", "--memspec-scorecard=card.json")
     found = failures(own)
     assert set(found) == {"own/judged", "own/crash", "own/asserted", "own/failed", "own/setup", "own/A.one"}
     for failure in found.values():
@@ -126,17 +126,17 @@ def test_memspecs_frames_are_not_shown(own: Any) -> None:
 
 
 def test_an_exception_without_words_is_a_failure_too(own: Any) -> None:
-    own.pytest("--memory=mem.py:Unsaid", "--scorecard=card.json", "-k", "crash")
+    own.pytest("--memory=mem.py:Unsaid", "--memspec-scorecard=card.json", "-k", "crash")
     assert failures(own)["own/crash"]["raised"] == "Mute: (its message raised RuntimeError)"
 
 
 @pytest.mark.parametrize("test", ["crash", "setup"])
 def test_the_command_for_an_own_check_repeats_it(own: Any, test: str) -> None:
-    own.pytest("--memory=mem.py:Odd", "--suite-seed=3", "--scorecard=card.json", "-k", test)
+    own.pytest("--memory=mem.py:Odd", "--memspec-seed=3", "--memspec-scorecard=card.json", "-k", test)
     failure = failures(own)[f"own/{test}"]
     command = shlex.split(failure["repeat"])
     assert command[0] == "pytest"
-    again = own.pytest(*command[1:], "--scorecard=card.json")
+    again = own.pytest(*command[1:], "--memspec-scorecard=card.json")
     assert again.code == 1
     assert failures(own)[f"own/{test}"] == failure
 
@@ -152,7 +152,9 @@ MUTANTS = "memspec.fixtures.mutants"
     ],
 )
 def test_the_command_for_a_check_of_a_suite_repeats_it(folder: Any, plug: str, check: str) -> None:
-    folder.pytest("--pyargs", "memspec.suites", f"--memory={plug}", f"--checks={check}", "--scorecard=card.json")
+    folder.pytest(
+        "--pyargs", "memspec.suites", f"--memory={plug}", f"--memspec-checks={check}", "--memspec-scorecard=card.json"
+    )
     failure = failures(folder)[check]
     command = shlex.split(failure["repeat"])
     assert command[0] == "memspec"
@@ -181,6 +183,6 @@ def test_a_fixtures_memory_is_repeated_by_its_own_test(folder: Any) -> None:
             return make
         """,
     )
-    folder.pytest("test_mine.py", "--scorecard=card.json", "-k", "test_direction and single")
+    folder.pytest("test_mine.py", "--memspec-scorecard=card.json", "-k", "test_direction and single")
     (failure,) = failures(folder).values()
     assert failure["repeat"] == "pytest 'test_mine.py::TestAdaptation::test_direction[single]'"

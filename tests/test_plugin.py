@@ -91,7 +91,7 @@ def test_loading_the_plugin_imports_no_torch() -> None:
 
 
 def test_a_good_memory_passes_and_the_card_says_all(suite: Any) -> None:
-    done = suite.pytest("--memory=mem.py:Good", "--scorecard=card.json", "--html", "--md")
+    done = suite.pytest("--memory=mem.py:Good", "--memspec-scorecard=card.json", "--memspec-html", "--memspec-md")
     assert done.code == 0, done.text
     assert "mem.py:Good: PASS (2 passed)" in done.text
     card = suite.card()
@@ -116,7 +116,7 @@ def test_a_good_memory_passes_and_the_card_says_all(suite: Any) -> None:
 
 
 def test_a_broken_memory_fails_with_a_command_that_repeats_the_trial(suite: Any, capsys: Any) -> None:
-    done = suite.pytest("--memory=mem.py:Zeros", "--scorecard=card.json")
+    done = suite.pytest("--memory=mem.py:Zeros", "--memspec-scorecard=card.json")
     assert done.code == 1
     assert "mem.py:Zeros: FAIL (2 failed)" in done.text
     message = checks(suite.card())["small/recall/n8"]["message"]
@@ -136,28 +136,32 @@ def test_a_broken_memory_fails_with_a_command_that_repeats_the_trial(suite: Any,
 
 
 def test_a_crash_fails_with_its_cause(suite: Any) -> None:
-    done = suite.pytest("--memory=mem.py:Crashing", "--scorecard=card.json")
+    done = suite.pytest("--memory=mem.py:Crashing", "--memspec-scorecard=card.json")
     assert done.code == 1
     assert "2 checks raised RuntimeError: the index is not built: small/recall/" in done.text
     assert checks(suite.card())["small/recall/n4"]["status"] == "fail"
 
 
 def test_a_worker_that_dies_is_a_failed_check(suite: Any) -> None:
-    done = suite.pytest("--memory=mem.py:Dying", "--scorecard=card.json", "-n1", "--max-worker-restart=1", "-k", "n4")
+    done = suite.pytest(
+        "--memory=mem.py:Dying", "--memspec-scorecard=card.json", "-n1", "--max-worker-restart=1", "-k", "n4"
+    )
     assert done.code == 1
     assert checks(suite.card())["small/recall/n4"]["status"] == "fail"
     assert "the process died in this check" in done.text
 
 
 def test_two_memories_whose_names_begin_alike_have_equal_ids(suite: Any) -> None:
-    suite.pytest("--memory=mem.py:Good", "--memory=mem.py:GoodToo", "--memory=mem.py:Good", "--scorecard=card.json")
+    suite.pytest(
+        "--memory=mem.py:Good", "--memory=mem.py:GoodToo", "--memory=mem.py:Good", "--memspec-scorecard=card.json"
+    )
     cards = suite.card()["cards"]
     assert [c["memory"]["plug"] for c in cards] == ["mem.py:Good", "mem.py:GoodToo"]
     assert checks(cards[0]).keys() == checks(cards[1]).keys() == {"small/recall/n4", "small/recall/n8"}
 
 
 def test_inconclusive_is_no_pass_and_fails_only_under_strict(suite: Any) -> None:
-    arguments = ("--memory=mem.py:Worse", "--max-trials=2", "--scorecard=card.json")
+    arguments = ("--memory=mem.py:Worse", "--memspec-max-trials=2", "--memspec-scorecard=card.json")
     done = suite.pytest(*arguments)
     assert done.code == 0
     assert "INCONCLUSIVE (2 inconclusive)" in done.text
@@ -180,7 +184,9 @@ def test_a_later_pass_does_not_hide_an_inconclusive_verdict(suite: Any) -> None:
         judge(LOAD, Load(n=4, key_dim=16, value_dim=16), "recall_cosine", Bound(at_least=0.0), first=2)
     """,
     )
-    suite.pytest("--memory=mem.py:Good", "--max-trials=2", "--scorecard=card.json", "--checks=small/both")
+    suite.pytest(
+        "--memory=mem.py:Good", "--memspec-max-trials=2", "--memspec-scorecard=card.json", "--memspec-checks=small/both"
+    )
     assert checks(suite.card())["small/both"]["status"] == "inconclusive"
 
 
@@ -204,7 +210,7 @@ def test_skips_make_a_card_partial_and_unasked_checks_do_not(suite: Any) -> None
     MEASURABLE = False
     """,
     )
-    done = suite.pytest("--memory=mem.py:Good", "--scorecard=card.json")
+    done = suite.pytest("--memory=mem.py:Good", "--memspec-scorecard=card.json")
     assert done.code == 0
     assert "PARTIAL (2 passed, 1 skipped)" in done.text
     assert "small/sweep" in done.text
@@ -212,9 +218,9 @@ def test_skips_make_a_card_partial_and_unasked_checks_do_not(suite: Any) -> None
     card = suite.card()
     assert card["not_asked"] == {
         "small/claim": "it does not claim to be exact",
-        "small/long": "takes minutes; run with --full",
+        "small/long": "takes minutes; run with --memspec-full",
     }
-    full = suite.pytest("--memory=mem.py:Good", "--full", "--scorecard=card.json")
+    full = suite.pytest("--memory=mem.py:Good", "--memspec-full", "--memspec-scorecard=card.json")
     assert full.code == 0
     assert checks(suite.card())["small/long"]["status"] == "pass"
 
@@ -224,17 +230,17 @@ def test_nothing_measured_is_an_error(suite: Any) -> None:
     done = suite.pytest("--memory=mem.py:Good")
     assert done.code == 5
     assert "nothing was measured" in done.text
-    nothing = suite.pytest("--memory=mem.py:Good", "--checks=nosuch/*")
+    nothing = suite.pytest("--memory=mem.py:Good", "--memspec-checks=nosuch/*")
     assert nothing.code == 5
     assert "nothing was measured" in nothing.text
 
 
 def test_a_selection_makes_a_card_partial(suite: Any) -> None:
-    done = suite.pytest("--memory=mem.py:Good", "--checks=small/*/n4", "--scorecard=card.json")
+    done = suite.pytest("--memory=mem.py:Good", "--memspec-checks=small/*/n4", "--memspec-scorecard=card.json")
     assert done.code == 0
     assert checks(suite.card()).keys() == {"small/recall/n4"}
     assert suite.card()["verdict"] == "partial"
-    assert "only a selection ran (--checks small/*/n4)" in done.text
+    assert "only a selection ran (--memspec-checks small/*/n4)" in done.text
 
 
 def test_no_memory_lists_the_references(suite: Any) -> None:
@@ -247,12 +253,12 @@ def test_no_memory_lists_the_references(suite: Any) -> None:
     ("arguments", "said"),
     [
         (["--memory=nosuch:X"], "there is no module 'nosuch'"),
-        (["--memory=mem.py:Good", "--alpha=2"], "between 0 and 1"),
-        (["--memory=mem.py:Good", "--max-trials=0"], "at least 1"),
-        (["--memory=mem.py:Good", "--html"], "add --scorecard=PATH.json"),
-        (["--memory=mem.py:Good", "--scorecard=card.html"], "the record is JSON"),
-        (["--memory=mem.py:Good", "--baseline=none.json"], "there is no such file"),
-        (["--memory=mem.py:Good", "--bounds=none.toml"], "there is no such file"),
+        (["--memory=mem.py:Good", "--memspec-alpha=2"], "between 0 and 1"),
+        (["--memory=mem.py:Good", "--memspec-max-trials=0"], "at least 1"),
+        (["--memory=mem.py:Good", "--memspec-html"], "add --memspec-scorecard=PATH.json"),
+        (["--memory=mem.py:Good", "--memspec-scorecard=card.html"], "the record is JSON"),
+        (["--memory=mem.py:Good", "--memspec-baseline=none.json"], "there is no such file"),
+        (["--memory=mem.py:Good", "--memspec-bounds=none.toml"], "there is no such file"),
     ],
     ids=["module", "alpha", "trials", "html", "suffix", "baseline", "bounds"],
 )
@@ -265,7 +271,7 @@ def test_wrong_use_is_one_clear_error(suite: Any, arguments: list[str], said: st
 
 def test_a_bounds_file_comes_first(suite: Any) -> None:
     suite.write("bounds.toml", '["small/recall/n4"]\nat_least = 0.1\n')
-    suite.pytest("--memory=mem.py:Good", "--bounds=bounds.toml", "--scorecard=card.json")
+    suite.pytest("--memory=mem.py:Good", "--memspec-bounds=bounds.toml", "--memspec-scorecard=card.json")
     found = checks(suite.card())
     assert found["small/recall/n4"]["bound"]["source"] == "bounds file bounds.toml"
     assert found["small/recall/n8"]["bound"]["source"] == "universal floor"
@@ -285,9 +291,11 @@ UNBOUNDED = """
 def test_a_bounds_file_is_followed_where_nothing_else_is_required(suite: Any) -> None:
     suite.write("test_own.py", UNBOUNDED)
     suite.write("bounds.toml", '["own/open"]\nat_least = 0.9\n["no/such"]\nat_least = 1\n')
-    done = suite.pytest("test_own.py", "--memory=mem.py:Zeros", "--scorecard=card.json")
+    done = suite.pytest("test_own.py", "--memory=mem.py:Zeros", "--memspec-scorecard=card.json")
     assert suite.card()["not_asked"] == {"own/open": "nothing is required"}
-    done = suite.pytest("test_own.py", "--memory=mem.py:Zeros", "--bounds=bounds.toml", "--scorecard=card.json")
+    done = suite.pytest(
+        "test_own.py", "--memory=mem.py:Zeros", "--memspec-bounds=bounds.toml", "--memspec-scorecard=card.json"
+    )
     assert done.code == 1
     message = checks(suite.card())["own/open"]["message"]
     assert "by bounds file bounds.toml" in message
@@ -314,7 +322,10 @@ def test_a_user_file_reuses_a_suite(folder: Any) -> None:
     sys.path.insert(0, str(folder.path))
     try:
         done = folder.pytest(
-            "--scorecard=card.json", "--checks=capacity/recall/n8", "--checks=laws/*purity*", "--checks=laws/query*"
+            "--memspec-scorecard=card.json",
+            "--memspec-checks=capacity/recall/n8",
+            "--memspec-checks=laws/*purity*",
+            "--memspec-checks=laws/query*",
         )
     finally:
         sys.path.remove(str(folder.path))
@@ -336,8 +347,8 @@ def test_two_processes_give_the_same_card(folder: Any) -> None:
         "--memory=memspec.reference:DeltaMemory",
         "--memory=memspec.reference:NullMemory",
     )
-    folder.pytest(*arguments, "--scorecard=one.json", "--max-trials=32")
-    folder.pytest(*arguments, "--scorecard=two.json", "--max-trials=32", "-n2")
+    folder.pytest(*arguments, "--memspec-scorecard=one.json", "--memspec-max-trials=32")
+    folder.pytest(*arguments, "--memspec-scorecard=two.json", "--memspec-max-trials=32", "-n2")
     assert untimed(folder.card("one.json")) == untimed(folder.card("two.json"))
 
 
@@ -350,22 +361,22 @@ def untimed(thing: Any) -> Any:
 
 def test_a_regression_fails_the_run(suite: Any) -> None:
     suite.write("test_small.py", SUITE.replace("at_least=0.5", "at_least=0.1"))
-    suite.pytest("--memory=mem.py:Good", "--scorecard=old.json")
-    same = suite.pytest("--memory=mem.py:Good", "--baseline=old.json")
+    suite.pytest("--memory=mem.py:Good", "--memspec-scorecard=old.json")
+    same = suite.pytest("--memory=mem.py:Good", "--memspec-baseline=old.json")
     assert same.code == 0
     assert "against old.json: no worse" in same.text
-    worse = suite.pytest("--memory=mem.py:Worse", "--baseline=old.json")
+    worse = suite.pytest("--memory=mem.py:Worse", "--memspec-baseline=old.json")
     assert worse.code == 1
     assert "WORSE" in worse.text
     assert "recall_cosine" in worse.text
-    tolerated = suite.pytest("--memory=mem.py:Worse", "--baseline=old.json", "--tolerance=50")
+    tolerated = suite.pytest("--memory=mem.py:Worse", "--memspec-baseline=old.json", "--memspec-tolerance=50")
     assert tolerated.code == 0
 
 
 def test_a_check_missing_from_a_side_is_reported(suite: Any) -> None:
-    suite.pytest("--memory=mem.py:Good", "--scorecard=old.json")
+    suite.pytest("--memory=mem.py:Good", "--memspec-scorecard=old.json")
     suite.write("test_small.py", SUITE.replace("[4, 8]", "[4, 16]"))
-    done = suite.pytest("--memory=mem.py:Good", "--baseline=old.json")
+    done = suite.pytest("--memory=mem.py:Good", "--memspec-baseline=old.json")
     assert "1 checks of the old record that this one lacks" in done.text
     assert "small/recall/n8" in done.text
     assert "1 checks that the old record lacks" in done.text
@@ -373,8 +384,8 @@ def test_a_check_missing_from_a_side_is_reported(suite: Any) -> None:
 
 
 def test_a_baseline_made_otherwise_is_refused(suite: Any) -> None:
-    suite.pytest("--memory=mem.py:Good", "--scorecard=old.json")
-    done = suite.pytest("--memory=mem.py:Good", "--baseline=old.json", "--suite-seed=1")
+    suite.pytest("--memory=mem.py:Good", "--memspec-scorecard=old.json")
+    done = suite.pytest("--memory=mem.py:Good", "--memspec-baseline=old.json", "--memspec-seed=1")
     assert done.code == 4
     assert "seed: 1 here, 0 there" in done.text
 
@@ -382,7 +393,7 @@ def test_a_baseline_made_otherwise_is_refused(suite: Any) -> None:
 def test_an_interrupted_run_is_partial(suite: Any) -> None:
     suite.write("test_small.py", SUITE + "\n    def test_z(plug):\n        raise KeyboardInterrupt\n")
     try:
-        done = suite.pytest("--memory=mem.py:Good", "--scorecard=card.json")
+        done = suite.pytest("--memory=mem.py:Good", "--memspec-scorecard=card.json")
     except KeyboardInterrupt:
         pytest.fail("the interrupt was not handled by the inner run")
     assert done.code == 2

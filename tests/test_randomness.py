@@ -200,7 +200,7 @@ LAWS = [f"laws/{name}" for name in ("*reset*", "*generators", "*seed*", "*determ
 def test_laws_see_draws_on_a_device(device: Second, folder: Any) -> None:
     """A memory that draws on its device keeps the laws of reset and seeds; one that draws while asked is caught."""
     folder.write("subject.py", f"import sys\n\nhost = sys.modules[{__name__!r}]\n")
-    arguments = ["--pyargs", "memspec.suites", "-q", *(f"--checks={glob}" for glob in LAWS)]
+    arguments = ["--pyargs", "memspec.suites", "-q", *(f"--memspec-checks={glob}" for glob in LAWS)]
     for sound in ("OnDevice", "Wanders", "FunctionalOnDevice"):
         run = folder.pytest(f"--memory=subject.py:host.{sound}", *arguments)
         assert run.code == 0, run.text

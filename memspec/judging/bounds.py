@@ -20,21 +20,21 @@ def read_bounds(path: Path) -> dict[str, Bound]:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise BoundsError(f"--bounds={path}: there is no such file") from error
+        raise BoundsError(f"--memspec-bounds={path}: there is no such file") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BoundsError(f"--bounds={path}: not a readable TOML file ({error})") from error
+        raise BoundsError(f"--memspec-bounds={path}: not a readable TOML file ({error})") from error
     bounds = {}
     for pattern, table in tables.items():
         known = {"at_least", "at_most", "share"}
         if not isinstance(table, dict) or not table or set(table) - known:
             raise BoundsError(
-                f'--bounds={path}: ["{pattern}"] must hold at_least and/or at_most (numbers), '
+                f'--memspec-bounds={path}: ["{pattern}"] must hold at_least and/or at_most (numbers), '
                 f"and nothing but {', '.join(sorted(known))}"
             )
         try:
             bounds[pattern] = Bound(**{k: float(v) for k, v in table.items()}, source=f"bounds file {path.name}")
         except (TypeError, ValueError) as error:
-            raise BoundsError(f'--bounds={path}: ["{pattern}"]: {error}') from error
+            raise BoundsError(f'--memspec-bounds={path}: ["{pattern}"]: {error}') from error
     return bounds
 
 

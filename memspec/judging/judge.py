@@ -15,7 +15,7 @@ from memspec.metrics import Metric
 if TYPE_CHECKING:
     from memspec.experiments.base import Experiment, Runner, Setting
 
-UNDECIDED = "the interval still crosses the bound; more trials (--max-trials) would decide"
+UNDECIDED = "the interval still crosses the bound; more trials (--memspec-max-trials) would decide"
 
 
 @dataclass

@@ -33,7 +33,7 @@ from memspec.laws.recorded import Statement
 POOL = 6
 """Different keys (and values) that a run may use; fewer where the memory's capacity is smaller."""
 EXAMPLES, STEPS = 15, 20
-"""Runs and steps by default; ``--examples N`` runs N longer ones, drawn anew each time."""
+"""Runs and steps by default; ``--memspec-examples N`` runs N longer ones, drawn anew each time."""
 LONG = 40
 
 Write = tuple[int, Tensor, Tensor]

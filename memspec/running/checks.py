@@ -1,6 +1,6 @@
 """From a pytest item to a check, and from what became of the item to what became of the check.
 
-The only place that names checks: ids in ``--checks``, ``--bounds``, cards and messages all come from here.
+The only place that names checks: ids in ``--memspec-checks``, ``--memspec-bounds``, cards and messages all come from here.
 """
 
 from __future__ import annotations

@@ -56,9 +56,9 @@ def finish(
         outcome.exit_status = NOTHING_MEASURED
     if baseline is not None:
         _regressions(cards, baseline, option, outcome)
-    path = option("--scorecard")
+    path = option("--memspec-scorecard")
     if path:
-        for written in write(cards, path, html=option("--html"), markdown=option("--md")):
+        for written in write(cards, path, html=option("--memspec-html"), markdown=option("--memspec-md")):
             outcome.lines.append((f"written: {written}", ""))
     return outcome
 
@@ -123,7 +123,7 @@ def placed(report: dict[str, Any], names: Sequence[str], options: Options) -> di
 def selection(option: Callable[[str], Any]) -> list[str]:
     """Why not every check ran, from the options that choose among them."""
     chosen = {
-        "--checks": option("--checks"),
+        "--memspec-checks": option("--memspec-checks"),
         "-k": option("keyword"),
         "-m": option("markexpr"),
         "--deselect": option("deselect"),
@@ -151,8 +151,8 @@ def read_baseline(session: Session, path: Path) -> list[Record]:
     different = differing(new, old[0].signature)
     if different:
         raise RecordError(
-            f"--baseline={path} was made differently and cannot be compared: {different}.\n"
-            "  Run with the same options and versions, or write a new baseline with --scorecard"
+            f"--memspec-baseline={path} was made differently and cannot be compared: {different}.\n"
+            "  Run with the same options and versions, or write a new baseline with --memspec-scorecard"
         )
     return old
 
@@ -165,9 +165,11 @@ def _regressions(
 
     for new, old in matched(cards, baseline):
         if old is None:
-            outcome.lines.append((f"baseline: {new.name} is not in {option('--baseline')}: not compared", "yellow"))
+            outcome.lines.append(
+                (f"baseline: {new.name} is not in {option('--memspec-baseline')}: not compared", "yellow")
+            )
             continue
-        result = compare(new, old, tolerance=option("--tolerance"), selection=bool(new.notes))
-        outcome.lines.extend(comparison(result, f"baseline: {new.name} against {option('--baseline')}"))
+        result = compare(new, old, tolerance=option("--memspec-tolerance"), selection=bool(new.notes))
+        outcome.lines.extend(comparison(result, f"baseline: {new.name} against {option('--memspec-baseline')}"))
         if result.refused or result.exit_status == WORSE:
             outcome.exit_status = 4 if result.refused else max(outcome.exit_status, 1)

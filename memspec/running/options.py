@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,78 +27,105 @@ class Options:
     examples: int | None = None
 
 
+OPTIONS: dict[str, dict[str, Any]] = {
+    "checks": {
+        "action": "append",
+        "default": [],
+        "metavar": "GLOB",
+        "help": "run only checks whose id matches, such as 'capacity/*' or 'laws/query-*'; may be repeated",
+    },
+    "scorecard": {"type": Path, "metavar": "PATH.json", "help": "write the record here"},
+    "html": {"action": "store_true", "help": "write a self-contained page with plots beside the record"},
+    "md": {"action": "store_true", "help": "write Markdown beside the record"},
+    "baseline": {"type": Path, "metavar": "OLD.json", "help": "fail if any metric is worse than in this record"},
+    "tolerance": {
+        "type": float,
+        "default": 0.02,
+        "metavar": "SHARE",
+        "help": "how much worse than the baseline, as a share of the metric's range, is still no regression "
+        "(default 0.02)",
+    },
+    "bounds": {
+        "type": Path,
+        "metavar": "FILE.toml",
+        "help": 'your own bounds, by check id: ["capacity/recall/n8"] at_least = 0.9',
+    },
+    "alpha": {
+        "type": float,
+        "default": 1e-3,
+        "metavar": "RATE",
+        "help": "false-alarm rate of each measured check (default 0.001)",
+    },
+    "max-trials": {
+        "type": int,
+        "default": 256,
+        "metavar": "N",
+        "help": "trials after which a check is inconclusive (default 256)",
+    },
+    "seed": {"type": int, "default": 0, "metavar": "N", "help": "seed of all random streams (default 0)"},
+    "full": {"action": "store_true", "help": "also run what takes minutes (marked slow)"},
+    "data-root": {"type": Path, "metavar": "DIR", "help": "where large data lies"},
+    "download": {"action": "store_true", "help": "allow fetching large data"},
+    "no-isolate": {
+        "action": "store_true",
+        "help": "run checks in this process, for a debugger; a memory that crashes or hangs then takes the run with it",
+    },
+    "check-timeout": {
+        "type": float,
+        "default": 60.0,
+        "metavar": "SECONDS",
+        "help": "end a check that takes longer (default 60; more for a memory whose single calls are slow)",
+    },
+    "memory-limit": {
+        "type": float,
+        "metavar": "GIB",
+        "help": "memory that a process under test may take (default: four fifths of what is free)",
+    },
+    "examples": {
+        "type": int,
+        "metavar": "N",
+        "help": "let Hypothesis loose: N random examples a stateful law, not derandomised",
+    },
+}
+"""Every option but ``--memory``, as argparse takes it: ``--memspec-NAME`` of pytest, ``--NAME`` of ``memspec score``.
+
+Plugins of pytest share one name space, and pytest-html has ``--html``: a name without the prefix may be anybody's.
+"""
+
+
 def add_options(parser: pytest.Parser) -> None:
     """Tell pytest of memspec's options."""
     group = parser.getgroup("memspec", "conformance of neural memories (memspec)")
-    add = group.addoption
-    add(
+    group.addoption(
         "--memory",
         action="append",
         default=[],
         metavar="PLUG",
         help="memory under test: module:attribute or file.py:attribute, with literal arguments behind it if needed, such as 'mypkg:MyMemory(lr=0.5)'; may be repeated",
     )
-    add(
-        "--checks",
-        action="append",
-        default=[],
-        metavar="GLOB",
-        help="run only checks whose id matches, such as 'capacity/*' or 'laws/query-*'; may be repeated",
-    )
-    add("--scorecard", type=Path, metavar="PATH.json", help="write the record here")
-    add("--html", action="store_true", help="write a self-contained page with plots beside the record")
-    add("--md", action="store_true", help="write Markdown beside the record")
-    add("--baseline", type=Path, metavar="OLD.json", help="fail if any metric is worse than in this record")
-    add(
-        "--tolerance",
-        type=float,
-        default=0.02,
-        help="how much worse than the baseline, as a share of the metric's range, is still no regression (default 0.02)",
-    )
-    add(
-        "--bounds",
-        type=Path,
-        metavar="FILE.toml",
-        help='your own bounds, by check id: ["capacity/recall/n8"] at_least = 0.9',
-    )
-    add("--alpha", type=float, default=1e-3, help="false-alarm rate of each measured check (default 0.001)")
-    add(
-        "--max-trials",
-        type=int,
-        default=256,
-        metavar="N",
-        help="trials after which a check is inconclusive (default 256)",
-    )
-    add("--suite-seed", type=int, default=0, metavar="N", help="seed of all random streams (default 0)")
-    add("--full", action="store_true", help="also run what takes minutes (marked slow)")
-    add("--data-root", type=Path, metavar="DIR", help="where large data lies")
-    add("--download", action="store_true", help="allow fetching large data")
-    add(
-        "--memspec-no-isolate",
-        action="store_true",
-        help="run checks in this process, for a debugger; a memory that crashes or hangs then takes the run with it",
-    )
-    add(
-        "--memspec-check-timeout",
-        type=float,
-        default=60.0,
-        metavar="SECONDS",
-        help="end a check that takes longer (default 60; more for a memory whose single calls are slow)",
-    )
-    add(
-        "--memspec-memory-limit",
-        type=float,
-        default=None,
-        metavar="GIB",
-        help="memory that a process under test may take (default: four fifths of what is free)",
-    )
-    add(
-        "--examples",
-        type=int,
-        default=None,
-        metavar="N",
-        help="let Hypothesis loose: N random examples a stateful law, not derandomised",
-    )
+    for name, settings in OPTIONS.items():
+        group.addoption(f"--memspec-{name}", **settings)
+
+
+def add_short_options(parser: argparse.ArgumentParser) -> None:
+    """Tell ``memspec score`` of the same options: by their short names, or by those that messages of a run give."""
+    group = parser.add_argument_group("memspec")
+    for name, settings in OPTIONS.items():
+        group.add_argument(f"--{name}", f"--memspec-{name}", **settings)
+
+
+def forwarded(chosen: argparse.Namespace) -> list[str]:
+    """The arguments of pytest that say what ``memspec score`` was told."""
+    out = []
+    for name, settings in OPTIONS.items():
+        value = getattr(chosen, name.replace("-", "_"))
+        if settings.get("action") == "store_true":
+            out += [f"--memspec-{name}"] * value
+        elif isinstance(value, list):
+            out += [f"--memspec-{name}={one}" for one in value]
+        elif value is not None and value != settings.get("default"):
+            out.append(f"--memspec-{name}={value}")
+    return out
 
 
 def check_usage(config: pytest.Config) -> None:
@@ -106,36 +135,40 @@ def check_usage(config: pytest.Config) -> None:
         pytest.UsageError: naming the option and what it takes.
     """
     get = config.getoption
-    if not 0 < get("--alpha") < 1:
-        raise pytest.UsageError(f"--alpha is {get('--alpha')}; it must be between 0 and 1")
-    if get("--max-trials") < 1:
-        raise pytest.UsageError(f"--max-trials is {get('--max-trials')}; it must be at least 1")
-    if get("--tolerance") < 0:
-        raise pytest.UsageError(f"--tolerance is {get('--tolerance')}; it must be at least 0")
+    if not 0 < get("--memspec-alpha") < 1:
+        raise pytest.UsageError(f"--memspec-alpha is {get('--memspec-alpha')}; it must be between 0 and 1")
+    if get("--memspec-max-trials") < 1:
+        raise pytest.UsageError(f"--memspec-max-trials is {get('--memspec-max-trials')}; it must be at least 1")
+    if get("--memspec-tolerance") < 0:
+        raise pytest.UsageError(f"--memspec-tolerance is {get('--memspec-tolerance')}; it must be at least 0")
     if not get("--memspec-check-timeout") > 0:
         raise pytest.UsageError(f"--memspec-check-timeout is {get('--memspec-check-timeout')}; it must be above 0")
     limit = get("--memspec-memory-limit")
     if limit is not None and not 0 < limit < 2**20:
         raise pytest.UsageError(f"--memspec-memory-limit is {limit}; it must be a number of GiB above 0")
-    if (get("--html") or get("--md")) and not get("--scorecard"):
-        raise pytest.UsageError("--html and --md are written beside the record: add --scorecard=PATH.json")
-    if get("--scorecard") and get("--scorecard").suffix in (".html", ".md"):
-        raise pytest.UsageError(f"--scorecard={get('--scorecard')}: the record is JSON; name it something.json")
+    if (get("--memspec-html") or get("--memspec-md")) and not get("--memspec-scorecard"):
+        raise pytest.UsageError(
+            "--memspec-html and --memspec-md are written beside the record: add --memspec-scorecard=PATH.json"
+        )
+    if get("--memspec-scorecard") and get("--memspec-scorecard").suffix in (".html", ".md"):
+        raise pytest.UsageError(
+            f"--memspec-scorecard={get('--memspec-scorecard')}: the record is JSON; name it something.json"
+        )
 
 
 def chosen(config: pytest.Config) -> Options:
     """The options of this run."""
     get = config.getoption
     return Options(
-        alpha=get("--alpha"),
-        max_trials=get("--max-trials"),
-        seed=get("--suite-seed"),
+        alpha=get("--memspec-alpha"),
+        max_trials=get("--memspec-max-trials"),
+        seed=get("--memspec-seed"),
         strict=bool(get("--strict")),  # pytest's own option; the ini setting of that name is not meant
-        full=get("--full"),
-        bounds=get("--bounds"),
-        data_root=get("--data-root"),
-        download=get("--download"),
-        examples=get("--examples"),
+        full=get("--memspec-full"),
+        bounds=get("--memspec-bounds"),
+        data_root=get("--memspec-data-root"),
+        download=get("--memspec-download"),
+        examples=get("--memspec-examples"),
     )
 
 

@@ -25,14 +25,14 @@ def trial_command(plug: str, experiment: Experiment, setting: Setting, trial: in
         for field in dataclasses.fields(setting)
         if getattr(setting, field.name) != field.default
     ]
-    return " ".join(
-        [f"memspec trial {shlex.quote(plug)} {experiment.name}", *sets, f"--trial {trial} --suite-seed {seed}"]
-    )
+    return " ".join([f"memspec trial {shlex.quote(plug)} {experiment.name}", *sets, f"--trial {trial} --seed {seed}"])
 
 
 def check_command(plug: str, check: str, options: Options) -> str:
     """``memspec score PLUG --checks ID`` with the options that differ from their defaults."""
-    return " ".join([f"memspec score {shlex.quote(plug)} --checks {shlex.quote(glob.escape(check))}", *given(options)])
+    return " ".join(
+        [f"memspec score {shlex.quote(plug)} --checks {shlex.quote(glob.escape(check))}", *given(options, "--")]
+    )
 
 
 def test_command(path: Path, nodeid: str, plug: str | None, options: Options) -> str:
@@ -40,17 +40,20 @@ def test_command(path: Path, nodeid: str, plug: str | None, options: Options) ->
     file = os.path.relpath(path)
     test = nodeid.partition("::")[2]
     memory = [f"--memory={shlex.quote(plug)}"] if plug else []
-    return " ".join([f"pytest {shlex.quote(f'{file}::{test}')}", *memory, *given(options)])
+    return " ".join([f"pytest {shlex.quote(f'{file}::{test}')}", *memory, *given(options, "--memspec-")])
 
 
-def given(options: Options) -> list[str]:
-    """The command-line options that make these options, where they are not the defaults."""
-    names = {"seed": "suite-seed"}
+def given(options: Options, prefix: str) -> list[str]:
+    """The command-line options that make these options, where they are not the defaults.
+
+    Args:
+        prefix: ``--memspec-`` for pytest, ``--`` for ``memspec score``.
+    """
     out = []
     for field in dataclasses.fields(options):
         value: Any = getattr(options, field.name)
         if value == field.default or field.name == "strict":  # strictness changes no result, only the exit code
             continue
-        option = f"--{names.get(field.name, field.name.replace('_', '-'))}"
+        option = prefix + field.name.replace("_", "-")
         out.append(option if value is True else f"{option} {shlex.quote(str(value))}")
     return out

@@ -39,14 +39,16 @@ EXPECTED_TO_FAIL = frozenset({"memspec.reference:NullMemory"})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.getgroup("memspec").addoption("--selfcheck-plan", type=Path, help="JSON: the checks (globs) of each plug")
+    parser.getgroup("memspec").addoption(
+        "--memspec-selfcheck-plan", type=Path, help="JSON: the checks (globs) of each plug"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     from memspec.plugin import is_check
     from memspec.running.checks import identify
 
-    plan = json.loads(config.getoption("--selfcheck-plan").read_text(encoding="utf-8"))
+    plan = json.loads(config.getoption("--memspec-selfcheck-plan").read_text(encoding="utf-8"))
     kept: list[pytest.Item] = []
     left: list[pytest.Item] = []
     for item in items:
@@ -93,7 +95,7 @@ class Matrix:
     def checks(self) -> list[str]:
         """Every check that any memory was asked or spared, without parameters: ``axis/name``."""
         ids = {c.id for card in self.cards.values() for c in card.checks}
-        slow = {i for card in self.cards.values() for i, why in card.not_asked.items() if "--full" in why}
+        slow = {i for card in self.cards.values() for i, why in card.not_asked.items() if "--memspec-full" in why}
         ids |= {i for card in self.cards.values() for i in card.not_asked} - slow
         return sorted({"/".join(i.split("/")[:2]) for i in ids})
 
@@ -235,7 +237,11 @@ def _run(plan: Mapping[str, Sequence[str]], workers: str | int, arguments: Seque
             f"-c{os.devnull}",
             f"--rootdir={folder}",
         ]
-        command += [f"--selfcheck-plan={chosen}", f"--scorecard={card}", *(f"--memory={plug}" for plug in plan)]
+        command += [
+            f"--memspec-selfcheck-plan={chosen}",
+            f"--memspec-scorecard={card}",
+            *(f"--memory={plug}" for plug in plan),
+        ]
         if importlib.util.find_spec("xdist") and str(workers) != "1":
             command += ["-p", "xdist.plugin", "-n", str(workers)]
         # The caller's own pytest options and whatever other plugins are installed must not change what is run.

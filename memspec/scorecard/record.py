@@ -191,7 +191,7 @@ def load(path: Path) -> list[Record]:
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise RecordError(f"{path}: there is no such file; a run with --scorecard={path} writes one") from error
+        raise RecordError(f"{path}: there is no such file; a run with --memspec-scorecard={path} writes one") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise RecordError(f"{path}: not a readable JSON file ({error})") from error
     if not isinstance(data, dict):

@@ -183,7 +183,7 @@ def listed(checks: Sequence[Check], width: int, most: int = MOST_LINES) -> list[
         head = f"{len(mine)} checks "
         lines.append(f"{head}{clip(error, max(width - len(head) - len(few) - 2, 100))}: {few}")
     hidden = sum(len(mine) for mine in list(groups.values())[most:])
-    return lines + [f"... and {hidden} more (pytest shows each in full; --html lists them)"] * bool(hidden)
+    return lines + [f"... and {hidden} more (pytest shows each in full; --memspec-html lists them)"] * bool(hidden)
 
 
 def gist(check: Check) -> str:

@@ -62,7 +62,7 @@ TEST_TIME = """
 def test_parameters_that_are_state_are_spared(folder: Any, checks: str) -> None:
     """A module trained inside update: reset puts its parameters back, the constructor's start is not in its state dict."""
     folder.write("mine.py", TEST_TIME)
-    ran = folder.pytest("--pyargs", "memspec.suites", "--memory=mine.py:Trained", f"--checks={checks}")
+    ran = folder.pytest("--pyargs", "memspec.suites", "--memory=mine.py:Trained", f"--memspec-checks={checks}")
     assert ran.code == 0, ran.text
 
 
@@ -100,7 +100,7 @@ ADAM = """
 def test_nothing_is_required_of_the_order_of_rows_before_the_spec_says_so(folder: Any) -> None:
     """Ten optimiser steps on a whole call are another write than its rows, and no spec says otherwise."""
     folder.write("mine.py", ADAM)
-    checks = [f"--checks={axis}/*" for axis in ("laws", "claims", "stateful", "capacity")]
+    checks = [f"--memspec-checks={axis}/*" for axis in ("laws", "claims", "stateful", "capacity")]
     ran = folder.pytest("--pyargs", "memspec.suites", "--memory=mine.py:Fitted", *checks)
     assert ran.code == 0, ran.text
 

@@ -36,7 +36,7 @@ def test_what_is_found(name: str) -> None:
 
 @pytest.mark.parametrize("name", FOUND)
 def test_sound_memories_pass_the_default_tier_at_the_widths_they_can_have(folder: Any, name: str) -> None:
-    run = folder.pytest("--pyargs", "memspec.suites", f"--memory={PLACE}:{name}", "--scorecard=card.json")
+    run = folder.pytest("--pyargs", "memspec.suites", f"--memory={PLACE}:{name}", "--memspec-scorecard=card.json")
     card = folder.card()
     assert run.code == 0, run.text
     assert {check["status"] for check in card["checks"]} <= {"pass", "skip", "inconclusive"}

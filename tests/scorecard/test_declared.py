@@ -224,7 +224,13 @@ def cards(folder: Any) -> list[Record]:
     """Good and Worse, read back from the file that a run with the user's own suite wrote."""
     folder.write("mem.py", MEMORIES)
     folder.write("test_mine.py", OWN)
-    done = folder.pytest("--memory=mem.py:Good", "--memory=mem.py:Worse", "--scorecard=card.json", "--html", "--md")
+    done = folder.pytest(
+        "--memory=mem.py:Good",
+        "--memory=mem.py:Worse",
+        "--memspec-scorecard=card.json",
+        "--memspec-html",
+        "--memspec-md",
+    )
     assert "written" in done.text, done.text
     assert "mine.hops" not in catalog.experiments()
     return records.load(folder.path / "card.json")

@@ -344,7 +344,7 @@ def test_a_long_list_is_counted_not_shown() -> None:
     lines = terminal_lines(*(check(f"a/c{i:02}", "fail", f"{i} lost") for i in range(40)))
     shown = [line for line in lines if "lost" in line]
     assert len(shown) == render.MOST_LINES
-    assert f"    ... and {40 - len(shown)} more (pytest shows each in full; --html lists them)" in lines
+    assert f"    ... and {40 - len(shown)} more (pytest shows each in full; --memspec-html lists them)" in lines
 
 
 def test_a_line_is_cut_between_words() -> None:

@@ -110,7 +110,7 @@ def test_several_memories_in_one_file_each_have_their_card(folder: Any) -> None:
                 return NullMemory
         """,
     )
-    folder.pytest("test_mine.py", "--scorecard=card.json", "-k", "slots or usage or reads or (recall and n8)")
+    folder.pytest("test_mine.py", "--memspec-scorecard=card.json", "-k", "slots or usage or reads or (recall and n8)")
     cards = {card["memory"]["plug"].rpartition(":")[2]: card for card in folder.card()["cards"]}
     statuses = {name: {c["id"]: c["status"] for c in card["checks"]} for name, card in cards.items()}
     assert statuses["SoftmaxMemory"]["slots/usage-follows-writes"] == "pass"
@@ -130,7 +130,7 @@ def test_a_class_of_two_suites_is_refused_with_what_to_write_instead(folder: Any
         pass
     """,
     )
-    done = folder.pytest("test_mine.py", "--checks=capacity/recall/n1")
+    done = folder.pytest("test_mine.py", "--memspec-checks=capacity/recall/n1")
     assert done.code == 2
     for part in (
         "TestBoth inherits from the suites TestCapacity and TestClaims",
