@@ -1,0 +1,81 @@
+"""The options: beside other plugins' of the same short names, and the short names of `memspec score`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foreign_plugins import FLAGS, TAKEN
+from memspec.cli import main, score_arguments
+from memspec.running.options import OPTIONS, forwarded
+
+DELTA = "memspec.reference:DeltaMemory"
+ONE = "--checks=capacity/recall/n8"
+
+
+def test_memspec_lives_beside_plugins_that_have_the_short_names(folder: Any) -> None:
+    folder.write("test_own.py", "def test_own(pytestconfig):\n    assert pytestconfig.getoption('--alpha') == 'mine'\n")
+    done = folder.pytest("-p", "foreign_plugins", "--alpha=mine", "--full", "test_own.py")
+    assert done.code == 0, done.text
+    assert "html=foreign html" in done.text
+    assert "full=True" in done.text
+    suites = ("--pyargs", "memspec.suites.test_capacity", f"--memory={DELTA}", f"--memspec-{ONE[2:]}")
+    done = folder.pytest("-p", "foreign_plugins", "--alpha=mine", *suites, "--memspec-scorecard=card.json")
+    assert done.code == 0, done.text
+    assert folder.card()["signature"]["alpha"] == 1e-3
+    assert folder.card()["signature"]["tier"] == "default"
+
+
+def test_every_option_but_the_memory_has_the_prefix(pytestconfig: pytest.Config) -> None:
+    (group,) = [g for g in pytestconfig._parser._groups if g.name == "memspec"]
+    names = [name for option in group.options for name in option.names()]
+    assert {"--memory", "--memspec-html", "--memspec-scorecard"} <= set(names)
+    assert [name for name in names if not name.startswith("--memspec-")] == ["--memory"]
+    assert {*TAKEN, *FLAGS} - {"gate"} <= OPTIONS.keys()  # the foreign plugin takes names that would collide
+
+
+def test_score_passes_every_option_on() -> None:
+    given = {"action": [], "int": ["3"], "float": ["0.5"], "Path": ["x.json"]}
+    for name, settings in OPTIONS.items():
+        kind = "action" if settings.get("action") == "store_true" else settings.get("type", str).__name__
+        value = given.get(kind, ["text"])
+        for written in (f"--{name}", f"--memspec-{name}"):
+            told = score_arguments([written, *value, "m:M"])
+            assert told.plugs == ["m:M"]
+            assert forwarded(told) == [f"--memspec-{name}" + "".join(f"={v}" for v in value)]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["--checks", "a/*", "x:X", "y:Y"],
+        ["x:X", "--checks", "a/*", "y:Y"],
+        ["x:X", "y:Y", "--checks", "a/*"],
+        ["x:X", "y:Y", "--checks=a/*", "--", "--durations=3", "-x"],
+    ],
+    ids=["first", "between", "last", "rest"],
+)
+def test_plugs_and_options_of_score_may_stand_in_any_order(given: list[str]) -> None:
+    told = score_arguments(given)
+    assert told.plugs == ["x:X", "y:Y"]
+    assert told.checks == ["a/*"]
+    assert told.rest == (["--durations=3", "-x"] if "--" in given else [])
+
+
+def test_score_reads_its_plugs_behind_an_option(folder: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(["score", "--checks", "capacity/recall/n8", DELTA, "--scorecard", "card.json", "--", "--durations=1"]) == 0
+    )
+    assert "slowest" in capsys.readouterr().out
+    assert [c["id"] for c in folder.card()["checks"]] == ["capacity/recall/n8"]
+    assert Path("card.json").exists()
+
+
+@pytest.mark.parametrize("wrong", ["--chekcs=x", "--durations=3", "--scorecar=card.json"])
+def test_score_refuses_what_it_does_not_know(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["score", DELTA, wrong])
+    assert end.value.code == 2
+    assert wrong.partition("=")[0] in capsys.readouterr().err
