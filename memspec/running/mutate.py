@@ -1,0 +1,303 @@
+"""``memspec selfcheck --mutate``: what share of machine-made mutants of the references the default tier fails.
+
+Of each reference: every change that :mod:`memspec.running.mutation.operators` can make in a line that it runs, in an order
+drawn from the seed. Those that cannot store three pairs are put aside, and so are those that a wide random search
+(:mod:`memspec.running.mutation.histories`) cannot tell from the original; on the rest the suites run, with the reference's
+own spec and with the spec taken away. The rates say how the suites do with defects that nobody chose.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from memspec.errors import MemspecError
+from memspec.running.mutation import child
+
+PACKAGE = "memspec.reference"
+CHANGED = ("memories", "ops")
+"""Folders of the package whose modules are changed."""
+FORMS = ("own", "bare")
+"""With the reference's own spec, and with a spec that promises nothing."""
+GOALS = {"own": 0.95, "bare": 0.85}
+DEFAULT = (
+    "DeltaMemory",
+    "MatrixAssociativeMemory",
+    "CachedMemory",
+    "LRUMemory",
+    "SoftmaxMemory",
+    "NTMMemory",
+    "TTTMemory",
+    "LeastSquaresMemory",
+)
+"""One reference of each kind: what is mutated unless others are named."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One mutant.
+
+    Attributes:
+        reference: the plug of the original.
+        operator: what kind of change; ``module``, ``line``, ``diff``: where and what.
+        outcome: ``stillborn``, ``same`` or ``different``.
+        where: the first difference, or the exception.
+        killed_by: form -> the first check that failed (or ``time``, ``death``); None where all passed. Only for those
+            that are different.
+        messages: form -> the first line of that failure.
+    """
+
+    reference: str
+    operator: str
+    module: str
+    line: int
+    diff: str
+    outcome: str
+    where: str
+    killed_by: dict[str, str | None] = field(default_factory=dict)
+    messages: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Score:
+    """What became of all mutants.
+
+    Attributes:
+        tried: every mutant, in the order they were drawn.
+        command: the command line that repeats it.
+        spared: reference and form -> checks that the original fails, which count for nothing.
+    """
+
+    tried: list[Tried]
+    command: str
+    spared: dict[str, list[str]]
+
+    @property
+    def counted(self) -> list[Tried]:
+        """Those that behave otherwise than the original."""
+        return [t for t in self.tried if t.outcome == "different"]
+
+    def survivors(self, form: str) -> list[Tried]:
+        """Those that pass the default tier."""
+        return [t for t in self.counted if t.killed_by[form] is None]
+
+    def rate(self, form: str, among: Iterable[Tried] | None = None) -> float:
+        """Share of the distinguishable mutants that a check fails; nan where there is none."""
+        every = self.counted if among is None else list(among)
+        return sum(t.killed_by[form] is not None for t in every) / len(every) if every else float("nan")
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "command": self.command,
+            "rates": {form: self.rate(form) for form in FORMS},
+            "spared": self.spared,
+            "mutants": [asdict(t) for t in self.tried],
+        }
+
+    def markdown(self) -> str:
+        """Two tables, by reference and by operator, with the command that made them."""
+        lines += self._table("reference", lambda t: t.reference.rpartition(":")[2])
+        lines += ["", *self._table("operator", lambda t: t.operator)]
+        return "\n".join(lines) + "\n"
+
+    def _table(self, head: str, name_of: Callable[[Tried], str]) -> list[str]:
+        rows: dict[str, list[Tried]] = {}
+        for t in self.tried:
+            rows.setdefault(name_of(t), []).append(t)
+        columns = (
+            head,
+            "drawn",
+            "stillborn",
+            "no difference found",
+            "distinguishable",
+            "fail",
+            "fail, spec taken away",
+        )
+        lines = ["| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
+        for name, mine in [*rows.items(), ("**all**", self.tried)]:
+            of = Counter(t.outcome for t in mine)
+            different = [t for t in mine if t.outcome == "different"]
+            rates = [f"{self.rate(form, different):.0%}" if different else "-" for form in FORMS]
+            cells = [name, len(mine), of["stillborn"], of["same"], of["different"], *rates]
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
+        return lines
+
+    def lines(self) -> list[tuple[str, str]]:
+        """The tables and the survivors' diffs, for a terminal."""
+        out = [(line, "") for line in self.markdown().splitlines()]
+        for form, words in (("own", "with its own spec"), ("bare", "with the spec taken away")):
+            for t in self.survivors(form):
+                out.append((f"\nsurvives {words}: {t.reference}, {t.operator} ({t.where})", "yellow"))
+                out += [(line, "") for line in t.diff.splitlines()]
+        for form, goal in GOALS.items():
+            met = self.rate(form) >= goal
+            out.append((f"{form}: {self.rate(form):.1%} fail; the goal is {goal:.0%}", "green" if met else "red"))
+        return out
+
+
+# ---- making it ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Original:
+    """What is known of a reference before it is mutated.
+
+    Attributes:
+        look: file that holds what its histories showed.
+        seconds: form -> seconds of each check; ``failed``: form -> checks it fails itself.
+        playing: seconds that playing all histories took.
+    """
+
+    plug: str
+    look: str
+    playing: float
+    lines: Mapping[str, Sequence[int]]
+    seconds: Mapping[str, dict[str, float]]
+    failed: Mapping[str, list[str]]
+
+    def limit(self, form: str) -> float:
+        """Seconds after which a run of the suites is ended."""
+        return 30 + 6 * sum(self.seconds[form].values())
+
+
+def score(
+    plugs: Sequence[str],
+    sample: int | None = 25,
+    seed: int = 0,
+    workers: int = 1,
+    full: bool = False,
+    told: Callable[[Tried], None] = lambda tried: None,
+) -> Score:
+    """Mutate the references and count what the default tier fails.
+
+    Args:
+        plugs: plugs of reference memories, or their names.
+        sample: distinguishable mutants of each; None = all there are.
+        seed: draws the sample.
+        workers: mutants judged at once.
+        full: every check on every mutant, instead of stopping at the first failure.
+        told: called with each mutant when it has been judged.
+
+    Raises:
+        MemspecError: for a plug that is no reference, or one that is not the same twice.
+    """
+    every: list[Tried] = []
+    spared: dict[str, list[str]] = {}
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(workers) as pool:
+        for number, name in enumerate(plugs):
+            original = looked_at(plug_of(name), str(Path(folder, f"{number}.pt")))
+            spared |= {f"{original.plug}, {form}": checks for form, checks in original.failed.items() if checks}
+            judge = functools.partial(judged, original, stop=not full)
+            found = 0
+            for group in grouped(drawn(original, seed), workers):
+                for tried in pool.map(judge, *zip(*group)):
+                    if sample is None or found < sample:
+                        every.append(tried)
+                        told(tried)
+                    found += tried.outcome == "different"
+                if sample is not None and found >= sample:
+                    break
+    given = [f"--sample {sample}" if sample is not None else "--sample all", f"--seed {seed}", *["--full"] * full]
+    return Score(every, " ".join(["memspec selfcheck --mutate", *given, *plugs]), spared)
+
+
+def plug_of(name: str) -> str:
+    """The plug of a reference memory, which may be given by its name, with literal arguments behind it.
+
+    Raises:
+        MemspecError: if there is no such reference.
+    """
+    from memspec.cli import reference_names
+
+    plug = name if ":" in name.partition("(")[0] else f"{PACKAGE}:{name}"
+    module, _, memory = plug.partition("(")[0].partition(":")
+    if module != PACKAGE or memory not in reference_names():
+        raise MemspecError(f"{name} is no reference memory; only those are mutated: {', '.join(reference_names())}")
+    return plug
+
+
+def looked_at(plug: str, path: str) -> Original:
+    """Everything that must be known of an original.
+
+    Raises:
+        MemspecError: if it is not the same twice, or takes too long.
+    """
+    folder = os.path.dirname(str(importlib.import_module(PACKAGE).__file__))
+    look = child.ask(child.look, {"plug": plug, "folder": folder, "path": path}, 600)
+    runs = {}
+    for form in FORMS:
+        runs[form] = child.ask(child.suites, {"plug": plug, "bare": form == "bare", "stop": False}, 900)
+    for came in (look, *runs.values()):
+        if isinstance(came, child.Ended):
+            raise MemspecError(f"{plug}: {came.what}")
+    return Original(
+        plug,
+        path,
+        look["seconds"],
+        {os.path.relpath(name, folder): lines for name, lines in look["lines"].items()},
+        {form: run["seconds"] for form, run in runs.items()},
+        {form: sorted(run["failed"]) for form, run in runs.items()},
+    )
+
+
+def drawn(original: Original, seed: int) -> Iterator[tuple[str, str, Any]]:
+    """Module, path and change: all that can be changed in the lines that an original runs, in the order of the seed."""
+    from memspec.running.mutation.operators import changes
+
+    root = Path(str(importlib.import_module(PACKAGE).__file__)).parent
+    every = []
+    for path, lines in sorted(original.lines.items()):
+        if Path(path).parts[0] not in CHANGED or Path(path).name == "__init__.py":
+            continue
+        module = ".".join((PACKAGE, *Path(path).with_suffix("").parts))
+        ran = {0, *lines}
+        for change in changes(Path(root, path).read_text(encoding="utf-8")):
+            if not ran.isdisjoint(range(change.lines[0], change.lines[1] + 1)):
+                every.append((module, path, change))
+    random.Random(seed).shuffle(every)
+    yield from every
+
+
+def grouped(things: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of ``size`` things, the last one maybe shorter."""
+    group = []
+    for thing in things:
+        group.append(thing)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def judged(original: Original, module: str, path: str, change: Any, stop: bool = True) -> Tried:
+    """One mutant: told apart from its original, and run through the suites if it is another memory."""
+    source = change.source()
+    mutant = {"plug": original.plug, "module": module, "source": source}
+    limit = 20 + 10 * original.playing
+    came = child.ask(child.tell_apart, mutant | {"path": original.look}, limit)
+    if isinstance(came, child.Ended):
+        came = {"outcome": "different", "where": came.what}
+    killed: dict[str, str | None] = {}
+    messages = {}
+    for form in FORMS if came["outcome"] == "different" else ():
+        asked = {"bare": form == "bare", "seconds": original.seconds[form], "spared": original.failed[form]}
+        run = child.ask(child.suites, mutant | asked | {"stop": stop}, original.limit(form))
+        if isinstance(run, child.Ended):
+            killed[form], messages[form] = run.why, run.what
+        else:
+            check, message = next(iter(run["failed"].items()), (None, ""))
+            killed[form], messages[form] = check, message.partition("\n")[0]
+    diff = change.diff(path)
+    return Tried(
+        original.plug, change.operator, module, change.lines[0], diff, **came, killed_by=killed, messages=messages
+    )
