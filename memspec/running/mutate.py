@@ -105,6 +105,7 @@ class Score:
 
     def markdown(self) -> str:
         """Two tables, by reference and by operator, with the command that made them."""
+        lines = [f"Made by `{self.command}`.", ""]
         lines += self._table("reference", lambda t: t.reference.rpartition(":")[2])
         lines += ["", *self._table("operator", lambda t: t.operator)]
         return "\n".join(lines) + "\n"
