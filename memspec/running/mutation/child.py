@@ -27,6 +27,7 @@ from typing import Any
 import pytest
 
 from memspec.errors import MemspecError
+from memspec.judging.check import KINDS
 from memspec.protocol import MemorySpec
 
 PRELOADED = [
@@ -34,7 +35,7 @@ PRELOADED = [
     "memspec.running.mutation.histories",
     "memspec.experiments.catalog",
     "memspec.laws.stateful",
-    "memspec.scorecard.finish",
+    "memspec.running.finish",
     "hypothesis.extra.numpy",
     "sklearn.datasets",
     "pandas",
@@ -45,7 +46,6 @@ PRELOADED = [
 GIB = 4
 """Memory a process may take beyond what it starts with, in GiB."""
 
-KINDS = {"law": 0, "claim": 1, "measurement": 2}
 BARE = "memspec_bare"
 """Module name of the plug whose memories have had their promises taken away."""
 
@@ -243,18 +243,18 @@ class Watcher:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        from memspec.plugin import new_check
+        from memspec.running.checks import identify
 
-        checks = {item: new_check(item) for item in items}
-        items[:] = [item for item in items if checks[item]["id"] not in self.spared]
-        items.sort(key=lambda item: (KINDS[checks[item]["kind"]], self.known.get(checks[item]["id"], 0)))
+        checks = {item: identify(item) for item in items}
+        items[:] = [item for item in items if checks[item].id not in self.spared]
+        items.sort(key=lambda item: (KINDS.index(checks[item].kind), self.known.get(checks[item].id, 0)))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[None]:
-        from memspec.plugin import new_check
+        from memspec.running.checks import identify
 
         report: Any = yield
-        name = new_check(item)["id"]
+        name = identify(item).id
         self.seconds[name] = self.seconds.get(name, 0.0) + report.duration
         if report.failed:
             self.failed[name] = str(report.longreprtext)
