@@ -29,6 +29,7 @@ import pytest
 from memspec.errors import MemspecError
 from memspec.judging.check import KINDS
 from memspec.protocol import MemorySpec
+from memspec.running import limits
 
 PRELOADED = [
     "memspec.running.mutation.child",
@@ -43,8 +44,8 @@ PRELOADED = [
 ]
 """What the server of processes imports; no memory is among it, for a mutant must be loaded first."""
 
-GIB = 4
-"""Memory a process may take beyond what it starts with, in GiB."""
+BYTES = 4 << 30
+"""Memory that a process may take beyond what it starts with."""
 
 BARE = "memspec_bare"
 """Module name of the plug whose memories have had their promises taken away."""
@@ -222,7 +223,7 @@ def suites(
     watcher = Watcher(seconds or {}, frozenset(spared))
     command = ["--pyargs", "memspec.suites", f"--memory={name}", f"-c{os.devnull}", f"--rootdir={Path.cwd()}"]
     command += ["-q", "--tb=short", "-rN", "-p", "no:cacheprovider", "-p", "memspec.plugin", "--import-mode=importlib"]
-    command += ["-x"] if stop else []
+    command += ["--memspec-no-isolate", *["-x"] * stop]  # this process is the one that is watched
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     os.environ.pop("PYTEST_ADDOPTS", None)
     out = io.StringIO()
@@ -318,7 +319,8 @@ def _answer(pipe: Connection, task: Any, arguments: dict[str, Any]) -> None:
     import torch
 
     torch.set_num_threads(1)
-    _limit_memory()
+    limits.die_with_parent()
+    limits.limit_memory(BYTES)
     try:
         answer = task(**arguments)
     except MemoryError:
@@ -328,14 +330,3 @@ def _answer(pipe: Connection, task: Any, arguments: dict[str, Any]) -> None:
     pipe.send(answer)
     pipe.close()
     os._exit(0)  # what a mutant has left behind is not waited for
-
-
-def _limit_memory() -> None:
-    try:
-        import resource
-    except ModuleNotFoundError:  # not on this system
-        return
-    with contextlib.suppress(OSError, ValueError):
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        most = pages * resource.getpagesize() + GIB * 2**30
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
