@@ -32,11 +32,19 @@ _HOMES = {
     "Plug": "memspec.plugs.plug",
     "adapt": "memspec.plugs.adapting",
     "load_plug": "memspec.plugs.loading",
+    "score": "memspec.running.scoring",
+    "Card": "memspec.scorecard.card",
+    "MemspecError": "memspec.errors",
+    "PlugError": "memspec.errors",
+    "RecordError": "memspec.errors",
 }
 
 __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
+    from memspec.errors import MemspecError as MemspecError
+    from memspec.errors import PlugError as PlugError
+    from memspec.errors import RecordError as RecordError
     from memspec.functional import FunctionalMemory as FunctionalMemory
     from memspec.plugs.adapting import adapt as adapt
     from memspec.plugs.loading import load_plug as load_plug
@@ -55,9 +63,15 @@ if TYPE_CHECKING:
     from memspec.protocol import Slotted as Slotted
     from memspec.protocol import Touching as Touching
     from memspec.protocol import Widths as Widths
+    from memspec.running.scoring import score as score
+    from memspec.scorecard.card import Card as Card
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'memspec' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memspec import __version__
 from memspec.errors import MemspecError
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="memspec", description="A conformance suite for neural memories: laws, claims and measurements."
     )
+    parser.add_argument("--version", action="version", version=f"memspec {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     # main reads the arguments of score, which subparsers would not let stand between its options
@@ -167,22 +169,10 @@ def _score(options: argparse.Namespace) -> int:
     import pytest
 
     from memspec.running.options import forwarded
+    from memspec.running.scoring import suite_arguments
 
     arguments = [
-        "--pyargs",
-        "memspec.suites",
-        f"-c{os.devnull}",  # the caller's own pytest settings must not change what is run
-        f"--rootdir={Path.cwd()}",
-        "-q",
-        "--no-header",
-        "--tb=short",
-        "-W",
-        "ignore::pytest.PytestAssertRewriteWarning",  # this process has imported memspec already
-        "-r",
-        "N",
-        "-p",
-        "no:cacheprovider",
-        "--import-mode=importlib",
+        *suite_arguments(),
         *(f"--memory={name}" for name in expanded(options.plugs)),
         *forwarded(options),
         *(text for name in "nk" for text in (f"-{name}", getattr(options, name)) if getattr(options, name)),

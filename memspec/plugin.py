@@ -96,7 +96,8 @@ def session_of(config: pytest.Config) -> Session:
         from memspec.running.session import Session
 
         try:
-            config.stash[SESSION] = Session(options.chosen(config))
+            given: Any = config.pluginmanager.get_plugin("memspec-given")  # memories of a call of memspec.score
+            config.stash[SESSION] = Session(options.chosen(config), given.plugs if given else ())
         except BoundsError as error:
             raise pytest.UsageError(str(error)) from None
     return config.stash[SESSION]

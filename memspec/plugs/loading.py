@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from memspec.errors import PlugError
+from memspec.failure import plain
 from memspec.plugs.identity import name_of
 from memspec.plugs.plug import METHODS, Plug
 from memspec.randomness import seed_of
@@ -65,8 +66,9 @@ def as_plug(memory: Any) -> Plug:
     if callable(memory) and not all(hasattr(memory, m) and not isinstance(memory, type) for m in METHODS):
         return checked(Plug(name_of(memory), memory))
     raise PlugError(
-        f"the memory fixture returned a {type(memory).__name__}. Return the class, a function that builds one, or a "
-        "'module:name' string: memspec builds many fresh memories from it"
+        f"{plain(repr(memory), 60)} is of type {type(memory).__name__}, and nothing that builds memories. Give (or return, "
+        "in a memory fixture) the class, a function that builds one, or a 'module:name' string: many fresh memories are "
+        "built from it"
     )
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from memspec.failure import Failure, frame_of, place, plain, raised
 from memspec.judging.check import KINDS, Check, CheckRun, Kind
-from memspec.running.repeat import check_command, test_command
+from memspec.running.repeat import check_call, check_command, test_command
 from memspec.running.session import Session
 
 UNKNOWN = "unknown memory"
@@ -109,6 +109,8 @@ def introduce(run: CheckRun, item: pytest.Item, session: Session, memory: str) -
     run.memory = memory
     if is_suite(item.function) and session.loadable(memory):  # type: ignore[attr-defined]
         run.repeat = check_command(memory, run.check.id, session.options)
+    elif memory in session.called:
+        run.repeat = check_call(memory, run.check.id, session.options)
     else:
         run.repeat = test_command(item.path, item.nodeid, plug_of(item), session.options)
 

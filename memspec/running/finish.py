@@ -28,6 +28,7 @@ class Outcome:
     """What the plugin shows (each line with pytest markup such as ``red bold``) and returns."""
 
     lines: list[tuple[str, str]] = field(default_factory=list)
+    cards: list[Record] = field(default_factory=list)
     exit_status: int = 0
 
 
@@ -51,7 +52,7 @@ def finish(
     collected = [placed(c, names, session.options) for c in collected]
     order = dict.fromkeys([*names, *(c["memory"] for c in collected)])
     cards = [card(session, name, collected, notes) for name in order]
-    outcome = Outcome(render.terminal(cards, strict=session.options.strict))
+    outcome = Outcome(render.terminal(cards, strict=session.options.strict), cards)
     if any(one.verdict == "error" for one in cards):
         outcome.exit_status = NOTHING_MEASURED
     if baseline is not None:

@@ -35,6 +35,20 @@ def check_command(plug: str, check: str, options: Options) -> str:
     )
 
 
+def check_call(plug: str, check: str, options: Options) -> str:
+    """A call of ``memspec.score``, for a memory that it was given as an object; named as its class or function is."""
+    name = plug.rpartition("(")[0] or plug
+    settings = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+    default = type(options)()
+    given = [
+        f"{name}={value!r}"
+        for name, value in settings.items()
+        if name in ("seed", "alpha", "max_trials", "full") and value != getattr(default, name)
+    ]
+    arguments = ", ".join([name.rpartition(":")[2].rpartition(".")[2], f"checks=[{glob.escape(check)!r}]", *given])
+    return f"import memspec\nprint(memspec.score({arguments}))"
+
+
 def test_command(path: Path, nodeid: str, plug: str | None, options: Options) -> str:
     """``pytest FILE::TEST``, for a check of the user's own file; ``plug`` where --memory gave it."""
     file = os.path.relpath(path)

@@ -27,13 +27,18 @@ from memspec.running.repeat import trial_command
 
 
 class Session:
-    """Plugs and runners of one run, by name."""
+    """Plugs and runners of one run, by name.
 
-    def __init__(self, options: Options) -> None:
+    Args:
+        plugs: memories that are known by their names already; any other name is loaded.
+    """
+
+    def __init__(self, options: Options, plugs: Sequence[Plug] = ()) -> None:
         self.options = options
-        self._plugs: dict[str, Plug] = {}
+        self._plugs: dict[str, Plug] = {plug.name: plug for plug in plugs}
+        self.called = frozenset(plug.name for plug in plugs)  # what memspec.score was given as an object
         self._loaded: set[str] = set()  # names that load_plug takes
-        self._given: list[tuple[Any, Plug]] = []  # what memory fixtures returned
+        self._given: list[tuple[Any, Plug]] = [(plug.name, plug) for plug in plugs]  # and what memory fixtures return
         self._runners: dict[str, Runner] = {}
         self.told: set[str] = set()  # memories whose description has gone to the record
         self.bounds = read_bounds(options.bounds) if options.bounds else {}
@@ -177,7 +182,7 @@ def package_of(factory: Any) -> tuple[str | None, str | None]:
     from importlib import metadata
 
     module = str(getattr(factory, "__module__", None) or "").partition(".")[0]
-    if not module or module.startswith("memspec_plug_"):
+    if module in ("", "__main__") or module.startswith("memspec_plug_"):
         return None, None
     with contextlib.suppress(
         metadata.PackageNotFoundError

@@ -21,6 +21,13 @@ def page(cards: Sequence[Record]) -> str:
     return environment().get_template("card.html").render(**context(cards), figures=figures(cards))
 
 
+def fragment(one: Record) -> str:
+    """A piece of HTML on one memory, for a notebook: verdict, axes, failures; plots are the page's."""
+    verdict, style = render.headline(one)
+    failed = render.listed(render.urgent(c for c in one.checks if c.status == "fail"), 160)
+    return environment().get_template("fragment.html").render(one=one, verdict=verdict, style=style, failed=failed)
+
+
 def markdown(cards: Sequence[Record]) -> str:
     """The cards as Markdown tables."""
     return environment().get_template("card.md.j2").render(**context(cards))
