@@ -203,14 +203,19 @@ def matrix(
         plan.setdefault(mutant.plug, []).extend(globs)
         plan.setdefault(mutant.twin, []).extend(mutant.killed_by)
     plan |= {plug: ["*"] for plug in references}
-    found = Matrix(mutants, references, _run(plan, workers, arguments), complete=not named_checks_only)
+    found = Matrix(mutants, references, run_plan(plan, workers, arguments), complete=not named_checks_only)
     found.problems += [*found.survivors(), *found.false_alarms()]
     if everything:
         found.problems += [f"{check} fails no mutant" for check in found.idle()]
     return found
 
 
-def _run(plan: Mapping[str, Sequence[str]], workers: str | int, arguments: Sequence[str]) -> dict[str, Record]:
+def run_plan(plan: Mapping[str, Sequence[str]], workers: str | int, arguments: Sequence[str] = ()) -> dict[str, Record]:
+    """Run on each plug the checks that its globs choose, in a pytest of its own; the cards, by plug.
+
+    Raises:
+        MemspecError: if the run breaks down.
+    """
     from memspec.scorecard.record import load
 
     with tempfile.TemporaryDirectory() as folder:
