@@ -50,7 +50,8 @@ class Tried:
         reference: the plug of the original.
         operator: what kind of change; ``module``, ``line``, ``diff``: where and what.
         outcome: ``stillborn``, ``same`` or ``different``.
-        where: the first difference, or the exception.
+        shows: the plainest place where the two differ (:data:`memspec.running.mutation.histories.PLACES`), or ``no end``.
+        where: the call that shows it, or the exception.
         killed_by: form -> the first check that failed (or ``time``, ``death``); None where all passed. Only for those
             that are different.
         messages: form -> the first line of that failure.
@@ -62,6 +63,7 @@ class Tried:
     line: int
     diff: str
     outcome: str
+    shows: str
     where: str
     killed_by: dict[str, str | None] = field(default_factory=dict)
     messages: dict[str, str] = field(default_factory=dict)
@@ -104,16 +106,19 @@ class Score:
         }
 
     def markdown(self) -> str:
-        """Two tables, by reference and by operator, with the command that made them."""
+        """Tables by reference, by operator and by where a difference shows, with the command that made them."""
         lines = [f"Made by `{self.command}`.", ""]
         lines += self._table("reference", lambda t: t.reference.rpartition(":")[2])
         lines += ["", *self._table("operator", lambda t: t.operator)]
+        lines += ["", *self._table("the difference shows in", lambda t: t.shows or None)]
         return "\n".join(lines) + "\n"
 
-    def _table(self, head: str, name_of: Callable[[Tried], str]) -> list[str]:
+    def _table(self, head: str, name_of: Callable[[Tried], str | None]) -> list[str]:
         rows: dict[str, list[Tried]] = {}
         for t in self.tried:
-            rows.setdefault(name_of(t), []).append(t)
+            name = name_of(t)
+            if name is not None:
+                rows.setdefault(name, []).append(t)
         columns = (
             head,
             "drawn",
@@ -137,7 +142,9 @@ class Score:
         out = [(line, "") for line in self.markdown().splitlines()]
         for form, words in (("own", "with its own spec"), ("bare", "with the spec taken away")):
             for t in self.survivors(form):
-                out.append((f"\nsurvives {words}: {t.reference}, {t.operator} ({t.where})", "yellow"))
+                out.append(
+                    (f"\nsurvives {words}: {t.reference}, {t.operator}; shows in {t.shows} ({t.where})", "yellow")
+                )
                 out += [(line, "") for line in t.diff.splitlines()]
         for form, goal in GOALS.items():
             met = self.rate(form) >= goal
@@ -287,7 +294,7 @@ def judged(original: Original, module: str, path: str, change: Any, stop: bool =
     limit = 20 + 10 * original.playing
     came = child.ask(child.tell_apart, mutant | {"path": original.look}, limit)
     if isinstance(came, child.Ended):
-        came = {"outcome": "different", "where": came.what}
+        came = {"outcome": "different", "shows": "no end" if came.why == "time" else "death", "where": came.what}
     killed: dict[str, str | None] = {}
     messages = {}
     for form in FORMS if came["outcome"] == "different" else ():

@@ -18,7 +18,7 @@ from memspec.plugs.loading import as_plug
 from memspec.protocol import MemorySpec
 from memspec.running import mutate
 from memspec.running.mutation import child
-from memspec.running.mutation.histories import FINEST, first_difference, histories, tolerances
+from memspec.running.mutation.histories import FINEST, PLACES, first_difference, histories, shown_in, tolerances
 
 pytest.importorskip("mutmut", reason="mutants are made with memspec[mutate]")
 from memspec.running.mutation.operators import changes
@@ -168,6 +168,24 @@ def test_the_search_finds_no_difference_in_rounding(same: str) -> None:
     assert searched(same) is None
 
 
+@pytest.mark.parametrize(
+    ("call", "form", "place"),
+    [
+        ("query", torch.float32, "answers"),
+        ("query", torch.bfloat16, "other formats"),
+        ("update (nan)", torch.float32, "the rest"),
+        ("functional form", torch.float64, "the functional form"),
+        ("slope of an answer", torch.float32, "gradients"),
+        ("read_weights", torch.float32, "statistics"),
+        ("loss", torch.float32, "the auxiliary loss"),
+    ],
+)
+def test_a_difference_is_named_after_where_it_shows(call: str, form: torch.dtype, place: str) -> None:
+    seen = [("format", str(form)), (call, 1)]
+    assert shown_in(seen, [seen[0], (call, 2)], [0.0, 0.0]) == (PLACES.index(place), f"call 1: {call}")
+    assert shown_in(seen, seen, [0.0, 0.0]) is None
+
+
 def test_what_rounding_decides_is_no_difference() -> None:
     """Where nudged keys change an answer wholly, nothing after it counts; where they change it a little, ten times that."""
     large, small = torch.ones(2), torch.full((2,), 1e-9)
@@ -247,7 +265,7 @@ def test_a_bare_memory_promises_nothing_but_is_used_as_before() -> None:
 
 def tried(outcome: str, own: str | None = None, bare: str | None = None, operator: str = "axis") -> mutate.Tried:
     killed = {"own": own, "bare": bare} if outcome == "different" else {}
-    return mutate.Tried(PLUG, operator, MODULE, 3, "-old\n+new\n", outcome, "here", killed)
+    return mutate.Tried(PLUG, operator, MODULE, 3, "-old\n+new\n", outcome, "answers", "here", killed)
 
 
 def test_rates_are_shares_of_the_mutants_that_are_told_apart() -> None:

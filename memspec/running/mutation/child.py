@@ -171,12 +171,13 @@ def tell_apart(plug: str, module: str, source: str, path: str) -> dict[str, Any]
     """Whether a mutant behaves otherwise than the original, whose look lies in the file ``path``.
 
     Returns:
-        ``outcome``: ``stillborn`` (it cannot be loaded, or fails at three pairs), ``same`` or ``different``; ``where``.
+        ``outcome``: ``stillborn`` (it cannot be loaded, or fails at three pairs), ``same`` or ``different``; ``shows``: the
+        plainest place where a difference was found; ``where``: at which call.
     """
     import torch
 
     from memspec.plugs.loading import load_plug
-    from memspec.running.mutation.histories import first_difference, histories
+    from memspec.running.mutation.histories import PLACES, histories, shown_in
 
     load_instead(module, source)
     try:
@@ -187,13 +188,18 @@ def tell_apart(plug: str, module: str, source: str, path: str) -> dict[str, Any]
         memory.update(keys, keys if loaded.spec.association == "auto" else torch.eye(shape.value_dim)[:3])
         memory.query(keys)
     except Exception as error:
-        return {"outcome": "stillborn", "where": f"{type(error).__name__}: {str(error).splitlines()[:1]}"}
+        return {"outcome": "stillborn", "shows": "", "where": f"{type(error).__name__}: {str(error).splitlines()[:1]}"}
     original = torch.load(path, weights_only=False)
+    plainest, at = len(PLACES), ""
     for history, seen, allowed in zip(histories(), original["seen"], original["allowed"]):
-        where = first_difference(seen, history.play(loaded), allowed)
-        if where:
-            return {"outcome": "different", "where": f"history {history.number}, {where}"}
-    return {"outcome": "same", "where": ""}
+        found = shown_in(seen, history.play(loaded), allowed)
+        if found and found[0] < plainest:
+            plainest, at = found[0], f"history {history.number}, {found[1]}"
+        if plainest == 0:
+            break
+    if not at:
+        return {"outcome": "same", "shows": "", "where": ""}
+    return {"outcome": "different", "shows": PLACES[plainest], "where": at}
 
 
 def suites(

@@ -31,6 +31,17 @@ CAPACITIES = (1, 2, 3, 4, 7, 8, 16, 17, 33, 64)
 FINEST = {torch.float64: 1e-7, torch.float32: 1e-3}
 """The smallest difference that counts, as a share of the largest number compared; none in shorter formats."""
 
+PLACES = [
+    "answers",
+    "the rest",
+    "the functional form",
+    "gradients",
+    "statistics",
+    "other formats",
+    "the auxiliary loss",
+]
+"""Where a difference can show, the plainest first; ``the rest``: exceptions, generators, copies, saves."""
+
 _KINDS = "fresh fresh unit scaled huge tiny offset zero near again again mixed onehot"
 KINDS = _KINDS.split()
 """What the rows of a call may be to each other, and to those before."""
@@ -96,6 +107,25 @@ def alike(one: Any, two: Any, allowed: float) -> bool:
     return not one.numel() or float((one - two).abs().masked_fill(~finite, 0).max()) <= allowed
 
 
+def shown_in(seen: Seen, others: Seen, allowed: Sequence[float]) -> tuple[int, str] | None:
+    """Where two lives of one history first differ: the rank of the place in :data:`PLACES`, and the call; None = nowhere."""
+    where = first_difference(seen, others, allowed)
+    if where is None:
+        return None
+    name = where.partition(": ")[2]
+    place = "answers" if name == "query" or name.startswith("recurrent") else "the rest"
+    for start, other in (
+        ("functional", "the functional form"),
+        ("slope", "gradients"),
+        ("loss", "the auxiliary loss"),
+        *((statistic, "statistics") for statistic in ("confidence", "read_weights", "slot_values", "slot_usage")),
+    ):
+        place = other if name.startswith(start) else place
+    if seen[0][1] != str(torch.float32) and place in ("answers", "the rest"):
+        place = "other formats"
+    return PLACES.index(place), where
+
+
 def first_difference(seen: Seen, others: Seen, allowed: Sequence[float]) -> str | None:
     """What two lives of one history differ in first, or None."""
     for i, ((name, one), limit) in enumerate(zip(seen, allowed)):
@@ -115,11 +145,11 @@ class Player:
         self.plug, self.nudge = plug, history.nudge
         self.random = random.Random(history.number)
         self.generator = torch.Generator().manual_seed(history.number)
-        self.seen: Seen = []
         wide = self.random.choice(WIDTHS), self.random.choice(WIDTHS)
         self.small = max(wide) <= 17
         self.shape = plug.shape(*wide, self.random.choice(CAPACITIES))
         self.dtype = self.random.choices([torch.float32, torch.float64, torch.bfloat16], [5, 4, 1])[0]
+        self.seen: Seen = [("format", str(self.dtype))]
         self.keys = torch.zeros(0, self.shape.key_dim, dtype=self.dtype)
         self.values = torch.zeros(0, self.shape.value_dim, dtype=self.dtype)
         # By column, so that rows that are equal stay equal.
