@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from memspec.errors import CannotMeasure, LawBroken, NotAsked
-from memspec.laws.case import Case
+from memspec.laws.case import Case, Size
 from memspec.laws.compare import ratio
 from memspec.laws.driven import Driven
 from memspec.laws.ladder import Ladder
@@ -78,40 +78,22 @@ class TestClaims:
 
     def test_overwrite(self, law: Law) -> None:
         """A second value under a key replaces the first, adds to it, or blends with it, as the spec says."""
-        claim = law.spec.overwrite
-        if claim == "none" or law.spec.association == "auto":
-            raise NotAsked("it promises nothing about writing a key again")
+        claim = _claimed_of_overwriting(law)
         for case in law.cases(1, 2, 5):
-            old, new = case.values[:1], case.spare[:1]
-            other_old, other_new = (case.changed(v, law.spec.value_domain) for v in (old, new))
-            first, both = _rewritten(case, old, new)
-            other_first, other_both = _rewritten(case, other_old, new)
-            _, newer = _rewritten(case, old, other_new)
-            new_first, _ = _rewritten(case, new)
-            other_new_first, _ = _rewritten(case, other_new)
-            # How much of the old value's influence is left, and how much the new one has, against a single write of each.
-            change = "{}({} - {}, {} - {})"
-            kept = case.let("kept", change, ratio, other_both, both, other_first, first)
-            gained = case.let("gained", change, ratio, newer, both, other_new_first, new_first)
-            holds, promise = {
-                "replace": (
-                    "kept < 0.499 and gained > 0.501",
-                    "most of the new value's influence, less than half of the old",
-                ),
-                "add": ("abs(kept - 1) < 1e-3 and abs(gained - 1) < 1e-3", "all of both values' influence"),
-                "blend": ("kept > 1e-3 and gained > 1e-3", "some of both values' influence"),
-            }[claim]
-            got = f"{kept:.2%} of the old value's influence on the answer is left, the new value has {gained:.2%} of its own"
-            cause = {
-                "replace": "the key is stored a second time and the first entry still answers, or the new value is ignored",
-                "add": "an old value is corrected or overwritten on writing: declare overwrite='replace' or 'blend'",
-                "blend": "the newer or the older value wins alone: declare overwrite='replace', or write the new one at all",
-            }[claim]
-            case.check(holds, got=got, expected=f"overwrite={claim!r}: {promise}", cause=cause)
-            if claim == "replace" and law.spec.exact:
-                case.close(both, new, cause=cause, expected="the newest value itself")
-            if claim == "blend":
-                _blends(case, new)
+            _overwrites(case, claim)
+
+    def test_overwrite_lengths(self, law: Law) -> None:
+        """A second value replaces the first, adds to it, or blends with it, whatever the length of a real key."""
+        claim = _claimed_of_overwriting(law)
+        if law.spec.key_domain != "real":
+            raise NotAsked(f"its keys are declared to be {law.spec.key_domain}")
+        for case in law.cases(*(Size(n, scale=scale) for n in (1, 5) for scale in (0.5, 2.0))):
+            _overwrites(
+                case,
+                claim,
+                cause="the step is right for keys of length 1 alone: scale keys to that length when they are written and read, "
+                "or declare key_domain='unit'",
+            )
 
     # ---- exactness and eviction -----------------------------------------------------------------------------------
 
@@ -306,6 +288,54 @@ class TestClaims:
             advise(law.plug, "does not work inside torch.inference_mode(); a closed-form inner gradient would")
         if not law.spec.inference_mode:
             raise NotAsked("it does not claim to work inside torch.inference_mode()")
+
+
+def _claimed_of_overwriting(law: Law) -> str:
+    """What is promised of writing a key again.
+
+    Raises:
+        NotAsked: if nothing is.
+    """
+    if law.spec.overwrite == "none" or law.spec.association == "auto":
+        raise NotAsked("it promises nothing about writing a key again")
+    return law.spec.overwrite
+
+
+def _overwrites(case: Case, claim: str, cause: str = "") -> None:
+    """Of a key written again, the old value keeps and the new one has as much influence as is claimed."""
+    old, new = case.values[:1], case.spare[:1]
+    other_old, other_new = (case.changed(v, case.spec.value_domain) for v in (old, new))
+    first, both = _rewritten(case, old, new)
+    other_first, other_both = _rewritten(case, other_old, new)
+    _, newer = _rewritten(case, old, other_new)
+    new_first, _ = _rewritten(case, new)
+    other_new_first, _ = _rewritten(case, other_new)
+    # How much of the old value's influence is left, and how much the new one has, against a single write of each.
+    change = "{}({} - {}, {} - {})"
+    kept = case.let("kept", change, ratio, other_both, both, other_first, first)
+    gained = case.let("gained", change, ratio, newer, both, other_new_first, new_first)
+    holds, promise = {
+        "replace": (
+            "abs(kept) < 0.499 and gained > 0.501",
+            "most of the new value's influence, less than half of the old",
+        ),
+        "add": ("abs(kept - 1) < 1e-3 and abs(gained - 1) < 1e-3", "all of both values' influence"),
+        "blend": ("kept > 1e-3 and gained > 1e-3", "some of both values' influence"),
+    }[claim]
+    got = f"{kept:.2%} of the old value's influence on the answer is left, the new value has {gained:.2%} of its own"
+    cause = (
+        cause
+        or {
+            "replace": "the key is stored a second time and the first entry still answers, or the new value is ignored",
+            "add": "an old value is corrected or overwritten on writing: declare overwrite='replace' or 'blend'",
+            "blend": "the newer or the older value wins alone: declare overwrite='replace', or write the new one at all",
+        }[claim]
+    )
+    case.check(holds, got=got, expected=f"overwrite={claim!r}: {promise}", cause=cause)
+    if claim == "replace" and case.spec.exact:
+        case.close(both, new, cause=cause, expected="the newest value itself")
+    if claim == "blend":
+        _blends(case, new)
 
 
 def _rewritten(case: Case, old: Tensor, new: Tensor | None = None) -> tuple[Tensor, Tensor]:
