@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
-import importlib
 import inspect
 import os
 import sys
@@ -244,9 +243,10 @@ def _table(options: argparse.Namespace) -> int:
 
 def _list(options: argparse.Namespace) -> int:
     from memspec.plugs.loading import load_plug
+    from memspec.plugs.references import reference_plugs
 
-    for name in reference_names():
-        plug = load_plug(f"memspec.reference:{name}")
+    for name in reference_plugs():
+        plug = load_plug(name)
         what, source = described(plug.factory)
         print(f"{plug.name}\n  {what}")
         print(f"  family {plug.spec.family}; {', '.join(sorted(plug.capabilities)) or 'no optional capabilities'}")
@@ -298,6 +298,7 @@ def _selfcheck(options: argparse.Namespace) -> int:
 def _mutate(options: argparse.Namespace) -> int:
     import json
 
+    from memspec.plugs.references import reference_names
     from memspec.running import mutate
     from memspec.scorecard.record import write_atomically
 
@@ -358,13 +359,9 @@ def put_into(path: Path, mark: str, text: str) -> None:
 
 def expanded(plugs: Sequence[str]) -> list[str]:
     """The plugs, with ``all`` standing for every reference memory."""
-    every = [f"memspec.reference:{name}" for name in reference_names()]
-    return [name for plug in plugs for name in (every if plug == "all" else [plug])]
+    from memspec.plugs.references import reference_plugs
 
-
-def reference_names() -> list[str]:
-    """Names of the reference memories that are installed."""
-    return sorted(importlib.import_module("memspec.reference").__all__)
+    return [name for plug in plugs for name in (reference_plugs() if plug == "all" else [plug])]
 
 
 def described(thing: Any) -> tuple[str, str]:

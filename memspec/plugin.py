@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from memspec.errors import BoundsError, CannotMeasure, CheckFailed, MemspecError, NotAsked
+from memspec.errors import CannotMeasure, CheckFailed, MemspecError, NotAsked
 from memspec.failure import without_harness
 from memspec.running import options
+from memspec.running.run import SESSION, is_check, memories, session_of
 
 if TYPE_CHECKING:
     from memspec.experiments.base import Runner
@@ -27,9 +28,7 @@ if TYPE_CHECKING:
     from memspec.laws.law import Law
     from memspec.plugs.plug import Plug
     from memspec.running.controller import Controller
-    from memspec.running.session import Session
 
-SESSION: pytest.StashKey[Session] = pytest.StashKey()
 RUN: pytest.StashKey[CheckRun] = pytest.StashKey()
 COLLECTOR: pytest.StashKey[Collector] = pytest.StashKey()
 OUTCOME: pytest.StashKey[Any] = pytest.StashKey()
@@ -85,24 +84,6 @@ def isolate(config: pytest.Config) -> None:
     config.pluginmanager.register(config.stash[CONTROLLER], "memspec-controller")
 
 
-def memories(config: pytest.Config) -> list[str]:
-    """The plugs named on the command line, each once."""
-    return list(dict.fromkeys(config.getoption("--memory")))
-
-
-def session_of(config: pytest.Config) -> Session:
-    """The run's session, made on first use (and torch imported with it)."""
-    if SESSION not in config.stash:
-        from memspec.running.session import Session
-
-        try:
-            given: Any = config.pluginmanager.get_plugin("memspec-given")  # memories of a call of memspec.score
-            config.stash[SESSION] = Session(options.chosen(config), given.plugs if given else ())
-        except BoundsError as error:
-            raise pytest.UsageError(str(error)) from None
-    return config.stash[SESSION]
-
-
 def pytest_report_header(config: pytest.Config) -> list[str]:
     if SESSION not in config.stash:
         return []
@@ -124,22 +105,13 @@ NO_MEMORY = "no-memory"
 
 def no_memory_message() -> str:
     """What to say to a run of the suites without a memory; lists the references."""
-    from memspec.cli import reference_names
+    from memspec.plugs.references import reference_plugs
 
-    listing = "\n".join(f"  --memory=memspec.reference:{name}" for name in reference_names())
+    listing = "\n".join(f"  --memory={plug}" for plug in reference_plugs())
     return (
         "memspec: no memory under test. Add --memory=mypkg:MyMemory (or --memory=path/to/file.py:MyMemory), "
         f"or try a reference:\n{listing}"
     )
-
-
-def is_check(item: pytest.Item) -> bool:
-    """Whether an item checks a memory: takes the fixture ``plug``, directly or through another one.
-
-    A parameter that is called so by chance, in somebody's own tests, makes no check.
-    """
-    parameters = getattr(getattr(item, "callspec", None), "params", {})
-    return "plug" in getattr(item, "fixturenames", ()) and "plug" not in parameters
 
 
 def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: object) -> None:

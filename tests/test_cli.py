@@ -9,13 +9,14 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from memspec.cli import main, parsed, parsed_setting, reference_names
+from memspec.cli import main, parsed, parsed_setting
 from memspec.errors import MemspecError
 from memspec.experiments import catalog
 from memspec.experiments.base import Experiment, Runner, Setting
 from memspec.experiments.capacity import LOAD, Load
 from memspec.metrics import Metric
 from memspec.plugs.loading import load_plug
+from memspec.plugs.references import reference_plugs
 from memspec.running.selfcheck import Matrix, matrix
 
 
@@ -36,8 +37,8 @@ TYPED = Experiment("typed", lambda *_: {"m": torch.zeros(1)}, {"m": Metric("noth
 def test_list_shows_every_reference_with_what_its_class_says(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     out = capsys.readouterr().out
-    for name in reference_names():
-        assert f"memspec.reference:{name}\n" in out
+    for plug in reference_plugs():
+        assert f"{plug}\n" in out
     assert "family delta" in out
     assert "source: Schlag" in out
     assert "(no description)" not in out

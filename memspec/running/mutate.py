@@ -224,7 +224,7 @@ def plug_of(name: str) -> str:
     Raises:
         MemspecError: if there is no such reference.
     """
-    from memspec.cli import reference_names
+    from memspec.plugs.references import reference_names
 
     plug = name if ":" in name.partition("(")[0] else f"{PACKAGE}:{name}"
     module, _, memory = plug.partition("(")[0].partition(":")

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from memspec.errors import MemspecError
+from memspec.running.run import is_check
 
 if TYPE_CHECKING:
     from memspec.failure import Failure
@@ -45,7 +46,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    from memspec.plugin import is_check
     from memspec.running.checks import identify
 
     plan = json.loads(config.getoption("--memspec-selfcheck-plan").read_text(encoding="utf-8"))
@@ -186,7 +186,7 @@ def matrix(
     Raises:
         MemspecError: if a name in ``only`` is unknown, or the run breaks down.
     """
-    from memspec.cli import reference_names
+    from memspec.plugs.references import reference_plugs
 
     mutants = importlib.import_module("memspec.fixtures.mutants").all_mutants()
     everything = only is None
@@ -196,7 +196,7 @@ def matrix(
         raise MemspecError(f"there is no mutant named {', '.join(unknown)}; there are {', '.join(sorted(mutants))}")
     mutants = {name: m for name, m in mutants.items() if name in only}
     if references is None:
-        references = [f"memspec.reference:{name}" for name in reference_names()] if everything else []
+        references = reference_plugs() if everything else []
     plan: dict[str, list[str]] = {}
     for mutant in mutants.values():
         globs = list(mutant.killed_by) if named_checks_only else ["*"]

@@ -24,6 +24,7 @@ import pytest
 
 from memspec.errors import MemspecError
 from memspec.running import limits
+from memspec.running.run import session_of
 from memspec.running.wire import Channel, Closed, Listener, connect
 
 IN_MEMORY_PROCESS = "memspec_memory_process"
@@ -150,8 +151,6 @@ class Holder:
             self.channel.send(event="done")
 
     def _load(self) -> dict[str, Any]:
-        from memspec.plugin import session_of
-
         try:
             session_of(self.session.config).load([self.order["memory"]])
         except MemspecError as error:

@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 from memspec import cli
-from memspec.cli import reference_names
 from memspec.experiments import catalog
 from memspec.fixtures.mutants import all_mutants
+from memspec.plugs.references import reference_plugs
 from memspec.running import options
 from memspec.running.selfcheck import EXPECTED_TO_FAIL, Matrix, matrix
 
 MUTANTS = all_mutants()
-REFERENCES = [f"memspec.reference:{name}" for name in reference_names()]
+REFERENCES = reference_plugs()
 TWINS = sorted({mutant.twin for mutant in MUTANTS.values()})
 
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -33,6 +34,7 @@ def test_a_mutant_lives_with_the_suite_that_kills_it_first(name: str) -> None:
     assert home == MUTANTS[name].killed_by[0].partition("/")[0]
 
 
+@functools.cache
 def read_by(cls: type) -> set[str]:
     """Names of the attributes that a class reads, of itself or of anything else."""
     nodes = ast.walk(ast.parse(textwrap.dedent(inspect.getsource(cls))))
@@ -48,5 +50,4 @@ def test_what_a_mutant_changes_is_there_to_be_changed(name: str) -> None:
     promised = {name for thing in vars(protocol).values() if inspect.isclass(thing) for name in vars(thing)}
     asked = promised.union(*(vars(cls) for cls in bases), *(read_by(cls) for cls in (broken, *bases)))
     own = {name for name in vars(broken) if not name.startswith("__") or name == "__init__"}
-    assert own or len(broken.__bases__) > 1
     assert sorted(own - asked - {"__init__", "spec"}) == []
