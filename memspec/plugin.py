@@ -19,7 +19,7 @@ import pytest
 from memspec.errors import CannotMeasure, CheckFailed, MemspecError, NotAsked
 from memspec.failure import without_harness
 from memspec.running import options
-from memspec.running.run import SESSION, is_check, memories, session_of
+from memspec.running.run import OUTCOME, SESSION, is_check, memories, session_of
 
 if TYPE_CHECKING:
     from memspec.experiments.base import Runner
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 RUN: pytest.StashKey[CheckRun] = pytest.StashKey()
 COLLECTOR: pytest.StashKey[Collector] = pytest.StashKey()
-OUTCOME: pytest.StashKey[Any] = pytest.StashKey()
 CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
 BASELINE: pytest.StashKey[Any] = pytest.StashKey()
 KINDS = ("law", "claim", "measurement")

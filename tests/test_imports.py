@@ -32,6 +32,7 @@ LEVELS = (
     ("scorecard",),
     ("running",),
     ("plugin", "cli"),
+    ("__main__",),
 )
 """Parts of memspec from the bottom up; each may import what stands in an earlier line, and itself."""
 

@@ -13,9 +13,11 @@ from memspec.errors import BoundsError
 from memspec.running import options
 
 if TYPE_CHECKING:
+    from memspec.running.finish import Outcome
     from memspec.running.session import Session
 
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
+OUTCOME: pytest.StashKey[Outcome] = pytest.StashKey()
 
 
 def memories(config: pytest.Config) -> list[str]:

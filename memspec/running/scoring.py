@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from memspec.errors import MemspecError
+from memspec.running.run import OUTCOME
 from memspec.scorecard.card import Card
 
 if TYPE_CHECKING:
@@ -53,8 +54,6 @@ class Given:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_unconfigure(self, config: pytest.Config) -> None:
-        from memspec.plugin import OUTCOME
-
         self.outcome = config.stash.get(OUTCOME, None)
 
 
