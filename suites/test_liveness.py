@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from memspec.errors import NotAsked
+from memspec.errors import CannotMeasure, NotAsked
 from memspec.laws.case import Case
 from memspec.laws.compare import NOISE
 from memspec.laws.driven import Driven
@@ -99,6 +99,27 @@ class TestLiveness:
                     cause=f"row {row} of {case.n} is dropped: a remainder of a chunk, or one row's index used for all",
                     expected=f"some answer changes with the value of row {row}",
                 )
+
+    def test_earlier_calls(self, law: Law) -> None:
+        """What one call of update stored still counts after the next, while there is room for both."""
+        room = law.plug.shape().capacity
+        for case in law.cases(1, 2, 5, **law.distinct(6)):
+            if case.n + 1 > case.shape.capacity:
+                if case.n == 1:
+                    raise CannotMeasure(f"its capacity is fixed at {room}: there is no room for a second pair")
+                return
+            answers = []
+            for keys, values in ((case.keys, case.values), case.changed_pairs(case.keys, case.values)):
+                memory = case.build()
+                memory.update(keys, values, times=SHOWN)
+                memory.update(case.others[:1], case.spare[:1] if law.spec.association != "auto" else case.others[:1])
+                answers.append(memory.query(case.keys))
+            case.moved(
+                answers[1],
+                answers[0],
+                cause="each update starts from an empty memory, or puts its rows where those of the last call were",
+                expected="answers that still depend on what the first call stored",
+            )
 
     def test_parameters(self, law: Law) -> None:
         """Every weight matrix of the module has an influence: on an answer, a statistic, or a declared loss."""
