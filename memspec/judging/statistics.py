@@ -15,7 +15,10 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-GRID = 1001
+FINE = 1e-9
+"""Ends of an interval are found to this share of the range, and then taken outwards."""
+CUTS = 16
+"""Parts that a bracket is cut into at once, while an end of an interval is found."""
 
 
 @dataclass(frozen=True)
@@ -31,35 +34,53 @@ class Interval:
         return (self.high - self.low) / 2
 
 
-def log_capital(values: NDArray[np.float64], means: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
-    """Log of the hedged capital ``max(K+, K-)/2`` against each candidate mean after each trial.
-
-    Args:
-        values: ``[T]`` in [0, 1], in the order of the trials.
-        means: ``[G]`` candidate means in [0, 1].
-        alpha: false-exclusion rate that the bets are tuned to.
-
-    Returns:
-        ``[T, G]``; a mean is excluded once its entry has reached ``log(1 / alpha)`` at any trial.
-    """
+def _bets(values: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
+    """``[T]``: what is bet on each of the values, tuned to alpha; depends on those before it alone."""
     t = np.arange(1, len(values) + 1)
     running = (0.5 + np.cumsum(values)) / (t + 1)
     variance = (0.25 + np.cumsum((values - running) ** 2)) / (t + 1)
     previous = np.concatenate(([0.25], variance[:-1]))
-    bet = np.sqrt(2 * math.log(2 / alpha) / (previous * t * np.log1p(t)))[:, None]
-    m = means[None, :]
+    bets: NDArray[np.float64] = np.sqrt(2 * math.log(2 / alpha) / (previous * t * np.log1p(t)))
+    return bets
+
+
+def _best_bet_above(
+    values: NDArray[np.float64], means: NDArray[np.float64], bets: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The largest log capital, over all trials, of the gambler who bets that the mean is above each candidate ``[G]``.
+
+    It falls as the candidate rises, in every trial: a value above the candidate is then less far above it, one below
+    is farther below it, and the cut of the bet at .9 / candidate only lowers what is left of both.
+    """
+    m = means[:, None]
     with np.errstate(divide="ignore"):
-        up = np.minimum(bet, 0.9 / m)
-        down = np.minimum(bet, 0.9 / (1 - m))
-    gap = values[:, None] - m
-    up, down = np.where(m == 0, bet, up), np.where(m == 1, bet, down)
-    plus = np.cumsum(np.log1p(up * gap), axis=0)
-    minus = np.cumsum(np.log1p(-down * gap), axis=0)
-    return np.maximum(plus, minus) - math.log(2)
+        bet = np.minimum(bets, 0.9 / m)
+    best: NDArray[np.float64] = np.cumsum(np.log1p(bet * (values - m)), axis=1).max(axis=1)
+    return best
+
+
+def _least_not_excluded(values: NDArray[np.float64], alpha: float) -> float:
+    """The lower end of the interval of values in [0, 1]: every candidate below it is excluded.
+
+    The capital against a candidate falls as it rises, so the end is the one root, found by cutting the bracket that
+    holds it; the candidate returned is excluded itself, unless it is 0.
+    """
+    bets, enough = _bets(values, alpha), math.log(2 / alpha)
+    low, high = 0.0, 1.0
+    if _best_bet_above(values, np.array([low]), bets)[0] < enough:
+        return low
+    while high - low > FINE:
+        cuts = np.linspace(low, high, CUTS + 1)
+        inner = int((_best_bet_above(values, cuts[1:-1], bets) >= enough).sum())  # a run from the left: it is monotone
+        low, high = float(cuts[inner]), float(cuts[inner + 1])
+    return low
 
 
 def confidence_interval(values: ArrayLike, low: float = 0.0, high: float = 1.0, alpha: float = 1e-3) -> Interval:
     """Anytime-valid interval for the mean of values bounded in ``[low, high]``.
+
+    Each of the two gamblers excludes the candidates on one side, and the more the farther they lie out, so the ends
+    are roots of their capitals and not points of a grid: an interval may be as narrow as the values allow.
 
     Args:
         values: one number a trial, in the order of the trials.
@@ -78,22 +99,18 @@ def confidence_interval(values: ArrayLike, low: float = 0.0, high: float = 1.0, 
             f"values from {x.min():g} to {x.max():g} (NaN counts) are outside the range [{low:g}, {high:g}]"
         )
     scaled = np.clip((x - low) / (high - low), 0, 1)
-    grid = np.linspace(0, 1, GRID)
-    excluded = (log_capital(scaled, grid, alpha) >= math.log(1 / alpha)).any(axis=0)
-    kept = grid[~excluded]
-    mean = float(x.mean())
-    if kept.size == 0:  # narrower than the grid
-        return Interval(mean, mean, mean)
-    step = 1 / (GRID - 1)
-    lo, hi = max(0.0, kept[0] - step * (kept[0] > 0)), min(1.0, kept[-1] + step * (kept[-1] < 1))
-    return Interval(mean, low + lo * (high - low), low + hi * (high - low))
+    # Mirrored, the gambler who bets on a lower mean is the one who bets on a higher one.
+    ends = _least_not_excluded(scaled, alpha), 1 - _least_not_excluded(1 - scaled, alpha)
+    # Where the two exclude everything between them (at most at the rate alpha), what is between is all there is to say.
+    return Interval(float(x.mean()), low + min(ends) * (high - low), low + max(ends) * (high - low))
 
 
 def excludes(values: ArrayLike, mean: float, low: float = 0.0, high: float = 1.0, alpha: float = 1e-3) -> bool:
-    """Whether the sequence has excluded one candidate mean (exact, not on a grid)."""
+    """Whether the sequence has excluded one candidate mean."""
     x = np.clip((np.asarray(values, dtype=np.float64) - low) / (high - low), 0, 1)
-    m = np.array([min(max((mean - low) / (high - low), 0.0), 1.0)])
-    return bool((log_capital(x, m, alpha) >= math.log(1 / alpha)).any())
+    m = min(max((mean - low) / (high - low), 0.0), 1.0)
+    capitals = (_best_bet_above(y, np.array([c]), _bets(y, alpha))[0] for y, c in ((x, m), (1 - x, 1 - m)))
+    return bool(max(capitals) >= math.log(2 / alpha))
 
 
 def paired_difference(new: ArrayLike, old: ArrayLike, low: float, high: float, alpha: float = 1e-3) -> Interval:

@@ -65,10 +65,53 @@ def test_the_interval_agrees_with_exact_exclusion() -> None:
     values = rng.binomial(20, 0.8, 64) / 20
     interval = confidence_interval(values, alpha=ALPHA)
     assert interval.mean == pytest.approx(values.mean())
-    assert not excludes(values, interval.low + 0.002, alpha=ALPHA)
-    assert not excludes(values, interval.high - 0.002, alpha=ALPHA)
-    assert excludes(values, interval.low - 0.002, alpha=ALPHA)
-    assert excludes(values, interval.high + 0.002, alpha=ALPHA)
+    assert not excludes(values, interval.low + 1e-8, alpha=ALPHA)
+    assert not excludes(values, interval.high - 1e-8, alpha=ALPHA)
+    assert excludes(values, interval.low - 1e-8, alpha=ALPHA)
+    assert excludes(values, interval.high + 1e-8, alpha=ALPHA)
+
+
+@pytest.mark.parametrize("kind", ["items", "mostly-zero", "mostly-one", "constant", "spread"])
+def test_the_ends_are_where_the_capital_crosses(kind: str) -> None:
+    """Against the definition, candidate by candidate: the capital of both gamblers after each trial, in plain loops."""
+    rng = np.random.default_rng(30)
+    x = {
+        "items": rng.binomial(20, 0.8, 48) / 20,
+        "mostly-zero": (rng.random(48) < 0.05).astype(float),
+        "mostly-one": (rng.random(48) < 0.95).astype(float),
+        "constant": np.full(48, 0.5),
+        "spread": rng.random(48),
+    }[kind]
+
+    def excluded(m: float) -> bool:
+        up = down = 1.0
+        total, squares, variance = 0.0, 0.0, 0.25
+        for t, value in enumerate(x, 1):
+            bet = math.sqrt(2 * math.log(2 / ALPHA) / (variance * t * math.log1p(t)))
+            up *= 1 + min(bet, 0.9 / m if m else math.inf) * (value - m)
+            down *= 1 - min(bet, 0.9 / (1 - m) if m < 1 else math.inf) * (value - m)
+            if max(up, down) / 2 >= 1 / ALPHA:
+                return True
+            total += value
+            squares += (value - (0.5 + total) / (t + 1)) ** 2
+            variance = (0.25 + squares) / (t + 1)
+        return False
+
+    grid = np.linspace(0, 1, 4001)
+    kept = grid[[not excluded(m) for m in grid]]
+    interval = confidence_interval(x, alpha=ALPHA)
+    assert kept[0] - 1 / 4000 <= interval.low <= kept[0]
+    assert kept[-1] <= interval.high <= kept[-1] + 1 / 4000
+    assert all(excludes(x, m, alpha=ALPHA) == excluded(m) for m in grid[::97])
+
+
+@pytest.mark.parametrize("mean", [0.3005, 1e-5, 0.99999])
+def test_many_values_that_hardly_vary_have_a_narrow_interval_around_the_truth(mean: float) -> None:
+    """Narrower than a thousandth of the range, and never of no width at all."""
+    values = mean + 1e-6 * np.random.default_rng(31).standard_normal(30_000)
+    interval = confidence_interval(values)
+    assert interval.low < mean < interval.high
+    assert interval.high - interval.low < 1e-3
 
 
 def test_intervals_scale_with_the_range_and_mirror() -> None:
@@ -76,7 +119,7 @@ def test_intervals_scale_with_the_range_and_mirror() -> None:
     plain, scaled = confidence_interval(values), confidence_interval(10 * values - 5, -5, 5)
     assert (10 * plain.low - 5, 10 * plain.high - 5) == pytest.approx((scaled.low, scaled.high))
     mirrored = confidence_interval(1 - values)
-    assert (1 - mirrored.high, 1 - mirrored.low) == pytest.approx((plain.low, plain.high), abs=2e-3)
+    assert (1 - mirrored.high, 1 - mirrored.low) == pytest.approx((plain.low, plain.high), abs=1e-8)
 
 
 @pytest.mark.parametrize("values", [[], [0.5, 1.2], [0.5, math.nan], [-0.1]], ids=["none", "above", "nan", "below"])
