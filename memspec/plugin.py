@@ -10,7 +10,7 @@ import fnmatch
 import inspect
 import json
 import os
-import warnings
+from collections import Counter
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ import pytest
 from memspec.errors import CannotMeasure, CheckFailed, MemspecError, NotAsked
 from memspec.failure import without_harness
 from memspec.running import options
-from memspec.running.run import OUTCOME, SESSION, is_check, memories, session_of
+from memspec.running.run import OUTCOME, SESSION, is_check, is_judged, memories, session_of
 
 if TYPE_CHECKING:
     from memspec.experiments.base import Runner
@@ -140,17 +140,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     wanted = config.getoption("--memspec-checks")
     bounds = session_of(config).bounds if SESSION in config.stash and not hasattr(config, "workerinput") else {}
+    if config.getoption("--memspec-alpha-run") is not None:
+        from memspec.running.checks import plug_of
+
+        session_of(config).share_alpha(Counter(plug_of(item) for item in items if is_judged(item)))
     if not wanted and not bounds:
         return
+    from memspec.judging.bounds import unmatched
     from memspec.running.checks import identify
 
     ids = {item: identify(item).id for item in items if is_check(item)}
-    unused = [p for p in bounds if not any(fnmatch.fnmatchcase(i, p) for i in ids.values())]
+    unused = unmatched(bounds, [i for item, i in ids.items() if is_judged(item)])
     if unused:
         listed = ", ".join(f'["{p}"]' for p in unused)
-        warnings.warn(
-            f"--memspec-bounds: no check that was collected matches {listed}; ids are like capacity/recall/n8",
-            stacklevel=2,
+        raise pytest.UsageError(
+            f"--memspec-bounds: no check that judges a metric matches {listed}; ids are like capacity/recall/n8, and a law "
+            "takes no bound"
         )
     if wanted:
         kept = [i for i in items if i in ids and any(fnmatch.fnmatchcase(ids[i], glob) for glob in wanted)]
@@ -263,6 +268,17 @@ def _translated(item: pytest.Item) -> Generator[None, Any, Any]:
         raise
     # Outside the handler, or pytest would print the exceptions that led here as well.
     raise end
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+    """A check that was not decided is counted, and shown, as such: it is neither passed nor failed."""
+    sent = [text for key, text in getattr(report, "user_properties", ()) if key == "memspec"]
+    if report.when != "call" or not report.passed or not sent:
+        return None
+    if json.loads(str(sent[-1]))["check"]["status"] != "inconclusive":
+        return None
+    return "inconclusive", "?", ("INCONCLUSIVE", {"yellow": True})
 
 
 @pytest.hookimpl(wrapper=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import importlib.util
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from memspec.errors import BoundsError
@@ -32,10 +33,37 @@ def read_bounds(path: Path) -> dict[str, Bound]:
                 f"and nothing but {', '.join(sorted(known))}"
             )
         try:
-            bounds[pattern] = Bound(**{k: float(v) for k, v in table.items()}, source=f"bounds file {path.name}")
+            bounds[pattern] = Bound(**{k: _number(k, v) for k, v in table.items()}, source=f"bounds file {path.name}")
         except (TypeError, ValueError) as error:
             raise BoundsError(f'--memspec-bounds={path}: ["{pattern}"]: {error}') from error
     return bounds
+
+
+def unmatched(bounds: Iterable[str], judged: Sequence[str]) -> list[str]:
+    """The patterns that match none of these checks; those of an axis that did not take part are left out.
+
+    Args:
+        bounds: patterns of a bounds file.
+        judged: ids of the checks that judge a metric.
+    """
+    axes = {check.partition("/")[0] for check in judged}
+    return [
+        pattern
+        for pattern in bounds
+        if not any(fnmatch.fnmatchcase(check, pattern) for check in judged)
+        and not (_suite(pattern.partition("/")[0]) and pattern.partition("/")[0] not in axes)
+    ]
+
+
+def _suite(axis: str) -> bool:
+    """Whether memspec has suites of this name (a run of a few files leaves others out)."""
+    return axis.isidentifier() and importlib.util.find_spec(f"memspec.suites.test_{axis}") is not None
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} is {value!r}; it must be a number")
+    return float(value)
 
 
 def required_of(check: str, bounds: Mapping[str, Bound]) -> Bound | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from memspec.errors import CheckFailed, NotAsked
 from memspec.failure import Failure
 from memspec.judging.check import CheckRun
-from memspec.judging.verdicts import FIRST_TRIALS, Bound, Verdict, decide_metric, first_bound
+from memspec.judging.verdicts import FIRST_TRIALS, Bound, Verdict, decide_metric
 from memspec.metrics import Metric
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Judge:
         again: the command that repeats one trial of an experiment; empty where none would (then the whole check is).
         alpha, max_trials: false-alarm rate of a verdict, and the trials after which it stays open.
         strict: whether an open verdict fails the check.
-        required: what the user's bounds file requires of this check; it comes before all other bounds.
+        required: what the user's bounds file requires of this check, beside what is required of it anyway.
     """
 
     run: CheckRun
@@ -50,9 +50,9 @@ class Judge:
         first: int = FIRST_TRIALS,
         unasked: str = "",
     ) -> Verdict:
-        """Judge ``metric`` against the first bound given (spec, theory, floor, in that order); a bounds file comes before all.
+        """Judge ``metric`` against the first bound given (spec, theory, floor, in that order), and against a bounds file.
 
-        Where one check judges several metrics its record shows the worst verdict: a later pass hides nothing.
+        What a user requires comes on top: it can be stricter than what is asked anyway, and takes nothing back. Where one check judges several metrics its record shows the worst verdict: a later pass hides nothing.
 
         Args:
             at: the point of a curve to judge.
@@ -64,14 +64,28 @@ class Judge:
             NotAsked: with ``unasked``, if neither a bounds file nor the caller requires anything.
             CheckFailed: if the bound is broken (or, under --strict, not decided).
         """
-        given = [self.required, *bounds]
-        if unasked and not any(given):
-            raise NotAsked(unasked)
+        own = next((bound for bound in bounds if bound is not None), None)
+        asked = [bound for bound in (own, self.required) if bound is not None]
+        if not asked:
+            raise NotAsked(unasked) if unasked else ValueError("nothing is required: give at least one bound")
+        verdicts = [self._judge(experiment, setting, metric, bound, at, cause, first) for bound in asked]
+        return max(verdicts, key=lambda v: v.status == "inconclusive")
+
+    def _judge(
+        self,
+        experiment: Experiment,
+        setting: Setting,
+        metric: str,
+        bound: Bound,
+        at: float | None,
+        cause: str,
+        first: int,
+    ) -> Verdict:
         verdict = decide_metric(
             lambda n: self.runner.values(experiment, setting, metric, n, at),
             metric if at is None else f"{metric}@{at:g}",
             experiment.metrics[metric],
-            first_bound(given),
+            bound,
             alpha=self.alpha,
             max_trials=self.max_trials,
             first=first,

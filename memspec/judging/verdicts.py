@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,6 +30,9 @@ class Bound:
         at_least, at_most: the required side or band.
         source: who requires it: a bounds file, the memory's spec, theory (with the formula), or the universal floor.
         share: for metrics without a range: the share of trials that must meet the bound.
+
+    Raises:
+        ValueError: where nothing, or nothing that could hold, is required.
     """
 
     at_least: float | None = None
@@ -40,6 +43,12 @@ class Bound:
     def __post_init__(self) -> None:
         if self.at_least is None and self.at_most is None:
             raise ValueError("a bound needs at_least, at_most or both")
+        for name in ("at_least", "at_most"):
+            limit = getattr(self, name)
+            if limit is not None and not math.isfinite(limit):
+                raise ValueError(f"{name} is {limit}; it must be a finite number")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share is {self.share}; it must be above 0 and at most 1")
         if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
             raise ValueError(f"at_least {self.at_least} is above at_most {self.at_most}")
 
@@ -150,11 +159,3 @@ def _worst(x: NDArray[np.float64], bound: Bound) -> int:
     below = -math.inf if bound.at_least is None else bound.at_least - x
     above = -math.inf if bound.at_most is None else x - bound.at_most
     return int(np.argmax(np.nan_to_num(np.maximum(below, above), posinf=1e300)))
-
-
-def first_bound(bounds: Iterable[Bound | None]) -> Bound:
-    """The first bound given, in the order bounds file, spec, theory, universal floor."""
-    for bound in bounds:
-        if bound is not None:
-            return bound
-    raise ValueError("nothing is required: give at least one bound")

@@ -9,6 +9,7 @@ from typing import Any
 
 from memspec.errors import RecordError
 from memspec.failure import plain
+from memspec.judging.bounds import unmatched
 from memspec.judging.check import Check, CheckRun
 from memspec.running.checks import identify_lost
 from memspec.running.options import Options
@@ -19,8 +20,9 @@ from memspec.scorecard import record as records
 from memspec.scorecard.record import Record
 from memspec.scorecard.score import rescore
 
-NOTHING_MEASURED = 5
-"""pytest's exit code for "no tests were collected", given too when tests ran and none measured anything."""
+NOTHING_DECIDED = 5
+"""pytest's exit code for "no tests were collected", given too when tests ran and none of them decided anything."""
+USAGE = 4
 
 
 @dataclass
@@ -53,8 +55,10 @@ def finish(
     order = dict.fromkeys([*names, *(c["memory"] for c in collected)])
     cards = [card(session, name, collected, notes) for name in order]
     outcome = Outcome(render.terminal(cards, strict=session.options.strict), cards)
-    if any(one.verdict == "error" for one in cards):
-        outcome.exit_status = NOTHING_MEASURED
+    if any(one.verdict in ("error", "inconclusive") for one in cards):
+        outcome.exit_status = NOTHING_DECIDED
+    if not notes:
+        _unused_bounds(session, cards, outcome)
     if baseline is not None:
         _regressions(cards, baseline, option, outcome)
     path = option("--memspec-scorecard")
@@ -134,6 +138,16 @@ def selection(option: Callable[[str], Any]) -> list[str]:
         for name, value in chosen.items()
         if value
     ]
+
+
+def _unused_bounds(session: Session, cards: Sequence[Record], outcome: Outcome) -> None:
+    """A bound that no check was judged by says nothing, whatever was meant: an error."""
+    judged = [check.id for one in cards for check in one.checks if check.bound is not None]
+    unused = unmatched(session.bounds, judged)
+    if unused:
+        listed = ", ".join(f'["{pattern}"]' for pattern in unused)
+        outcome.lines.append((f"--memspec-bounds: no check that {listed} matches had a metric judged", "red"))
+        outcome.exit_status = outcome.exit_status or USAGE
 
 
 # ---- baseline -------------------------------------------------------------------------------------------------

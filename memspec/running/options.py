@@ -56,6 +56,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "RATE",
         "help": "false-alarm rate of each measured check (default 0.001)",
     },
+    "alpha-run": {
+        "type": float,
+        "metavar": "RATE",
+        "help": "false-alarm rate of a whole card: each of its n judged checks then has RATE / n, instead of --alpha",
+    },
     "max-trials": {
         "type": int,
         "default": 256,
@@ -137,6 +142,13 @@ def check_usage(config: pytest.Config) -> None:
     get = config.getoption
     if not 0 < get("--memspec-alpha") < 1:
         raise pytest.UsageError(f"--memspec-alpha is {get('--memspec-alpha')}; it must be between 0 and 1")
+    rate = get("--memspec-alpha-run")
+    if rate is not None and not 0 < rate < 1:
+        raise pytest.UsageError(f"--memspec-alpha-run is {rate}; it must be between 0 and 1")
+    if rate is not None and get("--memspec-alpha") != OPTIONS["alpha"]["default"]:
+        raise pytest.UsageError(
+            "--memspec-alpha is a rate per check and --memspec-alpha-run one per card: give one of them"
+        )
     if get("--memspec-max-trials") < 1:
         raise pytest.UsageError(f"--memspec-max-trials is {get('--memspec-max-trials')}; it must be at least 1")
     if get("--memspec-tolerance") < 0:

@@ -32,7 +32,8 @@ def session_of(config: pytest.Config) -> Session:
 
         try:
             given: Any = config.pluginmanager.get_plugin("memspec-given")  # memories of a call of memspec.score
-            config.stash[SESSION] = Session(options.chosen(config), given.plugs if given else ())
+            plugs = given.plugs if given else ()
+            config.stash[SESSION] = Session(options.chosen(config), plugs, config.getoption("--memspec-alpha-run"))
         except BoundsError as error:
             raise pytest.UsageError(str(error)) from None
     return config.stash[SESSION]
@@ -45,3 +46,8 @@ def is_check(item: pytest.Item) -> bool:
     """
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     return "plug" in getattr(item, "fixturenames", ()) and "plug" not in parameters
+
+
+def is_judged(item: pytest.Item) -> bool:
+    """Whether an item is a check that has a metric judged."""
+    return is_check(item) and "judge" in getattr(item, "fixturenames", ())

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -31,10 +31,11 @@ class Session:
 
     Args:
         plugs: memories that are known by their names already; any other name is loaded.
+        alpha_run: the false-alarm rate of a whole card, where that was given instead of one per check.
     """
 
-    def __init__(self, options: Options, plugs: Sequence[Plug] = ()) -> None:
-        self.options = options
+    def __init__(self, options: Options, plugs: Sequence[Plug] = (), alpha_run: float | None = None) -> None:
+        self.options, self.alpha_run = options, alpha_run
         self._plugs: dict[str, Plug] = {plug.name: plug for plug in plugs}
         self.called = frozenset(plug.name for plug in plugs)  # what memspec.score was given as an object
         self._loaded: set[str] = set()  # names that load_plug takes
@@ -42,6 +43,17 @@ class Session:
         self._runners: dict[str, Runner] = {}
         self.told: set[str] = set()  # memories whose description has gone to the record
         self.bounds = read_bounds(options.bounds) if options.bounds else {}
+
+    def share_alpha(self, judged: Mapping[str, int]) -> None:
+        """Share the false-alarm rate of a whole card among the checks that judge a metric, equally (Bonferroni).
+
+        Counted before any selection, so that a check repeated alone is judged as it was.
+
+        Args:
+            judged: such checks by memory; the largest number is used for all.
+        """
+        if self.alpha_run is not None and judged:
+            self.options = replace(self.options, alpha=self.alpha_run / max(judged.values()))
 
     def load(self, names: Sequence[str]) -> None:
         """Load every plug now, so that a wrong one is one clear error before collection."""
@@ -141,7 +153,8 @@ class Session:
         from memspec import __version__
 
         o = self.options
-        lines = [f"memspec {__version__}: alpha {o.alpha:g}, at most {o.max_trials} trials, seed {o.seed}"]
+        alpha = f"{o.alpha:g}" if self.alpha_run is None else f"{self.alpha_run:g} a run"
+        lines = [f"memspec {__version__}: alpha {alpha}, at most {o.max_trials} trials, seed {o.seed}"]
         extras = [
             f"{k}={getattr(o, k)}"
             for k in ("strict", "full", "bounds", "data_root", "download", "examples")
@@ -167,7 +180,7 @@ class Session:
         return {
             "memspec": __version__,
             "seed": self.options.seed,
-            "alpha": self.options.alpha,
+            "alpha": self.options.alpha if self.alpha_run is None else f"{self.alpha_run:g} a run",
             "max_trials": self.options.max_trials,
             "tier": "full" if self.options.full else "default",
             "dtype": str(torch.get_default_dtype()).removeprefix("torch."),

@@ -71,18 +71,18 @@ class Record:
     def verdict(self) -> str:
         """One of the following, the first that applies.
 
-        ``fail``: a check failed. ``error``: nothing was measured. ``partial``: a check was skipped, or only a selection
-        ran. ``inconclusive``: no check passed. ``pass (n inconclusive)``. ``pass``.
+        ``fail``: a check failed. ``error``: nothing was measured. ``inconclusive``: no check was decided. ``partial``: a
+        check was skipped, or only a selection ran. ``pass (n inconclusive)``. ``pass``.
         """
         counts = self.counts
         if counts["fail"]:
             return "fail"
         if not counts["pass"] + counts["inconclusive"]:
             return "error"
-        if counts["skip"] or self.notes:
-            return "partial"
         if not counts["pass"]:
             return "inconclusive"
+        if counts["skip"] or self.notes:
+            return "partial"
         return f"pass ({counts['inconclusive']} inconclusive)" if counts["inconclusive"] else "pass"
 
     def measurements(self) -> DataFrame:

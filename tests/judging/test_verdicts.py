@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from memspec.judging.statistics import Interval
-from memspec.judging.verdicts import Bound, decide_interval, decide_metric, first_bound
+from memspec.judging.verdicts import Bound, decide_interval, decide_metric
 from memspec.metrics import Metric
 
 SHARE = Metric("a share")
@@ -94,9 +94,24 @@ def test_bounds_make_sense_and_read_well() -> None:
     with pytest.raises(ValueError, match="above"):
         Bound(at_least=1.0, at_most=0.0)
     assert str(Bound(at_least=0.5, at_most=0.75)) == "at least 0.5 and at most 0.75"
-    assert first_bound([None, Bound(at_least=0.1, source="a"), Bound(at_least=0.2, source="b")]).source == "a"
-    with pytest.raises(ValueError, match="nothing is required"):
-        first_bound([None])
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"at_least": math.nan},
+        {"at_most": math.inf},
+        {"at_least": -math.inf},
+        {"at_least": 0.1, "share": -3.0},
+        {"at_least": 0.1, "share": 0.0},
+        {"at_least": 0.1, "share": 1.5},
+        {"at_least": 0.1, "share": math.nan},
+    ],
+    ids=str,
+)
+def test_a_bound_that_says_nothing_is_refused(limits: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        Bound(**limits)
 
 
 @pytest.mark.parametrize(
