@@ -1,4 +1,4 @@
-"""The command line: memspec score | compare | report | table | list | trial | selfcheck."""
+"""The command line: memspec score | compare | report | recover | table | list | trial | selfcheck."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from memspec import __version__
 from memspec.errors import MemspecError
+from memspec.scorecard.files import write_atomically
 
 if TYPE_CHECKING:
     from memspec.experiments.base import Experiment, Setting
@@ -92,6 +93,16 @@ def parser() -> argparse.ArgumentParser:
     table.add_argument("cards", type=Path, nargs="+", metavar="CARD.json")
     table.add_argument("--into", type=Path, metavar="FILE.md", help="replace what this file has below its table mark")
     table.set_defaults(run=_table)
+
+    recover = commands.add_parser(
+        "recover",
+        help="show what a run that was cut has decided",
+        description="Make a card of the journal that a run keeps beside its scorecard until it ends. The run itself can "
+        "be finished with --memspec-resume.",
+    )
+    recover.add_argument("journal", type=Path, metavar="CARD.json.journal")
+    recover.add_argument("--scorecard", type=Path, metavar="OUT.json", help="write the card here")
+    recover.set_defaults(run=_recover)
 
     references = commands.add_parser("list", help="the reference memories")
     references.set_defaults(run=_list)
@@ -219,13 +230,25 @@ def _report(options: argparse.Namespace) -> int:
     if options.md:
         from memspec.scorecard.pages import markdown
 
-        record.write_atomically(options.md, markdown(cards))
+        write_atomically(options.md, markdown(cards))
         print(f"written: {options.md}")
     if options.html:
         from memspec.scorecard.pages import page
 
-        record.write_atomically(options.html, page(cards))
+        write_atomically(options.html, page(cards))
         print(f"written: {options.html}")
+    return 0
+
+
+def _recover(options: argparse.Namespace) -> int:
+    from memspec.running.finish import recovered
+    from memspec.scorecard import record, render
+
+    cards = recovered(options.journal)
+    show(render.terminal(cards))
+    if options.scorecard:
+        record.save(cards, options.scorecard)
+        print(f"written: {options.scorecard}")
     return 0
 
 
@@ -300,7 +323,6 @@ def _mutate(options: argparse.Namespace) -> int:
 
     from memspec.plugs.references import reference_names
     from memspec.running import mutate
-    from memspec.scorecard.record import write_atomically
 
     names = reference_names() if options.references == ["all"] else options.references or list(mutate.DEFAULT)
     if options.sample != "all" and not (options.sample.isdecimal() and int(options.sample) > 0):
@@ -344,7 +366,6 @@ def put_into(path: Path, mark: str, text: str) -> None:
     Raises:
         UsageProblem: if the file cannot be read, or has no such mark.
     """
-    from memspec.scorecard.record import write_atomically
 
     try:
         head, found, below = path.read_text(encoding="utf-8").partition(mark)

@@ -91,6 +91,13 @@ def plain(text: object, longest: int = LONGEST) -> str:
     return line if len(line) <= longest else line[: longest - 3].rstrip() + "..."
 
 
+def plain_lines(text: object, most: int = 40) -> str:
+    """Foreign text on at most so many lines, each as :func:`plain` makes it, indents kept."""
+    lines = str(text).splitlines()
+    kept = [line[: len(line) - len(line.lstrip(" "))] + plain(line) for line in lines[:most]]
+    return "\n".join(kept + ([f"... ({len(lines) - most} more lines)"] if len(lines) > most else []))
+
+
 def raised(error: BaseException) -> str:
     """``Type: message`` on one line."""
     return f"{type(error).__name__}: {plain(error)}".removesuffix(": ")

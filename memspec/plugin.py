@@ -18,7 +18,8 @@ import pytest
 
 from memspec.errors import CannotMeasure, CheckFailed, MemspecError, NotAsked
 from memspec.failure import without_harness
-from memspec.running import options
+from memspec.running import interrupts, options
+from memspec.running.ledger import Ledger
 from memspec.running.run import OUTCOME, SESSION, is_check, is_judged, memories, session_of
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from memspec.running.controller import Controller
 
 RUN: pytest.StashKey[CheckRun] = pytest.StashKey()
-COLLECTOR: pytest.StashKey[Collector] = pytest.StashKey()
+LEDGER: pytest.StashKey[Ledger] = pytest.StashKey()
+RUN_BEGUN: pytest.StashKey[bool] = pytest.StashKey()
 CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
 BASELINE: pytest.StashKey[Any] = pytest.StashKey()
 KINDS = ("law", "claim", "measurement")
@@ -47,27 +49,51 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{kind}: this check states a {kind} (memspec)")
     config.addinivalue_line("markers", "slow: trains something or takes minutes; run with --memspec-full (memspec)")
     config.addinivalue_line("markers", "gpu: needs CUDA (memspec)")
-    config.stash[COLLECTOR] = Collector()
-    config.pluginmanager.register(config.stash[COLLECTOR], "memspec-collector")
+    config.stash[LEDGER] = Ledger()
+    if not in_memory_process(config):
+        config.pluginmanager.register(config.stash[LEDGER], "memspec-ledger")
     options.check_usage(config)
-    if not memories(config) or in_memory_process(config):
+    if not memories(config):
         return
-    try:
-        if options.isolated(config):
-            isolate(config)
-        else:
-            session_of(config).load(memories(config))
-        if config.getoption("--memspec-baseline"):
-            from memspec.running.finish import read_baseline
-
-            config.stash[BASELINE] = read_baseline(session_of(config), config.getoption("--memspec-baseline"))
-    except MemspecError as error:
-        raise pytest.UsageError(str(error)) from None
     if "OMP_NUM_THREADS" not in os.environ:
         # The tensors are small: more threads gain nothing, and on a busy machine they wait for each other.
         import torch
 
         torch.set_num_threads(1)
+    if in_memory_process(config):
+        return
+    interrupts.heed_requests_to_end(config)
+    try:
+        prepare(config)
+    except MemspecError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def prepare(config: pytest.Config) -> None:
+    """See to it that memories can be loaded, and that what the command line names can be read and written.
+
+    Raises:
+        MemspecError: saying what is wrong.
+    """
+    if not hasattr(config, "workerinput"):
+        if config.getoption("--memspec-scorecard"):
+            from memspec.scorecard.files import writable
+
+            writable(config.getoption("--memspec-scorecard"))
+        if config.getoption("--memspec-baseline"):
+            from memspec.running.finish import read_baseline
+
+            config.stash[BASELINE] = read_baseline(session_of(config), config.getoption("--memspec-baseline"))
+        if config.getoption("--memspec-resume"):
+            from memspec.running.finish import resume
+
+            resume(session_of(config), config.stash[LEDGER], memories(config), config.getoption("--memspec-scorecard"))
+    if options.isolated(config):
+        isolate(config)
+    else:
+        session_of(config).load(memories(config))
+    if hasattr(config, "workerinput"):
+        config.stash[LEDGER].done |= set(config.workerinput.get("memspec_done", ()))
 
 
 def in_memory_process(config: pytest.Config) -> bool:
@@ -305,63 +331,60 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
-# ---- the end --------------------------------------------------------------------------------------------------
+# ---- the beginning and the end --------------------------------------------------------------------------------
 
 
-class Collector:
-    """Gathers what the tests of this process, or of its xdist workers, report."""
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """A worker of pytest-xdist is told what an earlier run has decided."""
+    node.workerinput["memspec_done"] = sorted(node.config.stash[LEDGER].done)
 
-    def __init__(self) -> None:
-        self.collected: list[dict[str, Any]] = []
-        self.started: dict[str, dict[str, Any]] = {}  # by pytest's own id, until they end
-        self.no_memory = False
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        sent = [text for key, text in report.user_properties if key == "memspec"]
-        if sent and report.when == "setup" and report.passed:
-            self.started[report.nodeid] = json.loads(str(sent[-1]))
-        elif sent and (report.when == "call" or not report.passed):
-            self.started.pop(report.nodeid, None)
-            self.collected.append(json.loads(str(sent[-1])))
-        elif report.failed and report.when not in ("setup", "call", "teardown"):  # a worker died in this test
-            started = self.started.pop(report.nodeid, {"memory": None, "check": None, "blocks": [], "about": None})
-            self.collected.append({**started, "nodeid": report.nodeid, "died": report.longreprtext})
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Before the first check: what is planned is known, so put an unfinished card in its place and begin the journal."""
+    config = session.config
+    if hasattr(config, "workerinput") or config.getoption("collectonly") or not memories(config):
+        return
+    from memspec.running.finish import begin
 
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any) -> None:
-        """A worker of pytest-xdist ended; one that had no memory to test has said so."""
-        self.no_memory = self.no_memory or NO_MEMORY in getattr(node, "workeroutput", {})
+    config.stash[RUN_BEGUN] = True
+    begin(session_of(config), config.stash[LEDGER], memories(config), options.reader(config))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     config = session.config
-    ran_nothing = exitstatus in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR)
-    if hasattr(config, "workerinput") or config.getoption("collectonly") or ran_nothing:
+    ledger = config.stash[LEDGER]
+    if hasattr(config, "workerinput") or config.getoption("collectonly"):
         return
-    if config.stash[COLLECTOR].no_memory:
+    if ledger.no_memory:
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
-    collected = config.stash[COLLECTOR].collected
-    if not collected and not memories(config):
+    broken = exitstatus in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR)
+    if not (ledger.collected or memories(config)) or (broken and not config.stash.get(RUN_BEGUN, False)):
         return
-    from memspec.running.finish import finish
+    from memspec.running.exits import gravest
+    from memspec.running.finish import conclude_run
 
-    outcome = finish(
-        session_of(config),
-        collected,
-        memories(config),
-        config.getoption,
-        baseline=config.stash.get(BASELINE, None),
-        interrupted=exitstatus == pytest.ExitCode.INTERRUPTED,
-    )
-    config.stash[OUTCOME] = outcome
-    if outcome.exit_status and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
-        session.exitstatus = outcome.exit_status
+    with interrupts.held():
+        outcome = conclude_run(
+            session_of(config),
+            ledger,
+            memories(config),
+            options.reader(config),
+            controller=config.stash.get(CONTROLLER, None),
+            stopped=interrupts.stopped_by(session, exitstatus),
+            baseline=config.stash.get(BASELINE, None),
+        )
+    if not broken:
+        config.stash[OUTCOME] = outcome
+    nothing = exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
+    session.exitstatus = gravest(0 if nothing else int(exitstatus), outcome.exit_status)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    if config.stash[COLLECTOR].no_memory:
+    if config.stash[LEDGER].no_memory:
         terminalreporter.write_line(no_memory_message(), red=True)
     outcome = config.stash.get(OUTCOME, None)
     if outcome is not None:

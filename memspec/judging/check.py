@@ -10,7 +10,7 @@ from memspec.failure import Failure
 from memspec.judging.verdicts import Bound, Verdict
 
 Kind = Literal["law", "claim", "measurement"]
-Status = Literal["pass", "fail", "inconclusive", "skip", "not_asked"]
+Status = Literal["pass", "fail", "inconclusive", "skip", "not_asked", "not_run"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """In the order in which failures are to be looked at: what breaks a law may well break the rest."""
@@ -23,8 +23,9 @@ class Check:
     Attributes:
         id: ``axis/name`` or ``axis/name/parameters``, the same in every kind of run.
         kind, axis: law, claim or measurement, and the suite it belongs to.
-        status: None until it is known; ``not_asked`` where the check does not apply to the memory.
-        reason: why it was skipped or not asked.
+        status: None until it is known; ``not_asked`` where the check does not apply to the memory,
+            ``not_run`` where it was planned and the run ended before it.
+        reason: why it was skipped, not asked or not run.
         failure: why it failed, or could not be decided.
         experiment, setting: what was measured, where a metric was judged.
         metric, estimate, interval, alpha, bound, trials: the verdict.

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 
+from memspec.errors import MemspecError
 from memspec.judging.check import Check, CheckRun
 from memspec.running import limits
 from memspec.running.checks import identify, is_suite, plug_of
 from memspec.running.isolation import Death, Died, Limits, Pool, Refused, warning_of
+from memspec.running.manifest import Manifest
 from memspec.running.repeat import check_command
 from memspec.running.session import Session
 
-SERVER, SHARED = "memspec_server", "memspec_order"
-"""Keys of what workers of pytest-xdist are told."""
+SERVER, SHARED, SAID = "memspec_server", "memspec_order", "memspec_said"
+"""Keys of what workers of pytest-xdist are told, and of what they say at their end."""
 SURVIVES = "The memory's process survives the check."
 
 
@@ -59,7 +61,6 @@ class Controller:
         node.workerinput[SERVER] = self.pool.server_path
         node.workerinput[SHARED] = self.pool.order
 
-    @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Before the first check: load all memories, and refuse a run in which none can be.
 
@@ -73,23 +74,49 @@ class Controller:
         if len(self.refused) == len(names):
             raise pytest.UsageError("\n".join(self.refused.values()))
 
+    def manifest(self) -> Manifest:
+        """What this run plans, where workers have collected it and not this process."""
+        try:
+            return Manifest.from_json(self.pool.manifest())
+        except MemspecError:
+            return Manifest()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """A worker of pytest-xdist tells which memories it could not load, and which it has given up."""
+        said = getattr(node, "workeroutput", {}).get(SAID, {})
+        self.refused |= said.get("refused", {})
+        self.given_up |= said.get("given_up", {})
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """A worker of pytest-xdist says what its controller cannot know."""
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput[SAID] = {"refused": self.refused, "given_up": self.given_up}
+
     def pytest_unconfigure(self) -> None:
         self.pool.close()
 
     # ---- running ----------------------------------------------------------------------------------------------
 
-    def load(self, memories: list[str]) -> None:
+    def load(self, memories: Iterable[str]) -> None:
         """Load every memory in its process, so that all that cannot be are told at once."""
         for memory in memories:
-            try:
-                self.pool.holder(memory)
-            except Refused as refusal:
-                self.refused[memory] = str(refusal)
-            except Died as died:
-                self.refused[memory] = refusal_of(memory, died.death)
+            self._loaded(memory)
+
+    def _loaded(self, memory: str) -> bool:
+        """Whether a memory can be asked: it loads, and its processes have not died too often."""
+        if memory in self.refused or memory in self.given_up:
+            return False
+        try:
+            self.pool.holder(memory)
+        except Refused as refusal:
+            self.refused[memory] = str(refusal)
+        except Died as died:
+            self.refused[memory] = refusal_of(memory, died.death)
+        return memory not in self.refused
 
     def _reports(self, item: pytest.Item, nextitem: pytest.Item | None, memory: str) -> Iterator[pytest.TestReport]:
-        if memory in self.refused or memory in self.given_up:
+        if not self._loaded(memory):
             return
         config = item.config
         following = nextitem.nodeid if nextitem is not None and plug_of(nextitem) == memory else None
@@ -109,8 +136,6 @@ class Controller:
                 report = config.hook.pytest_report_from_serializable(config=config, data=event["report"])
                 begun = next((json.loads(str(v)) for k, v in report.user_properties if k == "memspec"), begun)
                 yield report
-        except Refused as refusal:
-            self.refused[memory] = str(refusal)
         except Died as died:
             yield self._epitaph(item, memory, begun, died.death)
             if self.pool.exhausted(memory):

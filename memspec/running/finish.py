@@ -1,28 +1,27 @@
-"""The end of a run: collected reports -> records, scores, files, regression check, summary lines."""
+"""The beginning and the end of a run: journal, records, files, regression check, summary lines."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memspec.errors import RecordError
-from memspec.failure import plain
 from memspec.judging.bounds import unmatched
-from memspec.judging.check import Check, CheckRun
-from memspec.running.checks import identify_lost
+from memspec.running.cards import Ending, cards_of, exit_of, selection, unfinished
+from memspec.running.exits import Exit, gravest
+from memspec.running.ledger import Head, Ledger, journal_path, read_journal
+from memspec.running.manifest import Manifest
 from memspec.running.options import Options
-from memspec.running.repeat import check_command
 from memspec.running.session import Session
 from memspec.scorecard import pages, render
 from memspec.scorecard import record as records
+from memspec.scorecard.files import write_atomically
 from memspec.scorecard.record import Record
-from memspec.scorecard.score import rescore
 
-NOTHING_DECIDED = 5
-"""pytest's exit code for "no tests were collected", given too when tests ran and none of them decided anything."""
-USAGE = 4
+if TYPE_CHECKING:
+    from memspec.running.controller import Controller
 
 
 @dataclass
@@ -34,37 +33,98 @@ class Outcome:
     exit_status: int = 0
 
 
-def finish(
+def begin(session: Session, ledger: Ledger, names: Sequence[str], option: Callable[[str], Any]) -> None:
+    """A run is about to run its first check: its journal begins, and the card's place says that it is unfinished."""
+    path = option("--memspec-scorecard")
+    if not path:
+        return
+    manifest = ledger.manifest or Manifest()  # under pytest-xdist only the workers know
+    ledger.open(journal_path(path), head_of(session, names, manifest, selection(option, manifest)))
+    records.save(unfinished(session, names), path)
+
+
+def resume(session: Session, ledger: Ledger, names: Sequence[str], card: Path | None) -> None:
+    """Take over what the run decided that was to write this card and was cut.
+
+    Raises:
+        RecordError: if no card is named, or its journal is missing or of another kind of run.
+    """
+    if card is None:
+        raise RecordError("resuming needs the card whose run was cut: add --memspec-scorecard=PATH.json")
+    ledger.resume(journal_path(card), head_of(session, names, Manifest()))
+
+
+def recovered(path: Path) -> list[Record]:
+    """The records that a journal amounts to.
+
+    Raises:
+        RecordError: if it is missing, or no journal.
+    """
+    head, lines = read_journal(path)
+    ledger = Ledger()
+    for line in lines:
+        ledger.book(line["nodeid"], line["event"], line["sent"])
+    known = {f.name for f in fields(Options)}
+    session = Session(Options(**{k: v for k, v in head["options"].items() if k in known and k != "bounds"}))
+    ending = Ending(Manifest.from_json(head["manifest"]), stopped="the run was cut", notes=head["notes"])
+    cards = cards_of(session, ledger.collected, head["memories"], ending)
+    for one in cards:
+        one.signature = {**head["signature"], "device": one.signature.get("device")}
+        one.machine = head["machine"]
+    return cards
+
+
+def head_of(session: Session, names: Sequence[str], manifest: Manifest, notes: Sequence[str] = ()) -> Head:
+    """What a journal says of this run."""
+    options = {k: v for k, v in vars(session.options).items() if k != "strict"}
+    return Head(list(names), options, dict(session.signature), records.machine(), manifest, list(notes))
+
+
+def conclude_run(
     session: Session,
-    collected: Sequence[dict[str, Any]],
+    ledger: Ledger,
     names: Sequence[str],
     option: Callable[[str], Any],
     *,
+    controller: Controller | None = None,
+    stopped: str = "",
     baseline: Sequence[Record] | None = None,
-    interrupted: bool = False,
 ) -> Outcome:
     """Build the records, write what was asked for, compare with the baseline, and say it all.
 
     Args:
-        collected: what the checks reported, in any order.
         names: the plugs on the command line; those that reported nothing are an error.
         option: reads a command-line option.
+        controller: what ran the checks in other processes, if anything did.
+        stopped: why the run ended early; empty if it did not.
     """
-    notes = selection(option) + (["the run was interrupted"] if interrupted else [])
-    collected = [placed(c, names, session.options) for c in collected]
-    order = dict.fromkeys([*names, *(c["memory"] for c in collected)])
-    cards = [card(session, name, collected, notes) for name in order]
+    manifest = ledger.manifest
+    if manifest is None:
+        manifest = controller.manifest() if controller is not None else Manifest()
+    ending = Ending(manifest, stopped=stopped, notes=selection(option, manifest))
+    if controller is not None:
+        ending = replace(ending, refused=controller.refused, given_up=controller.given_up)
+    cards = cards_of(session, ledger.collected, names, ending)
     outcome = Outcome(render.terminal(cards, strict=session.options.strict), cards)
-    if any(one.verdict in ("error", "inconclusive") for one in cards):
-        outcome.exit_status = NOTHING_DECIDED
-    if not notes:
+    outcome.exit_status = gravest(Exit.OK, *(exit_of(one) for one in cards))
+    if not ending.notes and not stopped:
         _unused_bounds(session, cards, outcome)
+    if ledger.problem:
+        outcome.lines.append((ledger.problem, "yellow"))
+    path, written = option("--memspec-scorecard"), True
+    if path:  # before it is compared: whatever the comparison comes to, the card is there
+        try:
+            for one in write(cards, path, html=option("--memspec-html"), markdown=option("--memspec-md")):
+                outcome.lines.append((f"written: {one}", ""))
+        except RecordError as error:
+            written = False
+            kept = journal_path(path)
+            where = f"; what was decided is in {kept} (memspec recover)" if kept.exists() else ""
+            outcome.lines.append((f"the card was not written: {error}{where}", "red bold"))
+            outcome.exit_status = gravest(outcome.exit_status, Exit.NOT_WRITTEN)
+    ledger.close(remove=written and not stopped)
     if baseline is not None:
         _regressions(cards, baseline, option, outcome)
-    path = option("--memspec-scorecard")
-    if path:
-        for written in write(cards, path, html=option("--memspec-html"), markdown=option("--memspec-md")):
-            outcome.lines.append((f"written: {written}", ""))
     return outcome
 
 
@@ -74,70 +134,11 @@ def write(cards: Sequence[Record], path: Path, *, html: bool = False, markdown: 
     written = [path]
     if markdown:
         written.append(path.with_suffix(".md"))
-        records.write_atomically(written[-1], pages.markdown(cards))
+        write_atomically(written[-1], pages.markdown(cards))
     if html:
         written.append(path.with_suffix(".html"))
-        records.write_atomically(written[-1], pages.page(cards))
+        write_atomically(written[-1], pages.page(cards))
     return written
-
-
-def card(session: Session, name: str, collected: Sequence[dict[str, Any]], notes: Sequence[str] = ()) -> Record:
-    """One memory's record from what its checks reported."""
-    mine = [c for c in collected if c["memory"] == name]
-    about = next((c["about"] for c in mine if c["about"]), None)
-    if about is None:
-        about = session.about(name) if name in session.plugs else {"plug": name}
-    one = Record(
-        memory=about,
-        signature={**session.signature, "device": about.get("device")},
-        machine=records.machine(),
-        notes=list(notes),
-    )
-    kept: dict[str, Check] = {}
-    for report in mine:
-        check = Check.from_json(report["check"])
-        if check.id not in kept or check.status == "fail":  # a check reports twice only when its teardown fails
-            kept[check.id] = check
-        one.blocks.extend(report["blocks"])
-    for check in sorted(kept.values(), key=lambda c: c.id):
-        if check.status == "not_asked":
-            one.not_asked[check.id] = check.reason
-        else:
-            one.checks.append(check)
-    return rescore(one)
-
-
-def placed(report: dict[str, Any], names: Sequence[str], options: Options) -> dict[str, Any]:
-    """A report as it is; one of a worker that died mid-test as a failed check, of the memory it was asked of."""
-    if "died" not in report:
-        return report
-    if report["check"] is not None:
-        memory, check = report["memory"], Check.from_json(report["check"])
-    else:
-        memory, check = identify_lost(report["nodeid"], names)
-    run = CheckRun(check, "The process survives the check.", memory, check_command(memory, check.id, options))
-    came = f"the process died in this check: {plain(report['died'])}"
-    failure = run.failure(
-        got=came,
-        expected="an answer, or an exception",
-        cause="a crash in compiled code, an exit called by the memory, or the memory of the machine ran out",
-    )
-    return {**report, "memory": memory, "check": check.failed(failure).to_json()}
-
-
-def selection(option: Callable[[str], Any]) -> list[str]:
-    """Why not every check ran, from the options that choose among them."""
-    chosen = {
-        "--memspec-checks": option("--memspec-checks"),
-        "-k": option("keyword"),
-        "-m": option("markexpr"),
-        "--deselect": option("deselect"),
-    }
-    return [
-        f"only a selection ran ({name} {', '.join(value) if isinstance(value, list) else value})"
-        for name, value in chosen.items()
-        if value
-    ]
 
 
 def _unused_bounds(session: Session, cards: Sequence[Record], outcome: Outcome) -> None:
@@ -147,7 +148,7 @@ def _unused_bounds(session: Session, cards: Sequence[Record], outcome: Outcome) 
     if unused:
         listed = ", ".join(f'["{pattern}"]' for pattern in unused)
         outcome.lines.append((f"--memspec-bounds: no check that {listed} matches had a metric judged", "red"))
-        outcome.exit_status = outcome.exit_status or USAGE
+        outcome.exit_status = gravest(outcome.exit_status, Exit.USAGE)
 
 
 # ---- baseline -------------------------------------------------------------------------------------------------
@@ -186,5 +187,7 @@ def _regressions(
             continue
         result = compare(new, old, tolerance=option("--memspec-tolerance"), selection=bool(new.notes))
         outcome.lines.extend(comparison(result, f"baseline: {new.name} against {option('--memspec-baseline')}"))
-        if result.refused or result.exit_status == WORSE:
-            outcome.exit_status = 4 if result.refused else max(outcome.exit_status, 1)
+        if result.refused:
+            outcome.exit_status = gravest(outcome.exit_status, Exit.NOT_COMPARABLE)
+        elif result.exit_status == WORSE:
+            outcome.exit_status = gravest(outcome.exit_status, Exit.WORSE)

@@ -150,6 +150,11 @@ class Pool:
                 time.sleep(0.01)
         return self._server
 
+    def manifest(self) -> dict[str, Any]:
+        """What the server has collected, as JSON."""
+        found: dict[str, Any] = self._ask_server(order="manifest")["manifest"]
+        return found
+
     def _log(self) -> str:
         with contextlib.suppress(OSError):
             return (self.folder / "log").read_text(encoding="utf-8", errors="replace")[-3000:]
@@ -227,6 +232,7 @@ class Pool:
         Raises:
             Refused, Died: as :meth:`holder`; Died too if the process ended, or had to be, before the check was done.
         """
+        self._drop_if_gone(key)
         found = self.holder(key)
         try:
             found.channel.send(order="run", item=item, next=following, seconds=self.bounds.seconds)
@@ -234,8 +240,30 @@ class Pool:
             raise Died(self._dead(key, found)) from None
         for event in self._events(key, found, self.bounds.seconds):
             if event["event"] == "done":
-                return
+                break
             yield event
+        if self._server_gone():
+            raise Died(self._dead(key, found, "it ended the process that it was copied from", CRASHES))
+
+    def _drop_if_gone(self, key: str) -> None:
+        """A process that was ended while it had nothing to do went with its server, which another memory has ended."""
+        found = self._holders.get(key)
+        if found is None:
+            return
+        try:
+            found.channel.receive(0)
+        except Closed:
+            self._kill(found.pid)
+            del self._holders[key]
+            found.channel.close()
+
+    def _server_gone(self) -> bool:
+        if self._server is None:
+            return False
+        try:
+            return self._server.receive(0) is not None  # it speaks only when it is asked
+        except Closed:
+            return True
 
     def _events(self, key: str, found: Holder, seconds: float) -> Iterator[dict[str, Any]]:
         """What a process says, until it dies or the time is up; then :class:`Died`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "no-isolate": {
         "action": "store_true",
         "help": "run checks in this process, for a debugger; a memory that crashes or hangs then takes the run with it",
+    },
+    "resume": {
+        "action": "store_true",
+        "help": "go on with a run that was cut: run only what the journal beside the scorecard does not hold",
     },
     "check-timeout": {
         "type": float,
@@ -166,6 +171,11 @@ def check_usage(config: pytest.Config) -> None:
         raise pytest.UsageError(
             f"--memspec-scorecard={get('--memspec-scorecard')}: the record is JSON; name it something.json"
         )
+
+
+def reader(config: pytest.Config) -> Callable[[str], Any]:
+    """Reads an option by name; None for those of plugins that are switched off."""
+    return lambda name: config.getoption(name, None)
 
 
 def chosen(config: pytest.Config) -> Options:

@@ -18,12 +18,14 @@ import signal
 import sys
 import traceback
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from memspec.errors import MemspecError
 from memspec.running import limits
+from memspec.running.manifest import manifest_of
 from memspec.running.run import session_of
 from memspec.running.wire import Channel, Closed, Listener, connect
 
@@ -58,6 +60,11 @@ class Server:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.deselected: list[pytest.Item] = []
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        """Remember what is left out."""
+        self.deselected += items
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -80,6 +87,9 @@ class Server:
                     one.close()
 
     def _obey(self, session: pytest.Session, client: Channel, order: dict[str, Any], open_: list[Any]) -> None:
+        if order["order"] == "manifest":
+            client.send(event="manifest", manifest=manifest_of(session.items, self.deselected).to_json())
+            return
         if order["order"] == "reap":
             client.send(event="reaped", status=reap(order["pid"]))
             return
@@ -129,6 +139,7 @@ class Holder:
             Closed: when the run is gone.
         """
         config = self.session.config
+        server = os.getppid()
         self._capture_anew()
         limits.limit_memory(self.order["memory_bytes"])
         config.pluginmanager.register(self, "memspec-holder")
@@ -148,6 +159,8 @@ class Holder:
             config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             self.running = False
             self.stacks.cancel()
+            if os.getppid() != server:
+                os._exit(1)  # the memory has ended the process that this one came from
             self.channel.send(event="done")
 
     def _load(self) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import json
 import math
 import os
 import platform
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from memspec.errors import RecordError
 from memspec.judging.check import Check
+from memspec.scorecard.files import write_atomically
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,8 +28,11 @@ SCHEMA = "memspec-scorecard/2"
 READ = (SCHEMA, "memspec-scorecard/1")
 """Schemas that are read; the first had a check's message in one piece instead of a failure's parts."""
 
-STATUSES = ("pass", "fail", "inconclusive", "skip")
+STATUSES = ("pass", "fail", "inconclusive", "skip", "not_run")
 """Of the checks that were asked."""
+
+UNFINISHED = "the run has not ended"
+"""Why a card holds nothing that was put in place when its run began."""
 
 
 @dataclass
@@ -37,7 +40,8 @@ class Record:
     """One memory's scorecard.
 
     Attributes:
-        memory: plug, package, version, spec, capabilities, widths, parameters, shape, state_bytes (fresh), device.
+        memory: plug, package, version, spec, capabilities, widths, parameters, shape, state_bytes (fresh), device; or plug
+            and ``refused``: why it could not be loaded.
         signature: what must agree for two records to be compared (memspec version, seed, settings, dtype, ...).
         machine: where it ran.
         checks: those that were asked.
@@ -46,6 +50,7 @@ class Record:
         cost: state bytes, growth per pair, update/query seconds, FLOPs or null.
         blocks: raw measurements, one dict an experiment and setting; see :meth:`measurements`.
         notes: why this is not the whole specification (a selection of checks, an interrupted run).
+        stopped: why the run ended before all planned checks had run; empty if it came to its end.
     """
 
     memory: dict[str, Any]
@@ -57,10 +62,16 @@ class Record:
     cost: dict[str, Any] = field(default_factory=dict)
     blocks: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    stopped: str = ""
 
     @property
     def name(self) -> str:
         return str(self.memory["plug"])
+
+    @property
+    def refused(self) -> str:
+        """Why the memory could not be loaded; empty if it was."""
+        return str(self.memory.get("refused", ""))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -71,17 +82,20 @@ class Record:
     def verdict(self) -> str:
         """One of the following, the first that applies.
 
-        ``fail``: a check failed. ``error``: nothing was measured. ``inconclusive``: no check was decided. ``partial``: a
-        check was skipped, or only a selection ran. ``pass (n inconclusive)``. ``pass``.
+        ``fail``: a check failed. ``unfinished``: this is the mark of a run that has not ended. ``error``: nothing was
+        measured, or a planned check was not run and nobody stopped it. ``inconclusive``: no check was decided.
+        ``partial``: a check was skipped, only a selection ran, or the run was stopped. ``pass (n inconclusive)``. ``pass``.
         """
         counts = self.counts
         if counts["fail"]:
             return "fail"
-        if not counts["pass"] + counts["inconclusive"]:
+        if self.stopped == UNFINISHED:
+            return "unfinished"
+        if not counts["pass"] + counts["inconclusive"] or (counts["not_run"] and not self.stopped):
             return "error"
         if not counts["pass"]:
             return "inconclusive"
-        if counts["skip"] or self.notes:
+        if counts["skip"] or self.notes or self.stopped:
             return "partial"
         return f"pass ({counts['inconclusive']} inconclusive)" if counts["inconclusive"] else "pass"
 
@@ -123,6 +137,7 @@ class Record:
                 "machine": self.machine,
                 "verdict": self.verdict,
                 "notes": self.notes,
+                "stopped": self.stopped,
                 "counts": self.counts,
                 "checks": [c.to_json() for c in sorted(self.checks, key=lambda c: c.id)],
                 "not_asked": dict(sorted(self.not_asked.items())),
@@ -148,6 +163,7 @@ class Record:
                 data["cost"],
                 data["measurements"],
                 data.get("notes", []),
+                data.get("stopped", ""),
             )
         except KeyError as error:
             raise RecordError(f"the scorecard has no {error.args[0]!r}") from error
@@ -200,23 +216,6 @@ def load(path: Path) -> list[Record]:
         return [Record.from_json(card) for card in data.get("cards", [data])]
     except RecordError as error:
         raise RecordError(f"{path}: {error}") from error
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file in one step: a reader, or a crash, sees the old file or the new one, never half of it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def machine() -> dict[str, Any]:

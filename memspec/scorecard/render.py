@@ -12,7 +12,7 @@ from memspec.judging.verdicts import Bound
 from memspec.scorecard.formatting import Line, bar, clip, number, short_names, two_digits
 from memspec.scorecard.record import STATUSES, Record
 
-STYLE = {"pass": "green", "fail": "red", "inconclusive": "yellow", "skip": "yellow"}
+STYLE = {"pass": "green", "fail": "red", "inconclusive": "yellow", "skip": "yellow", "not_run": "red"}
 MOST_LINES = 12
 
 
@@ -33,8 +33,11 @@ def terminal(cards: Sequence[Record], *, strict: bool = False) -> list[Line]:
 def _summary(one: Record, strict: bool, width: int) -> list[Line]:
     verdict, style = headline(one)
     lines: list[Line] = [("", ""), (f"{one.name}: {verdict}", f"bold {style}"), (f"  {about(one)}", "")]
-    lines += [(f"  note: {note}; this card is partial", "yellow") for note in one.notes]
-    if one.verdict == "error":
+    partial = [*one.notes, *([one.stopped] if one.stopped else [])]
+    lines += [(f"  note: {note}; this card is partial", "yellow") for note in partial]
+    if one.refused:
+        lines += [(f"  {line}", "red") for line in one.refused.splitlines()]
+    elif one.verdict == "error" and not one.counts["pass"] + one.counts["inconclusive"]:
         lines.append(
             ("  nothing was measured: no check ran to a verdict, so this says nothing about the memory", "red")
         )
@@ -63,6 +66,10 @@ def _summary(one: Record, strict: bool, width: int) -> list[Line]:
     if skipped:
         lines.append(("  skipped (so this card is partial):", "bold yellow"))
         lines += [(f"    {text}", "yellow") for text in grouped((c.id, c.reason) for c in skipped)]
+    not_run = [c for c in one.checks if c.status == "not_run"]
+    if not_run:
+        lines.append((f"  {len(not_run)} planned checks were not run:", f"bold {STYLE['not_run']}"))
+        lines += [(f"    {text}", STYLE["not_run"]) for text in grouped((c.id, c.reason) for c in not_run)]
     if one.not_asked:
         lines.append((f"  {len(one.not_asked)} checks not asked: {_short_reasons(one)}", ""))
     return lines
@@ -78,7 +85,7 @@ def headline(one: Record) -> tuple[str, str]:
 
 
 def _words(status: str) -> str:
-    return {"pass": "passed", "fail": "failed", "skip": "skipped"}.get(status, status)
+    return {"pass": "passed", "fail": "failed", "skip": "skipped", "not_run": "not run"}.get(status, status)
 
 
 def about(one: Record) -> str:
@@ -114,7 +121,7 @@ def axes(one: Record) -> list[dict[str, Any]]:
         mine = [name for name in scores if axis_of(name, scores[name], by_axis) == axis]
         tally = {s: sum(c.status == s for c in by_axis[axis]) for s in STATUSES}
         counts = " ".join(f"{n} {s}" for s, n in tally.items() if n)
-        worst = next((s for s in ("fail", "inconclusive", "skip") if tally[s]), "pass")
+        worst = next((s for s in ("fail", "not_run", "inconclusive", "skip") if tally[s]), "pass")
         rows.append(
             {"name": axis, "axis": axis, "counts": counts, "tally": tally, "style": STYLE[worst]}
             | _scored(one, mine[:1])

@@ -1,0 +1,55 @@
+"""How a run ends early, and what waits for it: Ctrl-C, requests to end, and writing what was decided."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Generator
+
+import pytest
+
+
+def stopped_by(session: pytest.Session, exitstatus: int) -> str:
+    """Why a run ended before all that was planned had run; empty if it did not."""
+    if exitstatus == pytest.ExitCode.INTERRUPTED:
+        return "the run was interrupted"
+    if exitstatus == pytest.ExitCode.INTERNAL_ERROR:
+        return "pytest broke down"
+    why = session.shouldfail or session.shouldstop
+    return f"the run was stopped: {why}" if why else ""
+
+
+@contextlib.contextmanager
+def held() -> Generator[None, None, None]:
+    """Inside, Ctrl-C and a request to end wait: what was decided is being written."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kinds = [signal.SIGINT, signal.SIGTERM]
+    before = [signal.signal(kind, signal.SIG_IGN) for kind in kinds]
+    try:
+        yield
+    finally:
+        for kind, handler in zip(kinds, before):
+            signal.signal(kind, handler)
+
+
+def heed_requests_to_end(config: pytest.Config) -> None:
+    """A request to end (SIGTERM, SIGHUP) is taken as Ctrl-C is: processes are ended, and what was decided is written."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def restore() -> None:
+        for kind in changed:
+            signal.signal(kind, signal.SIG_DFL)
+
+    kinds = (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+    changed = [kind for kind in kinds if signal.getsignal(kind) is signal.SIG_DFL]
+    for kind in changed:
+        signal.signal(kind, interrupt)
+    config.add_cleanup(restore)
