@@ -246,13 +246,19 @@ class Pool:
             raise Died(self._dead(key, found, "it ended the process that it was copied from", CRASHES))
 
     def _drop_if_gone(self, key: str) -> None:
-        """A process that was ended while it had nothing to do went with its server, which another memory has ended."""
+        """A process that ended while it had nothing to do: by itself, or with its server, which another memory has ended.
+
+        Raises:
+            Died: if it was by itself.
+        """
         found = self._holders.get(key)
         if found is None:
             return
         try:
             found.channel.receive(0)
         except Closed:
+            if not self._server_gone():
+                raise Died(self._dead(key, found)) from None  # something of the memory's went on after the last check
             self._kill(found.pid)
             del self._holders[key]
             found.channel.close()
