@@ -52,7 +52,7 @@ class FunctionalMemory(nn.Module):
             (``spec.nonfinite == "reject"``) non-finite numbers; nothing is stored then.
     """
 
-    spec: MemorySpec = MemorySpec()
+    spec: MemorySpec = MemorySpec(precision="own")
 
     @checked
     def __init__(self, key_dim: Count, value_dim: Count, capacity: Count | None = None) -> None:

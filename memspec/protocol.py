@@ -28,6 +28,7 @@ Nonfinite = Literal["reject", "isolate", "none"]
 EmptyRead = Literal["zeros", "none"]
 Association = Literal["hetero", "auto"]
 Fidelity = Literal["native", "driven", "trained"]
+Precision = Literal["inputs", "own"]
 
 
 @runtime_checkable
@@ -158,6 +159,9 @@ class MemorySpec:
         nonfinite: what NaN or infinity in a written row does: ``reject`` = a clear exception and nothing
             changes; ``isolate`` = only that row is affected; ``none`` = nothing promised.
         inference_mode: works inside ``torch.inference_mode()``.
+        precision: what it computes in, whatever dtype its answers have: that of the ``inputs``, or its ``own`` (that of
+            its parameters or buffers, which ``.to(dtype)`` changes). Asked of memories that claim to be exact or of a
+            family.
         association: ``auto`` = recalls the key itself; the harness then stores ``values = keys``.
         widths: which key_dim, value_dim and capacity it can be built with; None = found out by trying.
         capabilities: what is said of optional capabilities by name, where their methods say it wrongly:
@@ -186,6 +190,7 @@ class MemorySpec:
     differentiable: frozenset[str] = frozenset()
     nonfinite: Nonfinite = "none"
     inference_mode: bool = False
+    precision: Precision = "inputs"
     association: Association = "hetero"
     fidelity: Fidelity = "native"
     widths: Widths | None = None
@@ -308,7 +313,11 @@ class Functional(Protocol):
 
 @runtime_checkable
 class Recurrent(Protocol):
-    """``initial_state(batch)``, ``step(x, state) -> (y, state)``, ``run(xs, state) -> (ys, state)``."""
+    """``initial_state(batch)``, ``step(x [B, Dx], state) -> (y, state)``, ``run(xs [T, B, Dx], state) -> (ys, state)``.
+
+    ``Dx`` is the memory's ``input_dim``, where it has that attribute, else its ``key_dim``. ``run`` is ``step`` after
+    step, and neither changes the state it is given.
+    """
 
     def initial_state(self, batch: int) -> Any: ...
 

@@ -15,6 +15,7 @@ from memspec.laws.driven import Driven
 from memspec.laws.ladder import Ladder
 from memspec.laws.law import Law
 from memspec.plugs.population import initial_states
+from memspec.protocol import methods_of
 from memspec.randomness import generator_states, moved_generators
 
 READS = ["confidence", "read_weights", "slot_values", "slot_usage", "auxiliary_loss"]
@@ -141,39 +142,161 @@ class TestCapabilities:
             )
 
     def test_forget(self, law: Law) -> None:
-        """After `forget` a key's value no longer shows in the answers; the other pairs of an exact memory stay, also when a key that was never stored is forgotten."""
+        """After `forget` a key's value no longer shows in the answers, in a full and in a wrapped store too; the other pairs of an exact memory stay, also when a key that was never stored is forgotten, and there is room for another."""
         law.plug.needs("Forgetting")
-        for case in law.cases(1, 2, 5):
-            values = torch.cat((case.changed(case.values[:1], law.spec.value_domain), case.values[1:]))
+        for case in law.cases(1, 2, 5, **law.distinct(5), ladder=Ladder(thin=True, most=129, distinct=True)):
+            # The oldest, or where that may have gone already, the newest.
+            place = 0 if case.n <= case.shape.capacity else case.n - 1
+            one = slice(place, place + 1)
+            values = case.values.clone()
+            values[one] = case.changed(values[one], law.spec.value_domain)
             memory, other = case.stored(), case.build()
             other.store(case.keys, values)
-            first = memory.query(case.keys[:1]), other.query(case.keys[:1])
+            first = memory.query(case.keys[one]), other.query(case.keys[one])
+            if torch.equal(*first):
+                continue  # it was not kept
             for each in (memory, other):
-                each.call("forget", case.keys[:1])
-            last = memory.query(case.keys[:1]), other.query(case.keys[:1])
-            before, now = ((b - a).norm().item() for a, b in (first, last))
+                each.call("forget", case.keys[one])
+            left = memory.query(case.keys[one]), other.query(case.keys[one])
+            before, now = ((b - a).norm().item() for a, b in (first, left))
             case.check(
                 "({} - {}).norm() < 0.5 * ({} - {}).norm()",
-                *(*last, *first),
+                *(*left, *first),
                 got=f"{now / before if before else float('nan'):.2%} of the forgotten value's influence is left",
                 expected="less than half of it",
                 cause="forget marks the entry but reading still finds it, or it removes another entry",
             )
-            if law.spec.exact and case.n > 1:
-                memory.call("forget", case.others[:2])
+            if law.spec.exact and (case.n <= case.shape.capacity or law.spec.eviction in ("fifo", "lru")):
+                _others_stay(case, memory, place)
+
+    def test_consolidate(self, law: Law) -> None:
+        """`consolidate` keeps what is stored, once as twice, empty and full; afterwards the memory learns, is saved, and is reset as ever."""
+        law.plug.needs("Consolidating")
+        for case in law.cases(0, 1, 5, ladder=Ladder(thin=True, most=65)):
+            memory, other = case.stored(), case.stored()
+            fresh, before = case.build().answers(), memory.answers()
+            for each in (memory, other):
+                each.call("consolidate")
+            after = memory.answers()
+            case.finite(after, cause="an importance is divided by a count that is zero, or a square overflows")
+            case.check(
+                "({} - {}).norm() <= 0.5 * ({} - {}).norm()",
+                *(after, before, before, fresh),
+                got=f"answers moved by {(after - before).norm():.4g}, where storing had moved them by {(before - fresh).norm():.4g}",
+                expected="what is stored, protected; an empty memory as it was",
+                cause="consolidate clears what it should keep, or takes a step of its own",
+            )
+            memory.call("consolidate")
+            case.close(
+                memory.answers(),
+                after,
+                cause="what was consolidated is consolidated again, on top of itself",
+                expected="the answers after the first of two calls",
+            )
+            memory, changed = other, case.stored()
+            changed.call("consolidate")
+            memory.update(case.others, case.spare, times=20)
+            changed.update(*case.changed_pairs(case.others, case.spare), times=20)
+            case.moved(
+                changed.answers(),
+                memory.answers(),
+                cause="protection is so strong, or the memory so frozen, that nothing is learned any more",
+                expected="other answers where other values were written after consolidate()",
+            )
+            if "Persistent" in law.plug.capabilities:
+                again = case.build(seed=1)
+                case.do("{}.load_state_dict({})", again, case.let("saved", "{}.state_dict()", memory))
+                for each in (memory, again):
+                    case.seed(1)
+                    each.update(case.others, case.spare)
                 case.close(
-                    memory.query(case.keys[1:]),
-                    case.values[1:],
-                    cause="forget removes more than it was asked to",
-                    expected="the values of the keys that were not forgotten",
+                    again.answers(),
+                    memory.answers(),
+                    cause="what consolidate() keeps (importances, anchors, past tasks) is not in the state dict",
+                    expected="the answers of the memory that was saved",
                 )
+            memory.reset()
+            case.same(memory.answers(), fresh, cause="reset forgets what is consolidated", expected="fresh answers")
+            usual = case.build()
+            for each in (memory, usual):
+                case.seed(1)
+                each.update(case.others, case.spare)
+            case.same(
+                memory.answers(),
+                usual.answers(),
+                cause="the protection outlives reset",
+                expected="after reset, the learning of a fresh memory",
+            )
+
+    def test_after_reset(self, law: Law) -> None:
+        """After `reset`, of a full and of a wrapped store too, every statistic and loss is that of a fresh memory."""
+        methods = [name for name in READS if _offers(law, name)]
+        if not methods:
+            raise NotAsked("it offers no statistics")
+        for case in law.cases(1, 5, ladder=Ladder(thin=True, most=129)):
+            memory = case.stored()
+            fresh = case.build()
+            memory.reset()
+            for method in methods:
+                case.same(
+                    _read(case, memory, method),
+                    _read(case, fresh, method),
+                    cause=f"reset leaves what {method} reads: a count, an age, a mask",
+                    expected=f"the {method} of a fresh memory",
+                )
+
+    # ---- the recurrent form ---------------------------------------------------------------------------------------
+
+    def test_run_is_steps(self, law: Law) -> None:
+        """`run` over a sequence is `step` after step, and its parts one after another: answers and the state at the end."""
+        law.plug.needs("Recurrent")
+        for case in law.cases(1, 2, 7, 33, 65):
+            memory, xs, start = _sequence(case)
+            case.let("ran", "{}.run({}, {})", memory, xs, start)
+            ys = case.let("ys", "ran[0].detach()")
+            case.do("s, steps = {}, []", start)
+            case.do("for x in {}: (y, s) = {}.step(x, s); steps.append(y.detach())", xs, memory)
+            cause = "run has a second implementation that has drifted from step, or drops the remainder of a chunk"
+            stepped = case.let("stepped", "torch.stack(steps)")
+            case.close(ys, stepped, cause=cause, expected="the outputs of step after step")
+            cut = case.n // 2
+            case.let("part", f"{{}}.run({{}}[:{cut}], {{}})" if cut else "(ys[:0], {2})", memory, xs, start)
+            case.let("rest", f"{{}}.run({{}}[{cut}:], part[1])", memory, xs)
+            parts = case.let("parts", "torch.cat((part[0].detach(), rest[0].detach()))")
+            carried = "the state that comes back is not the one that the last step left, or none is taken"
+            case.close(parts, ys, cause=carried, expected="the outputs of one run over the whole")
+            ends = [case.new("e", f"{{}}.step({{}}[0], {state})[0].detach()", memory, xs) for state in ("s", "ran[1]")]
+            case.close(ends[1], ends[0], cause=carried, expected="a next step as after step after step")
+
+    def test_run_is_pure(self, law: Law) -> None:
+        """`step` and `run` leave the state they are given as it was, so that a sequence can be run again from it."""
+        law.plug.needs("Recurrent")
+        for case in law.cases(1, 7):
+            memory, xs, start = _sequence(case)
+            case.let("half", "{}.step({}[0], {})[1]", memory, xs, start)
+            first, second = (case.new("y", "{}.run({}, half)[0].detach().clone()", memory, xs) for _ in range(2))
+            cause = "an in-place operation on the state that was given, or a state that is kept on the module"
+            case.same(second, first, cause=cause, expected="the same outputs again, bit for bit")
+
+    def test_run_is_isolated(self, law: Law) -> None:
+        """In a batch of sequences each has outputs of its own: another's inputs do not show in them."""
+        law.plug.needs("Recurrent")
+        for case in law.cases(1, 7):
+            memory, xs, start = _sequence(case)
+            others = case.let("ys", "{}.clone()", xs)
+            case.do("{}[:, 1] += 1", others)
+            first, second = (case.new("o", "{}.run({}, {})[0].detach()", memory, rows, start) for rows in (xs, others))
+            mine, was = case.let("mine", "{}[:, ::2]", second), case.let("was", "{}[:, ::2]", first)
+            cause = "a norm, a mean or a softmax over the batch, or one state for all sequences"
+            case.close(mine, was, cause=cause, expected="sequences 0 and 2 as before, whatever sequence 1 is")
+            case.moved(second, first, cause="run ignores its inputs", expected="other outputs in sequence 1")
 
     # ---- the functional form --------------------------------------------------------------------------------------
 
     def test_functional_is_stateful(self, law: Law) -> None:
         """`write` and `read` on a state do what `update` and `query` do."""
         law.plug.needs("Functional")
-        for case in law.cases(1, 2, 7, ladder=Ladder()):
+        for case in law.cases(1, 2, 7, ladder=Ladder(thin=True)):
             memory = case.build()
             state = memory.start()
             if not torch.equal(memory.read(state, case.probe), memory.answers()):
@@ -222,6 +345,32 @@ class TestCapabilities:
                 expected="the answers of three separate memories",
             )
 
+    def test_two_axes(self, law: Law) -> None:
+        """Two leading axes are as many memories as one axis of their product: [2, 3, N, D] answers as [6, N, D]."""
+        law.plug.needs("Functional")
+        for case in law.cases(1, 5, ladder=Ladder(thin=True, most=33)):
+            memory = case.build()
+            parts = zip(*(case.pairs(case.n) for _ in range(6)))
+            ks, vs = (case.let(name, f"torch.stack(({'{}, ' * 6}))", *six) for name, six in zip(("ks", "vs"), parts))
+            starts = []
+            for shape in ((2, 3), (6,)):
+                case.seed(1)
+                starts.append(case.new("s", f"{{}}.init_state({shape})", memory))
+            grid = "{0}.read({0}.write({1}, {2}.unflatten(0, (2, 3)), {3}.unflatten(0, (2, 3))), probe.expand(2, 3, -1, -1))"
+            fresh = [
+                case.new("f", "{}.read({}, probe.expand(2, 3, -1, -1)).detach().flatten(0, 1)", memory, starts[0]),
+                case.new("f", "{}.read({}, probe.expand(6, -1, -1)).detach()", memory, starts[1]),
+            ]
+            if not torch.equal(*fresh):
+                raise CannotMeasure("init_state draws other starts for other batches")
+            case.suspect = "an axis is counted from the left, or a shape is unpacked as (batch, rows, width)"
+            case.seed(2)
+            got = case.new("f", grid + ".detach().flatten(0, 1)", memory, starts[0], ks, vs)
+            case.seed(2)
+            flat = "{0}.read({0}.write({1}, {2}, {3}), probe.expand(6, -1, -1)).detach()"
+            want = case.new("f", flat, memory, starts[1], ks, vs)
+            case.close(got, want, cause=case.suspect, expected="the answers of one axis of six")
+
     def test_batch_is_isolated(self, law: Law) -> None:
         """What is written to one memory of a batch never reaches another."""
         law.plug.needs("Functional")
@@ -240,6 +389,40 @@ class TestCapabilities:
                 cause="memories of one batch share a sum, a normalisation, an index or a stopping rule",
                 expected="memories 0 and 2 as before, whatever is written to memory 1",
             )
+
+
+def _offers(law: Law, method: str) -> bool:
+    """Whether the plug has the capability that this statistic or loss belongs to."""
+    return any(method in methods_of(name) for name in law.plug.capabilities)
+
+
+def _others_stay(case: Case, memory: Driven, place: int) -> None:
+    """The pairs of an exact memory that forgot the one at a place: all of them, also as another comes instead."""
+    held = [row for row in range(max(0, case.n - case.shape.capacity), case.n) if row != place]
+    memory.call("forget", case.others[:2])
+    case.close(
+        memory.query(case.keys[held]),
+        case.values[held],
+        cause="forget removes more than it was asked to",
+        expected="the values of the keys that were not forgotten",
+    )
+    memory.store(case.others[:1], case.spare[:1])
+    asked = case.let("asked", "torch.cat(({}, {}))", case.keys[held], case.others[:1])
+    case.close(
+        memory.query(asked),
+        case.let("want", "torch.cat(({}, {}))", case.values[held], case.spare[:1]),
+        cause="a forgotten slot is not used again, so that another pair has to go",
+        expected="the values of the keys that were left, and of one stored in place of the forgotten one",
+    )
+
+
+def _sequence(case: Case) -> tuple[Driven, Tensor, Any]:
+    """A memory, inputs ``[case.n, 3, Dx]`` of three sequences, and the state they start from."""
+    memory = case.build()
+    width = getattr(memory.memory, "input_dim", case.shape.key_dim)
+    generator = f"torch.Generator().manual_seed({case.n})"
+    xs = case.let("xs", f"torch.randn({case.n}, 3, {width}, generator={generator})")
+    return memory, xs, case.let("start", "{}.initial_state(3)", memory)
 
 
 def _read(case: Case, memory: Driven, method: str) -> Any:

@@ -15,6 +15,12 @@ FLOAT = 1e-5
 """Two float32 computations of the same thing in another order agree to this, relative to the largest number in them."""
 
 
+def rounding(*dtypes: torch.dtype) -> float:
+    """What two computations in the coarsest of these dtypes may differ by: :data:`FLOAT`, scaled by their epsilon."""
+    coarsest = max(torch.finfo(dtype).eps for dtype in dtypes if dtype.is_floating_point)
+    return FLOAT * coarsest / torch.finfo(torch.float32).eps
+
+
 def graph_nodes(tensors: Iterable[Tensor], limit: int = 20_000) -> int:
     """Nodes of the autograd graph that hangs on these tensors (counting stops at ``limit``)."""
     waiting = [t.grad_fn for t in tensors if t.grad_fn is not None]

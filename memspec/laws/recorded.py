@@ -14,7 +14,7 @@ from torch import Tensor
 
 from memspec.errors import CannotMeasure, LawBroken, NotAsked
 from memspec.failure import Failure, place, raised
-from memspec.laws.compare import FLOAT, NOISE, describe_difference
+from memspec.laws.compare import NOISE, describe_difference, rounding
 from memspec.laws.transcript import Transcript
 from memspec.plugs.plug import Plug, Shape
 from memspec.plugs.reachable import device_of
@@ -160,11 +160,25 @@ class Recorded:
         __tracebackhide__ = True
         self._compare(got, want, 0.0, cause, expected)
 
-    def close(self, got: Tensor, want: Tensor, *, cause: str, expected: str, tolerance: float = FLOAT) -> None:
-        """Break the law unless both agree to float32 rounding, relative to the largest value written or answered."""
+    def close(
+        self,
+        got: Tensor,
+        want: Tensor,
+        *,
+        cause: str,
+        expected: str,
+        tolerance: float | None = None,
+    ) -> None:
+        """Break the law unless both agree to rounding, relative to the largest value written or answered.
+
+        Args:
+            tolerance: relative; None = what the coarsest dtype among answers and values allows (:func:`rounding`).
+        """
         __tracebackhide__ = True
         largest = [t.detach().abs().max().item() for t in (want, self.values) if t.numel()]
         scale = max([1.0, *(x for x in largest if np.isfinite(x))])
+        if tolerance is None:
+            tolerance = rounding(got.dtype, want.dtype, self.values.dtype)
         self._compare(got, want, tolerance * scale, cause, f"{expected}, to {tolerance * scale:.1g}")
 
     def _compare(self, got: Tensor, want: Tensor, atol: float, cause: str, expected: str) -> None:

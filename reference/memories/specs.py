@@ -13,6 +13,7 @@ SOUND = MemorySpec(
     deterministic=True,
     nonfinite="reject",
     inference_mode=True,
+    precision="own",
 )
 """What nearly all of them promise: no more than good manners."""
 
