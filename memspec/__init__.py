@@ -9,9 +9,14 @@ The public names below are imported on first use, so that ``import memspec`` (an
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if not os.path.isdir(os.path.join(__path__[0], "reference")):
+    # A checkout on the path, as with ``python -m pytest``: what stands in this package once built lies beside it.
+    __path__.append(os.path.dirname(__path__[0]))
 
 _HOMES = {
     "MemoryProtocol": "memspec.protocol",

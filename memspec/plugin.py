@@ -12,6 +12,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -55,6 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
     options.check_usage(config)
     if not memories(config):
         return
+    refuse_two_copies(config)
     if "OMP_NUM_THREADS" not in os.environ:
         # The tensors are small: more threads gain nothing, and on a busy machine they wait for each other.
         import torch
@@ -99,6 +101,25 @@ def prepare(config: pytest.Config) -> None:
 def in_memory_process(config: pytest.Config) -> bool:
     """Whether this is the far side of isolation: a process that holds a memory, or waits to."""
     return bool(getattr(config, "workerinput", {}).get("memspec_memory_process"))
+
+
+def refuse_two_copies(config: pytest.Config) -> None:
+    """Refuse the suites of one copy of memspec with the package of another: they may be of different versions.
+
+    Raises:
+        pytest.UsageError: if a checkout's suites are named, but what is imported is installed elsewhere.
+    """
+    here = Path(__file__).resolve().parent
+    for argument in config.args:
+        path = Path(config.invocation_params.dir, argument.partition("::")[0]).resolve()
+        for folder in (path, *path.parents):
+            beside = folder.parent / "memspec"
+            if folder.name == "suites" and (beside / "plugin.py").is_file() and beside != here:
+                raise pytest.UsageError(
+                    f"memspec: {folder} are the suites of a checkout, but memspec is imported from {here}.\n"
+                    "  Run the installed suites: pytest --pyargs memspec.suites --memory=...\n"
+                    f"  or install the checkout: pip install -e {folder.parent}"
+                )
 
 
 def isolate(config: pytest.Config) -> None:
