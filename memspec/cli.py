@@ -137,6 +137,12 @@ def parser() -> argparse.ArgumentParser:
     mutants.add_argument(
         "--full", action="store_true", help="run every check, instead of stopping at the first failure"
     )
+    mutants.add_argument(
+        "--again",
+        type=Path,
+        metavar="OLD.json",
+        help="run only the survivors of an earlier run again, after work on a check",
+    )
     mutants.add_argument("--json", type=Path, metavar="OUT.json", help="write every mutant with what became of it")
     mutants.add_argument("--into", type=Path, metavar="FILE.md", help="replace what this file has between its marks")
     selfcheck.set_defaults(run=_selfcheck)
@@ -332,14 +338,16 @@ def _mutate(options: argparse.Namespace) -> int:
         fates = ", ".join(f"{form}: {check or 'survives'}" for form, check in tried.killed_by.items())
         print(f"{tried.reference} {tried.module}:{tried.line} {tried.operator}: {fates or tried.outcome}", flush=True)
 
-    found = mutate.score(
-        names,
-        sample=None if options.sample == "all" else int(options.sample),
-        seed=options.seed,
-        workers=(os.cpu_count() or 1) if options.workers == "auto" else int(options.workers),
-        full=options.full,
-        told=told,
-    )
+    workers = (os.cpu_count() or 1) if options.workers == "auto" else int(options.workers)
+    if options.again:
+        try:
+            old = mutate.Score.from_json(json.loads(options.again.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageProblem(f"--again {options.again}: not what --json wrote ({error})") from None
+        found = mutate.survivors_again(old, workers, told)
+    else:
+        sample = None if options.sample == "all" else int(options.sample)
+        found = mutate.score(names, sample, options.seed, workers, options.full, told)
     if options.json:
         write_atomically(options.json, json.dumps(found.to_json(), indent=1))
     if options.into:

@@ -16,7 +16,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,11 @@ class Score:
             "spared": self.spared,
             "mutants": [asdict(t) for t in self.tried],
         }
+
+    @staticmethod
+    def from_json(told: Mapping[str, Any]) -> Score:
+        """What :meth:`to_json` wrote."""
+        return Score([Tried(**mutant) for mutant in told["mutants"]], told["command"], told["spared"])
 
     def markdown(self) -> str:
         """Tables by reference, by operator and by where a difference shows, with the command that made them."""
@@ -218,6 +223,60 @@ def score(
     return Score(every, " ".join(["memspec selfcheck --mutate", *given, *plugs]), spared)
 
 
+def survivors_again(old: Score, workers: int = 1, told: Callable[[Tried], None] = lambda tried: None) -> Score:
+    """Run the suites again on those mutants of an earlier score that survived in either form; the others keep their fate.
+
+    For work on a check: quick, and right as long as no check has been taken away. A mutant whose line is no longer in the
+    source is left out.
+
+    Raises:
+        MemspecError: as :func:`score` does.
+    """
+    originals: dict[str, Original] = {}
+    alive = [t for t in old.counted if None in t.killed_by.values()]
+    every = []
+    with ThreadPoolExecutor(workers) as pool:
+        for plug in dict.fromkeys(t.reference for t in alive):
+            originals[plug] = timed(plug)
+
+        def again(tried: Tried) -> Tried | None:
+            if tried not in alive:
+                return tried
+            found = changed_as(tried)
+            if found is None:
+                return None
+            killed, messages = fates(originals[tried.reference], tried.module, found.source())
+            return replace(tried, killed_by=killed, messages=messages)
+
+        for before, tried in zip(old.tried, pool.map(again, old.tried)):
+            if tried is not None:
+                every.append(tried)
+            if before in alive and tried is not None:
+                told(tried)
+    spared = {f"{plug}, {form}": checks for plug, o in originals.items() for form, checks in o.failed.items() if checks}
+    return Score(every, old.command, old.spared | spared)
+
+
+def changed_as(tried: Tried) -> Any:
+    """The change that made a mutant, or None where the source has become another."""
+    from memspec.running.mutation.operators import changes
+
+    path = Path(*tried.module.removeprefix(f"{PACKAGE}.").split(".")).with_suffix(".py")
+    source = Path(package_folder(), path).read_text(encoding="utf-8")
+    same = (c for c in changes(source) if c.operator == tried.operator and body(c.diff(str(path))) == body(tried.diff))
+    return next(same, None)
+
+
+def body(diff: str) -> list[str]:
+    """A diff without the numbers of its lines."""
+    return [line for line in diff.splitlines() if not line.startswith("@@")]
+
+
+def package_folder() -> str:
+    """Where the references lie."""
+    return os.path.dirname(str(importlib.import_module(PACKAGE).__file__))
+
+
 def plug_of(name: str) -> str:
     """The plug of a reference memory, which may be given by its name, with literal arguments behind it.
 
@@ -239,36 +298,40 @@ def looked_at(plug: str, path: str) -> Original:
     Raises:
         MemspecError: if it is not the same twice, or takes too long.
     """
-    folder = os.path.dirname(str(importlib.import_module(PACKAGE).__file__))
+    folder = package_folder()
     look = child.ask(child.look, {"plug": plug, "folder": folder, "path": path}, 600)
+    if isinstance(look, child.Ended):
+        raise MemspecError(f"{plug}: {look.what}")
+    lines = {os.path.relpath(name, folder): numbers for name, numbers in look["lines"].items()}
+    return replace(timed(plug), look=path, playing=look["seconds"], lines=lines)
+
+
+def timed(plug: str) -> Original:
+    """An original of which only its own run of the suites is known.
+
+    Raises:
+        MemspecError: if that takes too long.
+    """
     runs = {}
     for form in FORMS:
         runs[form] = child.ask(child.suites, {"plug": plug, "bare": form == "bare", "stop": False}, 900)
-    for came in (look, *runs.values()):
-        if isinstance(came, child.Ended):
-            raise MemspecError(f"{plug}: {came.what}")
-    return Original(
-        plug,
-        path,
-        look["seconds"],
-        {os.path.relpath(name, folder): lines for name, lines in look["lines"].items()},
-        {form: run["seconds"] for form, run in runs.items()},
-        {form: sorted(run["failed"]) for form, run in runs.items()},
-    )
+        if isinstance(runs[form], child.Ended):
+            raise MemspecError(f"{plug}: {runs[form].what}")
+    seconds = {form: run["seconds"] for form, run in runs.items()}
+    return Original(plug, "", 0.0, {}, seconds, {form: sorted(run["failed"]) for form, run in runs.items()})
 
 
 def drawn(original: Original, seed: int) -> Iterator[tuple[str, str, Any]]:
     """Module, path and change: all that can be changed in the lines that an original runs, in the order of the seed."""
     from memspec.running.mutation.operators import changes
 
-    root = Path(str(importlib.import_module(PACKAGE).__file__)).parent
     every = []
     for path, lines in sorted(original.lines.items()):
         if Path(path).parts[0] not in CHANGED or Path(path).name == "__init__.py":
             continue
         module = ".".join((PACKAGE, *Path(path).with_suffix("").parts))
         ran = {0, *lines}
-        for change in changes(Path(root, path).read_text(encoding="utf-8")):
+        for change in changes(Path(package_folder(), path).read_text(encoding="utf-8")):
             if not ran.isdisjoint(range(change.lines[0], change.lines[1] + 1)):
                 every.append((module, path, change))
     random.Random(seed).shuffle(every)
@@ -295,17 +358,26 @@ def judged(original: Original, module: str, path: str, change: Any, stop: bool =
     came = child.ask(child.tell_apart, mutant | {"path": original.look}, limit)
     if isinstance(came, child.Ended):
         came = {"outcome": "different", "shows": "no end" if came.why == "time" else "death", "where": came.what}
+    killed, messages = fates(original, module, source, stop) if came["outcome"] == "different" else ({}, {})
+    diff = change.diff(path)
+    return Tried(
+        original.plug, change.operator, module, change.lines[0], diff, **came, killed_by=killed, messages=messages
+    )
+
+
+def fates(
+    original: Original, module: str, source: str, stop: bool = True
+) -> tuple[dict[str, str | None], dict[str, str]]:
+    """By form, the first check that fails a mutant (None: all pass), and what it said."""
     killed: dict[str, str | None] = {}
     messages = {}
-    for form in FORMS if came["outcome"] == "different" else ():
-        asked = {"bare": form == "bare", "seconds": original.seconds[form], "spared": original.failed[form]}
-        run = child.ask(child.suites, mutant | asked | {"stop": stop}, original.limit(form))
+    for form in FORMS:
+        mutant = {"plug": original.plug, "module": module, "source": source, "bare": form == "bare", "stop": stop}
+        known = {"seconds": original.seconds[form], "spared": original.failed[form]}
+        run = child.ask(child.suites, mutant | known, original.limit(form))
         if isinstance(run, child.Ended):
             killed[form], messages[form] = run.why, run.what
         else:
             check, message = next(iter(run["failed"].items()), (None, ""))
             killed[form], messages[form] = check, message.partition("\n")[0]
-    diff = change.diff(path)
-    return Tried(
-        original.plug, change.operator, module, change.lines[0], diff, **came, killed_by=killed, messages=messages
-    )
+    return killed, messages

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -297,9 +300,43 @@ def test_the_same_seed_draws_the_same_mutants_of_the_lines_that_ran() -> None:
     }
 
 
+def test_a_mutant_is_found_again_wherever_its_line_has_gone() -> None:
+    original = mutate.Original(PLUG, "", 1.0, {"memories/matrix.py": [57, 60]}, {}, {})
+    module, path, change = next(mutate.drawn(original, 0))
+    moved = change.diff(path).replace("@@ -5", "@@ -2")
+    before = mutate.Tried(PLUG, change.operator, module, 1, moved, "different", "answers", "here")
+    found = mutate.changed_as(before)
+    assert found.source() == change.source()
+    assert mutate.changed_as(replace(before, diff=moved.replace("return", "yield"))) is None
+
+
+def test_only_survivors_are_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = []
+
+    def fates(original: object, module: str, source: str) -> tuple[dict[str, str | None], dict[str, str]]:
+        run.append(source)
+        return {"own": "laws/new", "bare": None}, {"own": "it fails now", "bare": ""}
+
+    change = SimpleNamespace(source=lambda: "changed")
+    monkeypatch.setattr(mutate, "timed", lambda plug: mutate.Original(plug, "", 0.0, {}, {}, {}))
+    monkeypatch.setattr(mutate, "fates", fates)
+    monkeypatch.setattr(mutate, "changed_as", lambda tried: change if tried.operator == "axis" else None)
+    gone = tried("different", operator="constant")
+    old = mutate.Score([tried("same"), tried("different", "laws/x", "laws/x"), tried("different"), gone], "made so", {})
+    assert mutate.Score.from_json(json.loads(json.dumps(old.to_json()))) == old
+    new = mutate.survivors_again(old)
+    assert run == ["changed"]
+    assert [t.killed_by for t in new.counted] == [
+        {"own": "laws/x", "bare": "laws/x"},
+        {"own": "laws/new", "bare": None},
+    ]
+    assert (new.command, len(new.tried)) == ("made so", 3)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["selfcheck", "--mutate", "--again", "no/such.json"], "--again no/such.json: not what --json wrote"),
         (["selfcheck", "DeltaMemory"], "references are named with --mutate"),
         (
             ["selfcheck", "--mutate", "DeltaMemory", "--sample", "few"],
