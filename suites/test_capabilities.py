@@ -100,6 +100,21 @@ class TestCapabilities:
                 cause="usage is a constant, is not reset, or is counted on reading only",
             )
 
+    def test_same_slots(self, law: Law) -> None:
+        """`slot_usage`, `slot_values` and `read_weights` speak of the same slots: one number, row and column for each."""
+        law.plug.needs("Slotted", "Addressable")
+        for case in law.cases(0, 1, 5, ladder=Ladder(thin=True)):
+            memory = case.stored()
+            usage, values = memory.call("slot_usage"), memory.call("slot_values")
+            weights = memory.call("read_weights", case.probe)
+            case.check(
+                "{}.shape[0] == {}.shape[0] == {}.shape[-1]",
+                *(usage, values, weights),
+                got=f"{len(usage)} numbers of usage, {len(values)} slot values, weights of {weights.shape[-1]} slots",
+                expected="as many of each",
+                cause="one of them counts slots otherwise (pairs held, rows written, a bound that is off by one)",
+            )
+
     def test_statistics_are_pure(self, law: Law) -> None:
         """Reading statistics and losses changes no answer and draws no random numbers."""
         methods = [name for name in READS if callable(getattr(law.plug.probe, name, None))]
