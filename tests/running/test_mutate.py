@@ -247,7 +247,7 @@ def test_the_suites_fail_a_mutant_and_not_its_original_and_files_stay_as_they_ar
     changed = mutant("@ state.matrix\n", "@ (state.matrix + 1e-2)\n")
     run = child.ask(child.suites, changed, 300)
     assert run["exit"] == 1
-    assert next(iter(run["failed"])).startswith(("laws/", "claims/"))
+    assert len(run["failed"]) == 1
     assert child.ask(child.suites, {"plug": PLUG}, 300)["failed"] == {}
     assert Path(__file__).parents[2].joinpath(PATH).read_bytes() == before
 
