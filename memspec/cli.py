@@ -107,6 +107,15 @@ def parser() -> argparse.ArgumentParser:
     references = commands.add_parser("list", help="the reference memories")
     references.set_defaults(run=_list)
 
+    adapter = commands.add_parser(
+        "adapt",
+        help="write the adapter for a class that is no memory yet",
+        description="Look at a class (or a function that builds something), try what would make a memory of it, and print "
+        "the adapter to paste. Exit 0 if it works, 1 if something in it is left to fill in.",
+    )
+    adapter.add_argument("plug", metavar="module:Class")
+    adapter.set_defaults(run=_adapt)
+
     trial = commands.add_parser(
         "trial",
         help="repeat one trial of an experiment",
@@ -281,6 +290,25 @@ def _list(options: argparse.Namespace) -> int:
         print(f"  family {plug.spec.family}; {', '.join(sorted(plug.capabilities)) or 'no optional capabilities'}")
         if source:
             print(f"  source: {source}")
+    return 0
+
+
+def _adapt(options: argparse.Namespace) -> int:
+    from memspec.plugs.advising import advise, module_of
+    from memspec.plugs.loading import find
+
+    factory, _ = find(options.plug)
+    advice = advise(factory)
+    module, name = module_of(options.plug)
+    print(advice.file(module, name), end="")
+    if advice.missing:
+        print(f"# fill in {', '.join(advice.missing)}: memspec cannot know what {name} wants there", file=sys.stderr)
+        return 1
+    if advice.problem:
+        print(f"# this is the likeliest form, but it does not work yet: {advice.problem}", file=sys.stderr)
+        return 1
+    print("# one pair was stored and asked for with it; save it as adapted.py, then:", file=sys.stderr)
+    print("#     memspec score adapted.py:Adapted", file=sys.stderr)
     return 0
 
 

@@ -11,6 +11,7 @@ import io
 import re
 import sys
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 from memspec.errors import PlugError
@@ -28,6 +29,16 @@ def load_plug(text: str) -> Plug:
 
     Raises:
         PlugError: if it cannot be parsed, imported, found, called, or lacks a method.
+    """
+    factory, kwargs = find(text)
+    return checked(Plug(text, factory, kwargs))
+
+
+def find(text: str) -> tuple[Any, dict[str, Any]]:
+    """What ``module:attribute`` or ``path/to/file.py:attribute`` names, and the literal arguments behind it.
+
+    Raises:
+        PlugError: if it cannot be parsed, imported, found, or called.
     """
     module_name, attribute, kwargs = _parse(text)
     module = _import(module_name, text)
@@ -50,7 +61,7 @@ def load_plug(text: str) -> Plug:
             "  Name a class, or a function that returns a memory:\n\n"
             "      def make(key_dim, value_dim, capacity):\n          return MyMemory(key_dim, value_dim)\n"
         )
-    return checked(Plug(text, factory, kwargs))
+    return factory, kwargs
 
 
 def as_plug(memory: Any) -> Plug:
@@ -66,9 +77,8 @@ def as_plug(memory: Any) -> Plug:
     if callable(memory) and not all(hasattr(memory, m) and not isinstance(memory, type) for m in METHODS):
         return checked(Plug(name_of(memory), memory))
     raise PlugError(
-        f"{plain(repr(memory), 60)} is of type {type(memory).__name__}, and nothing that builds memories. Give (or return, "
-        "in a memory fixture) the class, a function that builds one, or a 'module:name' string: many fresh memories are "
-        "built from it"
+        f"{plain(repr(memory), 60)} is of type {type(memory).__name__}, not something that builds memories. Return the "
+        "class, a function that builds one, or a 'module:name' string: memspec builds many fresh memories from it"
     )
 
 
@@ -78,7 +88,24 @@ def checked(plug: Plug) -> Plug:
     Raises:
         PlugError: at the first thing that does not work.
     """
-    _ = plug.widths, plug.capabilities
+    try:
+        problem, refusal = plug.first_problem(), None
+    except PlugError as error:
+        problem, refusal = str(error), error
+    if problem:
+        from memspec.plugs.advising import conversion_for, module_of
+
+        mend = conversion_for(plug)
+        if mend is not None:
+            module, name = module_of(plug.name)
+            raise PlugError(
+                f"{problem}\n  This adapter mends it. Save it as adapted.py; then the memory is adapted.py:Adapted"
+                f"{plug.arguments}\n\n{indent(mend.file(module, name), '      ')}"
+            )
+        if refusal is not None:
+            raise refusal
+    # a wrong answer that no adapter mends is for the laws to tell
+    _ = plug.capabilities
     return plug
 
 
@@ -89,6 +116,10 @@ def _parse(text: str) -> tuple[str, str, dict[str, Any]]:
     """Module (or file), attribute, and literal keyword arguments."""
     match = PLUG_TEXT.fullmatch(text.strip())
     if match is None:
+        if text.strip().endswith(".py"):
+            raise PlugError(
+                f"--memory={text}: that is a file; name what is in it, for example --memory={text.strip()}:MyMemory"
+            )
         module, _, attribute = text.partition("(")[0].rpartition(".")
         near = f"{module}:{attribute}" if module and ":" not in text else "memspec.reference:DeltaMemory"
         raise PlugError(

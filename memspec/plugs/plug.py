@@ -10,6 +10,7 @@ import contextlib
 import inspect
 import io
 import re
+import shlex
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -144,6 +145,19 @@ class Plug:
     def _fit(self) -> Fit:
         return Fit(self, Shape(), Shape(*SMALL))
 
+    def first_problem(self) -> str:
+        """What is wrong with the answer to one pair, at the widths that experiments and laws use; empty if nothing is.
+
+        Raises:
+            PlugError: if no widths work at all, with what was raised first.
+        """
+        return next((p for shape in (self.shape(), self.shape(*SMALL)) if (p := self._fit.problem(shape))), "")
+
+    @property
+    def arguments(self) -> str:
+        """The literal arguments behind the name, as written: ``(lr=0.5)``."""
+        return "(" + ", ".join(f"{k}={v!r}" for k, v in self.kwargs.items()) + ")" if self.kwargs else ""
+
     @property
     def widths(self) -> Widths:
         """The widths and capacities it can have: declared in its spec, else found by trying."""
@@ -247,8 +261,9 @@ class Plug:
     @cached_property
     def parameter_count(self) -> int:
         """Elements of slow weights (``nn.Module`` parameters); 0 for a plain object."""
-        memory = self.probe
-        return sum(p.numel() for p in memory.parameters()) if isinstance(memory, torch.nn.Module) else 0
+        inner = getattr(self.probe, "inner", None)  # of an adapted memory
+        module = inner if isinstance(inner, torch.nn.Module) else self.probe
+        return sum(p.numel() for p in module.parameters()) if isinstance(module, torch.nn.Module) else 0
 
     # ---- messages ---------------------------------------------------------------------------------------------
 
@@ -266,9 +281,21 @@ class Plug:
             "      def make(key_dim, value_dim, capacity):\n"
             f"          from {module} import {attribute}\n"
             f"          return {attribute}(...)          # your arguments, made from these three\n\n"
-            "  and then --memory=that_file.py:make. Fixed arguments can also be written behind the name: "
-            f"--memory='{self.name.split('(')[0]}(lr=0.5)'"
+            f"  and then --memory=that_file.py:make.{self._fixable(arguments)}"
         )
+
+    def _fixable(self, refused: dict[str, Any]) -> str:
+        """That arguments can be written behind the name, shown by one that the factory does take."""
+        try:
+            parameters = inspect.signature(self.factory).parameters.values()
+        except (TypeError, ValueError):
+            return ""
+        plain = (bool, int, float, str)
+        known = [p for p in parameters if p.name not in refused and type(p.default) in plain]
+        if not known:
+            return ""
+        shown = f"{self.name.split('(')[0]}({known[0].name}={known[0].default!r})"
+        return f" Fixed arguments can also be written behind the name: --memory={shlex.quote(shown)}"
 
     def _check_methods(self, memory: Any) -> None:
         missing = [name for name in METHODS if not callable(getattr(memory, name, None))]

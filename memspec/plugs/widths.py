@@ -48,6 +48,7 @@ class Fit:
     def __init__(self, plug: Plug, *asked: Shape) -> None:
         self.plug, self.asked = plug, asked
         self._refusals: dict[Shape, Exception | None] = {}
+        self._wrong: dict[Shape, str] = {}
         self._nearest: dict[Shape, Shape] = {}
 
     def refusal(self, shape: Shape) -> Exception | None:
@@ -67,9 +68,18 @@ class Fit:
         with contextlib.redirect_stdout(io.StringIO()):
             memory.update(keys, values)
             answer = memory.query(keys)
+        self._wrong[shape] = wrong_answer(answer, keys, values)
         untold = {"key_dim", "value_dim"} - self.plug.accepts
         if untold and isinstance(answer, Tensor) and answer.shape != values.shape:
             raise ValueError(f"query answered {tuple(answer.shape)} to one pair of values {tuple(values.shape)}")
+
+    def problem(self, shape: Shape) -> str:
+        """What is wrong with what a memory of this shape answers to one pair; empty if nothing is."""
+        wrong = "" if self.refusal(shape) is not None else self._wrong[shape]
+        return wrong and (
+            f"{self.plug.name}: one pair was stored and asked for ({shape.key_dim} -> {shape.value_dim}), and query "
+            f"{wrong}"
+        )
 
     def _works(self, key_dim: int, value_dim: int, capacity: int) -> bool:
         shape = replace(self.asked[0], key_dim=key_dim, value_dim=value_dim, capacity=capacity)
@@ -140,6 +150,20 @@ class Fit:
             f"{type(error).__name__}: {error}\n"
             f"  It does so whatever the widths ({tried}, ...), so widths are not the cause.{advice}"
         )
+
+
+def wrong_answer(answer: object, keys: Tensor, values: Tensor) -> str:
+    """What came instead of a tensor of the values' shape and the keys' type of number; empty if that is what came."""
+    wanted = f"a tensor {list(values.shape)} of {keys.dtype}"
+    if not isinstance(answer, Tensor):
+        shape = (
+            f" {list(answer.shape)} of {answer.dtype}" if hasattr(answer, "shape") and hasattr(answer, "dtype") else ""
+        )
+        kind = f"{type(answer).__module__}.{type(answer).__qualname__}".removeprefix("builtins.")
+        return f"answered a {kind}{shape}; it must be {wanted}"
+    if answer.shape != values.shape or answer.dtype != keys.dtype:
+        return f"answered a tensor {list(answer.shape)} of {answer.dtype}; it must be {wanted}"
+    return ""
 
 
 def one_pair(spec: MemorySpec, shape: Shape, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -100,7 +100,7 @@ def about(one: Record) -> str:
     if shape:
         parts.append(f"{shape['key_dim']} -> {shape['value_dim']}, capacity {shape['capacity']}")
     if memory.get("parameters") is not None:
-        parts.append(f"{memory['parameters']:,} parameters")
+        parts.append(f"{memory['parameters']:,} parameter{'s' * (memory['parameters'] != 1)}")
     if memory.get("state_bytes") is not None:
         parts.append(f"{memory['state_bytes']:,} bytes of state when fresh")
     if memory.get("widths", "any") != "any":

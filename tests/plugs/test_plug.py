@@ -306,3 +306,13 @@ def test_tensors_are_found_wherever_an_object_keeps_them() -> None:
 
     assert sorted(t.numel() for t in tensors_in(Odd())) == [2, 3, 5]
     assert state_bytes(Odd()) == 4 * 10
+
+
+def test_a_refusal_recommends_only_arguments_that_the_factory_takes() -> None:
+    message = said("memspec.reference:DeltaMemory(lr=0.5)")
+    assert "lr=0.5" not in message.partition("it raised")[2].partition("\n")[2]
+    assert "behind the name: --memory='memspec.reference:DeltaMemory(beta=" in message
+
+
+def test_a_file_without_a_name_in_it_is_told_so() -> None:
+    assert "that is a file; name what is in it, for example --memory=knn.py:MyMemory" in said("knn.py")
