@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from memspec.running.exits import Exit
+
 MEMORIES = '''
     import torch
     from memspec import MemorySpec
@@ -419,7 +421,7 @@ def test_a_regression_fails_the_run(suite: Any) -> None:
     assert same.code == 0
     assert "against old.json: no worse" in same.text
     worse = suite.pytest("--memory=mem.py:Worse", "--memspec-baseline=old.json")
-    assert worse.code == 1
+    assert worse.code == Exit.WORSE
     assert "WORSE" in worse.text
     assert "recall_cosine" in worse.text
     tolerated = suite.pytest("--memory=mem.py:Worse", "--memspec-baseline=old.json", "--memspec-tolerance=50")
@@ -455,12 +457,13 @@ def test_an_interrupted_run_is_partial(suite: Any) -> None:
 
 
 def test_the_card_is_written_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from memspec.scorecard import record
+    from memspec.errors import RecordError
+    from memspec.scorecard import files
 
     path = tmp_path / "card.json"
     path.write_text("old")
-    monkeypatch.setattr(record.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        record.write_atomically(path, "new")
+    monkeypatch.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(RecordError, match="disk full"):
+        files.write_atomically(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["card.json"]

@@ -74,12 +74,12 @@ class Controller:
         if len(self.refused) == len(names):
             raise pytest.UsageError("\n".join(self.refused.values()))
 
-    def manifest(self) -> Manifest:
-        """What this run plans, where workers have collected it and not this process."""
+    def manifest(self) -> Manifest | None:
+        """What this run plans, where workers have collected it and not this process; None if nobody can tell."""
         try:
             return Manifest.from_json(self.pool.manifest())
         except MemspecError:
-            return Manifest()
+            return None
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:

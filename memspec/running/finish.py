@@ -76,7 +76,7 @@ def recovered(path: Path) -> list[Record]:
 
 def head_of(session: Session, names: Sequence[str], manifest: Manifest, notes: Sequence[str] = ()) -> Head:
     """What a journal says of this run."""
-    options = {k: v for k, v in vars(session.options).items() if k != "strict"}
+    options = {k: str(v) if isinstance(v, Path) else v for k, v in vars(session.options).items() if k != "strict"}
     return Head(list(names), options, dict(session.signature), records.machine(), manifest, list(notes))
 
 
@@ -99,8 +99,9 @@ def conclude_run(
         stopped: why the run ended early; empty if it did not.
     """
     manifest = ledger.manifest
-    if manifest is None:
-        manifest = controller.manifest() if controller is not None else Manifest()
+    if manifest is None and controller is not None:
+        manifest = controller.manifest()
+    manifest = manifest or Manifest()
     ending = Ending(manifest, stopped=stopped, notes=selection(option, manifest))
     if controller is not None:
         ending = replace(ending, refused=controller.refused, given_up=controller.given_up)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from memspec.running.manifest import Manifest
 
 JOURNAL = "memspec-journal/1"
+PLANNED = "memspec_planned"
+"""Key of what a worker of pytest-xdist says it has collected."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Ledger:
         done: pytest's own ids of checks that need not be run, since a run before this one has decided them.
         no_memory: whether a worker of pytest-xdist had no memory to test.
         problem: why the journal could not be kept; empty if it could.
-        manifest: what is to be decided, once this process has collected it.
+        manifest: what is to be decided, once this process has collected it, or a worker of pytest-xdist has said it.
     """
 
     def __init__(self) -> None:
@@ -99,10 +101,21 @@ class Ledger:
             begun = self.started.get(report.nodeid, lost)
             self._enter(report.nodeid, "ended", {**begun, "nodeid": report.nodeid, "died": report.longreprtext})
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """A worker of pytest-xdist says what was planned, which its controller has not collected."""
+        if hasattr(session.config, "workeroutput") and self.manifest is not None:
+            session.config.workeroutput[PLANNED] = self.manifest.to_json()
+
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """A worker of pytest-xdist ended; one that had no memory to test has said so."""
-        self.no_memory = self.no_memory or "no-memory" in getattr(node, "workeroutput", {})
+        """A worker of pytest-xdist ended, and has said what it had collected; or that it had no memory to test."""
+        said = getattr(node, "workeroutput", {})
+        self.no_memory = self.no_memory or "no-memory" in said
+        if PLANNED in said:
+            from memspec.running.manifest import Manifest
+
+            self.manifest = Manifest.from_json(said[PLANNED])
 
     # ---- books ------------------------------------------------------------------------------------------------
 

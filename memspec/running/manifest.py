@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from memspec.judging.check import Check
-from memspec.running.checks import identify, identify_lost, is_suite, plug_of, suites_folder
+from memspec.running.checks import identify, is_suite, plug_of, suites_folder
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,3 @@ def manifest_of(items: Iterable[pytest.Item], deselected: Sequence[pytest.Item] 
     planned = tuple(Planned(item.nodeid, plug_of(item), identify(item)) for item in mine)
     axes = {p.check.axis for p, item in zip(planned, mine) if is_suite(item.function)}  # type: ignore[attr-defined]
     return Manifest(planned, tuple(sorted(axes)), sum(bool(plug_of(item)) for item in deselected))
-
-
-def manifest_of_ids(nodeids: Sequence[str], memories: Sequence[str]) -> Manifest:
-    """What a worker of pytest-xdist says it has collected: all there is are pytest's own ids."""
-    planned = tuple(Planned(n, *identify_lost(n, memories)) for n in nodeids)
-    return Manifest(tuple(p for p in planned if p.memory in memories))
