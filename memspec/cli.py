@@ -116,6 +116,16 @@ def parser() -> argparse.ArgumentParser:
     adapter.add_argument("plug", metavar="module:Class")
     adapter.set_defaults(run=_adapt)
 
+    describe = commands.add_parser(
+        "describe",
+        help="what a memory is seen to do, and the spec to declare it",
+        description="Try every promise a spec can make, by the checks that would ask it; print what holds with the "
+        "evidence, and a MemorySpec(...) to paste.",
+    )
+    describe.add_argument("plugs", nargs="+", metavar="PLUG")
+    describe.add_argument("--bare", action="store_true", help="as if it declared nothing but what it needs")
+    describe.set_defaults(run=_describe)
+
     trial = commands.add_parser(
         "trial",
         help="repeat one trial of an experiment",
@@ -338,6 +348,17 @@ def _trial(options: argparse.Namespace) -> int:
         for point, value in zip(at, values[0]):
             print(f"  {'':<{width}}  {number(value):>9}  at {point:g}")
     return 0
+
+
+def _describe(options: argparse.Namespace) -> int:
+    from memspec.running.selfcheck import run_plan
+    from memspec.scorecard import render
+
+    arguments = ["--memspec-bare"] if options.bare else []
+    cards = run_plan({plug: ["observed/*"] for plug in expanded(options.plugs)}, 1, arguments)
+    for one in cards.values():
+        show(render.observed(one))
+    return 0 if all(one.observed for one in cards.values()) else 1
 
 
 def _selfcheck(options: argparse.Namespace) -> int:

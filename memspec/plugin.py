@@ -7,6 +7,7 @@ is under test.
 from __future__ import annotations
 
 import fnmatch
+import functools
 import inspect
 import json
 import os
@@ -258,6 +259,12 @@ def law(plug: Plug, request: pytest.FixtureRequest) -> Generator[Law, None, None
     run = request.node.stash[RUN]
     with seeded(options.seed):
         yield Law(plug, run.rule, run.check.id, options.seed, options.full)
+
+
+@pytest.fixture
+def observe(plug: Plug, pytestconfig: pytest.Config) -> Any:
+    """Tries promises that the memory does not make; see :func:`memspec.inference.infer.observe`. Once a run."""
+    return functools.partial(session_of(pytestconfig).observe, plug)
 
 
 @pytest.fixture

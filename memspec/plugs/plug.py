@@ -7,6 +7,7 @@ of them. Experiments and suites see memories only through it.
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 import io
 import re
@@ -224,6 +225,15 @@ class Plug:
             return spec_of(self.probe)
         except TypeError as error:
             raise PlugError(f"{self.name}: {error}") from error
+
+    def declaring(self, spec: MemorySpec) -> Plug:
+        """The same memory, as if its spec were this one: what would be asked of it then."""
+        other = copy.copy(self)
+        other.__dict__["spec"] = spec
+        shaping = ("association", "capacity", "widths", "key_domain", "value_domain")
+        if any(getattr(spec, name) != getattr(self.spec, name) for name in shaping):
+            other.__dict__.pop("_fit", None)
+        return other
 
     @cached_property
     def capabilities(self) -> frozenset[str]:

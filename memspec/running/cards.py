@@ -90,6 +90,7 @@ def card(session: Session, name: str, collected: Sequence[dict[str, Any]], notes
         if check.id not in kept or check.status == "fail":  # a check reports twice only when its teardown fails
             kept[check.id] = check
         one.blocks.extend(report["blocks"])
+        one.observed = report.get("observed") or one.observed
     for check in sorted(kept.values(), key=lambda c: c.id):
         if check.status == "not_asked":
             one.not_asked[check.id] = check.reason

@@ -26,6 +26,8 @@ class Options:
     data_root: Path | None = None
     download: bool = False
     examples: int | None = None
+    spec: str | None = None
+    bare: bool = False
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -72,6 +74,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "full": {"action": "store_true", "help": "also run what takes minutes (marked slow)"},
     "data-root": {"type": Path, "metavar": "DIR", "help": "where large data lies"},
     "download": {"action": "store_true", "help": "allow fetching large data"},
+    "spec": {
+        "metavar": "'MemorySpec(...)'",
+        "help": "hold memories to this spec instead of the one they declare, as memspec describe prints it",
+    },
+    "bare": {
+        "action": "store_true",
+        "help": "what is observed is tried as if nothing were declared but what the memory needs",
+    },
     "no-isolate": {
         "action": "store_true",
         "help": "run checks in this process, for a debugger; a memory that crashes or hangs then takes the run with it",
@@ -160,6 +170,13 @@ def check_usage(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--memspec-tolerance is {get('--memspec-tolerance')}; it must be at least 0")
     if not get("--memspec-check-timeout") > 0:
         raise pytest.UsageError(f"--memspec-check-timeout is {get('--memspec-check-timeout')}; it must be above 0")
+    if get("--memspec-spec") is not None:
+        from memspec.inference.observed import read
+
+        try:
+            read(get("--memspec-spec"))
+        except ValueError as error:
+            raise pytest.UsageError(f"--memspec-spec={get('--memspec-spec')}: {error}") from None
     limit = get("--memspec-memory-limit")
     if limit is not None and not 0 < limit < 2**20:
         raise pytest.UsageError(f"--memspec-memory-limit is {limit}; it must be a number of GiB above 0")
@@ -191,6 +208,8 @@ def chosen(config: pytest.Config) -> Options:
         data_root=get("--memspec-data-root"),
         download=get("--memspec-download"),
         examples=get("--memspec-examples"),
+        spec=get("--memspec-spec"),
+        bare=get("--memspec-bare"),
     )
 
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memspec.errors import PlugError
 from memspec.experiments.base import Experiment, Runner, Setting
+from memspec.inference.observed import Observed, read
 from memspec.judging.bounds import read_bounds, required_of
 from memspec.judging.check import CheckRun
 from memspec.judging.judge import Judge
@@ -24,6 +26,9 @@ from memspec.plugs.population import state_bytes
 from memspec.plugs.reachable import device_of
 from memspec.running.options import Options
 from memspec.running.repeat import trial_command
+
+if TYPE_CHECKING:
+    from memspec.inference.infer import Choice
 
 
 class Session:
@@ -41,6 +46,7 @@ class Session:
         self._loaded: set[str] = set()  # names that load_plug takes
         self._given: list[tuple[Any, Plug]] = [(plug.name, plug) for plug in plugs]  # and what memory fixtures return
         self._runners: dict[str, Runner] = {}
+        self._observed: dict[str, Observed] = {}
         self.told: set[str] = set()  # memories whose description has gone to the record
         self.bounds = read_bounds(options.bounds) if options.bounds else {}
 
@@ -70,6 +76,8 @@ class Session:
             if known == memory if isinstance(known, str) else same_factory(known, memory):
                 return plug
         plug = load_plug(memory) if isinstance(memory, str) else as_plug(memory)
+        if self.options.spec is not None:
+            plug = plug.declaring(read(self.options.spec))
         other = self._plugs.get(plug.name)
         if other is not None and not isinstance(memory, Plug) and plug.kwargs == other.kwargs:
             plug = other if same_factory(plug.factory, other.factory) else plug
@@ -112,6 +120,7 @@ class Session:
             "check": run.check.to_json(),
             "blocks": self.unsent(run.memory),
             "about": about,
+            "observed": self._observed[run.memory].to_json() if run.memory in self._observed else None,
         }
 
     def about(self, name: str) -> dict[str, Any]:
@@ -132,6 +141,24 @@ class Session:
             "state_bytes": state_bytes(memory),
             "device": str(device_of(memory)),
         }
+
+    def observe(self, plug: Plug, choices: Sequence[Choice]) -> Observed:
+        """What the memory is seen to do, found out once a process."""
+        from memspec.inference.infer import observe
+        from memspec.laws.law import Law
+        from memspec.randomness import seeded
+
+        if plug.name not in self._observed:
+            with seeded(self.options.seed), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # advice to a memory that does not declare what is tried
+                self._observed[plug.name] = observe(
+                    plug,
+                    choices,
+                    lambda other, check: Law(other, "what is tried holds", check, self.options.seed),
+                    self.runner(plug),
+                    bare=self.options.bare,
+                )
+        return self._observed[plug.name]
 
     def judge_for(self, plug: Plug, run: CheckRun) -> Judge:
         """The judge of one check; its verdicts go to ``run``."""
@@ -157,7 +184,7 @@ class Session:
         lines = [f"memspec {__version__}: alpha {alpha}, at most {o.max_trials} trials, seed {o.seed}"]
         extras = [
             f"{k}={getattr(o, k)}"
-            for k in ("strict", "full", "bounds", "data_root", "download", "examples")
+            for k in ("strict", "full", "bounds", "data_root", "download", "examples", "spec", "bare")
             if getattr(o, k)
         ]
         if extras:

@@ -58,6 +58,8 @@ def environment() -> jinja2.Environment:
         "axes": render.axes,
         "urgent": render.urgent,
         "cost_rows": cost_rows,
+        "seen_value": render.seen_value,
+        "seen_standing": render.seen_standing,
         "amount": amount,
         "worst_first": lambda checks: sorted(checks, key=lambda c: (WORST.index(c.status), c.id)),
         "cell": lambda text: str(text).replace("|", "\\|").replace("\n", " "),

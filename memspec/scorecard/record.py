@@ -49,6 +49,8 @@ class Record:
         scores: axis -> {score, raw, floor, ceiling, interval, trials, description}.
         cost: state bytes, growth per pair, update/query seconds, FLOPs or null.
         blocks: raw measurements, one dict an experiment and setting; see :meth:`measurements`.
+        observed: what the memory was seen to do; see :meth:`memspec.inference.observed.Observed.to_json`. Empty if
+            that was not looked at.
         notes: why this is not the whole specification (a selection of checks, an interrupted run).
         stopped: why the run ended before all planned checks had run; empty if it came to its end.
     """
@@ -63,6 +65,7 @@ class Record:
     blocks: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     stopped: str = ""
+    observed: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -143,6 +146,7 @@ class Record:
                 "not_asked": dict(sorted(self.not_asked.items())),
                 "scores": self.scores,
                 "cost": self.cost,
+                "observed": self.observed,
                 "measurements": merged(self.blocks),
             }
         )
@@ -164,6 +168,7 @@ class Record:
                 data["measurements"],
                 data.get("notes", []),
                 data.get("stopped", ""),
+                data.get("observed", {}),
             )
         except KeyError as error:
             raise RecordError(f"the scorecard has no {error.args[0]!r}") from error

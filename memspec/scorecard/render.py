@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from memspec.judging.check import KINDS, Check
@@ -41,6 +41,7 @@ def _summary(one: Record, strict: bool, width: int) -> list[Line]:
         lines.append(
             ("  nothing was measured: no check ran to a verdict, so this says nothing about the memory", "red")
         )
+    lines += seen(one, width)
     rows = axes(one)
     names = max([len("axis"), *(len(r["name"]) for r in rows)]) + 2
     counts = max([len("checks"), *(len(r["counts"]) for r in rows)]) + 2
@@ -73,6 +74,48 @@ def _summary(one: Record, strict: bool, width: int) -> list[Line]:
     if one.not_asked:
         lines.append((f"  {len(one.not_asked)} checks not asked: {_short_reasons(one)}", ""))
     return lines
+
+
+def seen(one: Record, width: int) -> list[Line]:
+    """What was observed beyond what is declared, in a line or two."""
+    found = one.observed
+    if not found:
+        return []
+    lines: list[Line] = [(clip(f"  advice: {text}", width), "yellow") for text in found["advice"]]
+    offers = [o for o in found["observations"] if o["name"] in found["offers"]]
+    if offers:
+        told = ", ".join(f"{o['name']}={o['seen']!r}" for o in offers)
+        lines.append((clip(f"  seen to hold, not declared: {told} (memspec describe prints the spec)", width), ""))
+    return lines
+
+
+def observed(one: Record) -> list[Line]:
+    """All that was observed, with its evidence, and the spec to paste."""
+    lines: list[Line] = [("", ""), (one.name, "bold")]
+    if not one.observed:
+        failed = next((c for c in one.checks if c.status == "fail"), None)
+        return [*lines, (f"  nothing was observed: {gist(failed) if failed else 'no check ran'}", "red")]
+    for o in one.observed["observations"]:
+        value = (
+            "" if o["seen"] is None else ", ".join(map(str, o["seen"])) if isinstance(o["seen"], list) else o["seen"]
+        )
+        told = "declared" if o["declared"] else "holds" if o["promise"] and o["seen"] is not None else ""
+        lines.append((f"  {o['name']:<15} {value!s:<14} {told:<9} {o['evidence']}", "green" if told == "holds" else ""))
+    lines += [(f"  advice: {text}", "yellow") for text in one.observed["advice"]]
+    return [*lines, ("", ""), (f"  spec = {one.observed['spec']}", "bold")]
+
+
+def seen_value(observation: Mapping[str, Any]) -> str:
+    """What was seen, as text; empty where nothing could be told."""
+    seen = observation["seen"]
+    return "" if seen is None else ", ".join(map(str, seen)) if isinstance(seen, list) else str(seen)
+
+
+def seen_standing(observation: Mapping[str, Any]) -> str:
+    """``declared``, ``holds`` (and could be declared), or nothing."""
+    if observation["declared"]:
+        return "declared"
+    return "holds" if observation["promise"] and observation["seen"] is not None else ""
 
 
 def headline(one: Record) -> tuple[str, str]:
