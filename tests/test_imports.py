@@ -29,6 +29,7 @@ LEVELS = (
     ("judging",),
     ("laws", "experiments"),
     ("theory",),
+    ("inference",),
     ("scorecard",),
     ("running",),
     ("plugin", "cli"),

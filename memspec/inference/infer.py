@@ -26,7 +26,10 @@ from memspec.plugs.population import populate
 from memspec.protocol import MemorySpec
 from memspec.randomness import generator_states, moved_generators, seed_of
 
-NEEDS = ("key_domain", "value_domain", "association", "presentations", "fidelity", "widths", "capabilities", "capacity")
+NEEDS = (
+    *("key_domain", "value_domain", "association", "presentations", "capacity", "widths", "capabilities"),
+    *("fidelity", "precision"),
+)
 """Fields that say what a memory is to be given, and what it is: they are taken as declared, for nothing shows them."""
 
 LawFor = Callable[[Plug, str], Law]
