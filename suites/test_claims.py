@@ -145,28 +145,33 @@ class TestClaims:
         capacity = law.plug.shape(capacity=16).capacity
         if 2 * capacity > LONGEST:
             raise CannotMeasure(f"its capacity is fixed at {capacity}; let the factory take capacity")
-        for more in sorted({1, capacity // 2, capacity}):
-            for case in law.cases(capacity + more, **law.distinct(capacity + more)):
-                memory = case.build()
-                kept = _filled_and_touched(case, memory, capacity)
-                answers = memory.query(case.keys)
-                near = 1e-4 * max(1.0, case.values.abs().max().item())
-                right = case.let("right", "({} - values).abs().amax(-1) <= {}", answers, near)
-                alive = case.let("alive", "{}.nonzero().flatten().tolist()", right)
-                got = f"of {case.n} pairs these are left: {alive}"
-                if kind in ("fifo", "lru"):
-                    case.check(
-                        f"alive == {kept}",
-                        got=got,
-                        expected=f"eviction={kind!r}: {kept}",
-                        cause="the write pointer or the age is off by one, restarts with every call, or counts the wrong way",
-                    )
+        # The smallest stores too, and those beside powers of two, past their first and their second wrap.
+        loads = [(capacity, more) for more in sorted({1, capacity // 2, capacity})]
+        loads += [(size, more) for size in (1, 2, 3, 7, 8, 9, 33) for more in (1, size + 1)]
+        for case in law.cases(*(Size(c + more, **law.distinct(c + more), capacity=c) for c, more in loads)):
+            capacity = case.shape.capacity
+            if case.n <= capacity:
+                continue  # it is fixed
+            memory = case.build()
+            kept = _filled_and_touched(case, memory, capacity)
+            answers = memory.query(case.keys)
+            near = 1e-4 * max(1.0, case.values.abs().max().item())
+            right = case.let("right", "({} - values).abs().amax(-1) <= {}", answers, near)
+            alive = case.let("alive", "{}.nonzero().flatten().tolist()", right)
+            got = f"of {case.n} pairs these are left: {alive}"
+            if kind in ("fifo", "lru"):
                 case.check(
-                    f"0 < len(alive) <= {capacity}" if kind == "similarity" else f"len(alive) == {capacity} > 0",
+                    f"alive == {kept}",
                     got=got,
-                    expected=f"eviction={kind!r}: {capacity} pairs",
-                    cause="slots are left empty, or hold a pair twice, when the memory is full",
+                    expected=f"eviction={kind!r}: {kept}",
+                    cause="the write pointer or the age is off by one, restarts with every call, or counts the wrong way",
                 )
+            case.check(
+                f"0 < len(alive) <= {capacity}" if kind == "similarity" else f"len(alive) == {capacity} > 0",
+                got=got,
+                expected=f"eviction={kind!r}: {capacity} pairs",
+                cause="slots are left empty, or hold a pair twice, when the memory is full",
+            )
 
     def test_rewritten_is_recent(self, law: Law) -> None:
         """In a full memory that declares lru eviction, writing a stored key again makes it the most recently used."""

@@ -20,7 +20,7 @@ SMOOTH = ("hebbian", "delta", "least_squares", "softmax", "superposition")
 """Families whose answers follow every small step of a key."""
 STEP = 1e-9
 """A relative step that float64 resolves a million times over, and float32 not at all."""
-NAMES_A_DTYPE = re.compile(r"dtype|float|double|half|precision|scalar ?type", re.IGNORECASE)
+NAMES_A_DTYPE = r"(?i)dtype|float|double|half|precision|scalar ?type"
 
 
 class TestFormats:
@@ -176,7 +176,7 @@ def _in_kind(case: Case, answer: Tensor, dtype: torch.dtype) -> None:
 def _clearly(case: Case, error: Exception, name: str) -> None:
     case.check(
         "{}({}, str(error))",
-        *(re.search, NAMES_A_DTYPE.pattern),
+        *(re.search, NAMES_A_DTYPE),
         got=f"{type(error).__name__}: {error}",
         expected=f"an answer in {name}, or an error that names the dtype",
         cause="raise TypeError with the dtype that came and those that are taken",

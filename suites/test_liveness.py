@@ -121,6 +121,43 @@ class TestLiveness:
                 expected="answers that still depend on what the first call stored",
             )
 
+    def test_every_column(self, law: Law) -> None:
+        """Every column counts, however wide: each of the answers moves with the values written, and keys that differ in their last columns alone get different answers."""
+        if law.spec.value_domain != "real" or law.spec.key_domain not in ("real", "unit"):
+            raise NotAsked("its answers have few values to take")
+        if law.spec.association == "auto":
+            raise NotAsked("it recalls the key itself")
+        for case in law.cases(2, 7, ladder=Ladder(least=7, most=33, loads=("room",), distinct=True)):
+            if case.shape.key_dim < 2:
+                continue  # a key and its negative may be one to an even function
+            memory, other = case.build(), case.build()
+            memory.update(case.keys, case.values, times=SHOWN)
+            other.update(case.keys, case.let("far", "10 * ({0} + {0}.sign())", case.values), times=SHOWN)
+            got, was = other.query(case.keys), memory.query(case.keys)
+            still = ((got - was).abs().amax(0) <= NOISE * got.abs().max()).nonzero().flatten().tolist()
+            case.check(
+                "(({} - {}).abs().amax(0) > {} * {}.abs().max()).all()",
+                *(got, was, NOISE, got),
+                got=f"columns {still[:5]} ({len(still)} of {got.shape[1]}) of all answers stayed as they were",
+                expected="every column of the answers to move, where all values were changed",
+                cause="a width is fixed, keys' and values' widths are confused, or the last block of columns is dropped",
+            )
+            tail = (case.shape.key_dim + 3) // 4
+            # Head and tail of one length: the two keys are orthogonal, so that nothing takes them for one.
+            unit = "torch.nn.functional.normalize"
+            case.let("head", f"{unit}(keys[:1, :-{tail}], dim=-1) / 2**0.5")
+            case.let("tail", f"{unit}(keys[:1, -{tail}:], dim=-1) / 2**0.5")
+            pair = case.let("pair", "torch.cat((torch.cat((head, tail), -1), torch.cat((head, -tail), -1)))")
+            memory = case.build()
+            memory.update(pair, case.let("ends", "torch.cat((values[:1], -values[:1]))"), times=SHOWN)
+            answers = memory.query(pair)
+            case.moved(
+                answers[:1],
+                answers[1:],
+                cause="the last columns of the keys are not read: a width is fixed, or the last block is dropped",
+                expected=f"another answer to a key whose last {tail} columns are turned round",
+            )
+
     def test_parameters(self, law: Law) -> None:
         """Every weight matrix of the module has an influence: on an answer, a statistic, or a declared loss."""
         if not isinstance(law.plug.probe, nn.Module):

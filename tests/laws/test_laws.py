@@ -30,7 +30,17 @@ from memspec.laws.transcript import Transcript, expression
 from memspec.plugs.loading import load_plug
 from memspec.plugs.plug import Plug
 from memspec.randomness import generator_states, set_generator_states
-from memspec.suites import test_capabilities, test_claims, test_inputs, test_laws, test_liveness, test_persistence
+from memspec.suites import (
+    test_capabilities,
+    test_claims,
+    test_formats,
+    test_inputs,
+    test_laws,
+    test_liveness,
+    test_lives,
+    test_modes,
+    test_persistence,
+)
 
 laws = test_laws.TestLaws()
 claims = test_claims.TestClaims()
@@ -38,7 +48,10 @@ inputs = test_inputs.TestInputs()
 persistence = test_persistence.TestPersistence()
 capabilities = test_capabilities.TestCapabilities()
 liveness = test_liveness.TestLiveness()
-SUITES = (laws, claims, inputs, persistence, capabilities, liveness)
+formats = test_formats.TestFormats()
+lives = test_lives.TestLives()
+modes = test_modes.TestModes()
+SUITES = (laws, claims, inputs, persistence, capabilities, liveness, formats, lives, modes)
 
 
 def plug_of(factory: Callable[..., Any]) -> Plug:
