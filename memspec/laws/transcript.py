@@ -139,6 +139,10 @@ class Transcript:
             line.holds.append((name, value.detach().cpu().clone()))
         return value
 
+    def hold(self, name: str, tensor: Tensor) -> None:
+        """Later tensors may be written in terms of this one, as it is now."""
+        self._lines[-1].holds.append((name, tensor.detach().cpu().clone()))
+
     def unpack(self, names: str, text: str) -> tuple[Tensor, ...]:
         """``a, b = text``: the tensors; later ones are written in terms of these."""
         self._lines.append(_Line(self._indent, f"{names} = {text}"))
