@@ -86,7 +86,9 @@ def prepare(config: pytest.Config) -> None:
         if config.getoption("--memspec-baseline"):
             from memspec.running.finish import read_baseline
 
-            config.stash[BASELINE] = read_baseline(session_of(config), config.getoption("--memspec-baseline"))
+            config.stash[BASELINE] = read_baseline(
+                session_of(config), config.getoption("--memspec-baseline"), config.getoption("--memspec-gate")
+            )
         if config.getoption("--memspec-resume"):
             from memspec.running.finish import resume
 
@@ -405,7 +407,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
             baseline=config.stash.get(BASELINE, None),
         )
     if not broken:
+        from memspec.running.junit import tell
+
         config.stash[OUTCOME] = outcome
+        tell(session, outcome.cards)
     nothing = exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
     session.exitstatus = gravest(0 if nothing else int(exitstatus), outcome.exit_status)
 

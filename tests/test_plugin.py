@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -417,15 +419,69 @@ def untimed(thing: Any) -> Any:
 def test_a_regression_fails_the_run(suite: Any) -> None:
     suite.write("test_small.py", SUITE.replace("at_least=0.5", "at_least=0.1"))
     suite.pytest("--memory=mem.py:Good", "--memspec-scorecard=old.json")
-    same = suite.pytest("--memory=mem.py:Good", "--memspec-baseline=old.json")
+    gate = ("--memspec-baseline=old.json", "--memspec-gate=all")
+    same = suite.pytest("--memory=mem.py:Good", *gate)
     assert same.code == 0
     assert "against old.json: no worse" in same.text
-    worse = suite.pytest("--memory=mem.py:Worse", "--memspec-baseline=old.json")
+    assert "mem.py:Good: PASS (2 passed)" in same.text
+    worse = suite.pytest("--memory=mem.py:Worse", *gate)
     assert worse.code == Exit.WORSE
-    assert "WORSE" in worse.text
+    assert "mem.py:Worse: WORSE than old.json (2 passed)" in worse.text
     assert "recall_cosine" in worse.text
-    tolerated = suite.pytest("--memory=mem.py:Worse", "--memspec-baseline=old.json", "--memspec-tolerance=50")
+    tolerated = suite.pytest("--memory=mem.py:Worse", *gate, "--memspec-tolerance=50")
     assert tolerated.code == 0
+    ungated = suite.pytest("--memory=mem.py:Worse", gate[0])  # no score is made of this small suite's settings
+    assert ungated.code == 0
+    suite.write("gate.toml", 'judged = "all"\n[tolerances]\n"capacity.*recall*" = 50\n')
+    by_metric = suite.pytest("--memory=mem.py:Worse", gate[0], "--memspec-gate=gate.toml", "--memspec-scorecard=x.json")
+    losses = " ".join(suite.card("x.json")["gate"]["losses"])
+    assert by_metric.code == Exit.WORSE
+    assert "relative_mse" in losses
+    assert "recall" not in losses
+
+
+def test_a_regression_is_the_headline_wherever_a_verdict_is_shown(suite: Any) -> None:
+    suite.write("test_small.py", SUITE.replace("at_least=0.5", "at_least=0.1"))
+    suite.pytest("--memory=mem.py:Good", "--memspec-scorecard=old.json")
+    shown = ("--memspec-scorecard=card.json", "--memspec-html", "--memspec-md", "--junitxml=junit.xml")
+    done = suite.pytest("--memory=mem.py:Worse", "--memspec-baseline=old.json", "--memspec-gate=all", *shown)
+    assert done.code == Exit.WORSE
+    card = suite.card()
+    assert card["verdict"] == "worse"
+    assert card["gate"]["verdict"] == "worse"
+    assert card["gate"]["policy"] == "every metric and check"
+    assert any("recall_cosine" in loss for loss in card["gate"]["losses"])
+    for name in ("card.md", "card.html", "junit.xml"):
+        text = (suite.path / name).read_text().replace("&gt;", ">")
+        assert "WORSE than old.json" in text, name
+        assert "recall_cosine" in text, name
+    junit = ElementTree.parse(suite.path / "junit.xml").getroot().find("testsuite")
+    assert junit is not None
+    assert junit.get("failures") == "1"
+    assert junit.get("tests") == "3"
+    from memspec.cli import main
+
+    assert main(["report", "card.json"]) == 0
+
+
+def test_a_baseline_of_another_torch_python_or_machine_is_compared_with_a_warning(suite: Any) -> None:
+    suite.pytest("--memory=mem.py:Good", "--memspec-scorecard=old.json")
+    old = suite.card("old.json")
+    old["signature"]["torch"] = "1.2.3"
+    old["signature"]["python"] = "3.1"
+    old["machine"]["processor"] = "abacus"
+    suite.write("old.json", json.dumps(old))
+    gate = ("--memspec-baseline=old.json", "--memspec-gate=all")
+    done = suite.pytest("--memory=mem.py:Good", *gate)
+    assert done.code == 0
+    assert "torch: " in done.text
+    assert "1.2.3 there" in done.text
+    assert "the streams are the same" in done.text
+    assert "not compared: times, which belong to the machine" in done.text
+    assert "not compared: facts" in done.text
+    worse = suite.pytest("--memory=mem.py:Zeros", *gate)
+    assert worse.code == 1
+    assert "WORSE than old.json; FAIL (2 failed)" in worse.text
 
 
 def test_a_check_missing_from_a_side_is_reported(suite: Any) -> None:

@@ -18,6 +18,7 @@ from memspec.running.session import Session
 from memspec.scorecard import pages, render
 from memspec.scorecard import record as records
 from memspec.scorecard.files import write_atomically
+from memspec.scorecard.gate import policy_of
 from memspec.scorecard.record import Record
 
 if TYPE_CHECKING:
@@ -106,26 +107,31 @@ def conclude_run(
     if controller is not None:
         ending = replace(ending, refused=controller.refused, given_up=controller.given_up)
     cards = cards_of(session, ledger.collected, names, ending)
-    outcome = Outcome(render.terminal(cards, strict=session.options.strict), cards)
+    outcome = Outcome(cards=cards)
     outcome.exit_status = gravest(Exit.OK, *(exit_of(one) for one in cards))
     if not ending.notes and not stopped:
         _unused_bounds(session, cards, outcome)
     if ledger.problem:
         outcome.lines.append((ledger.problem, "yellow"))
     path, written = option("--memspec-scorecard"), True
-    if path:  # before it is compared: whatever the comparison comes to, the card is there
-        try:
+    try:
+        if path and baseline is not None:  # before it is compared: whatever the comparison comes to, the card is there
+            records.save(cards, path)
+        if baseline is not None:
+            _regressions(cards, baseline, option, outcome)
+        if path:
             for one in write(cards, path, html=option("--memspec-html"), markdown=option("--memspec-md")):
                 outcome.lines.append((f"written: {one}", ""))
-        except RecordError as error:
-            written = False
-            kept = journal_path(path)
-            where = f"; what was decided is in {kept} (memspec recover)" if kept.exists() else ""
-            outcome.lines.append((f"the card was not written: {error}{where}", "red bold"))
-            outcome.exit_status = gravest(outcome.exit_status, Exit.NOT_WRITTEN)
+    except RecordError as error:
+        if not path:
+            raise
+        written = False
+        kept = journal_path(path)
+        where = f"; what was decided is in {kept} (memspec recover)" if kept.exists() else ""
+        outcome.lines.append((f"the card was not written: {error}{where}", "red bold"))
+        outcome.exit_status = gravest(outcome.exit_status, Exit.NOT_WRITTEN)
+    outcome.lines[:0] = render.terminal(cards, strict=session.options.strict)
     ledger.close(remove=written and not stopped)
-    if baseline is not None:
-        _regressions(cards, baseline, option, outcome)
     return outcome
 
 
@@ -155,17 +161,22 @@ def _unused_bounds(session: Session, cards: Sequence[Record], outcome: Outcome) 
 # ---- baseline -------------------------------------------------------------------------------------------------
 
 
-def read_baseline(session: Session, path: Path) -> list[Record]:
+def read_baseline(session: Session, path: Path, gate: str | None) -> list[Record]:
     """The baseline's records, after making sure that this run can be compared with them.
 
-    Raises:
-        RecordError: if the file cannot be read, or its signature differs from this run's.
-    """
-    from memspec.scorecard.compare import differing
+    Args:
+        gate: the policy that ``--memspec-gate`` names.
 
+    Raises:
+        RecordError: if the file cannot be read, or its numbers come from other streams than this run's.
+        BoundsError: if there is no such policy.
+    """
+    from memspec.scorecard.compare import DECISIVE, differing
+
+    policy_of(gate)
     old = records.load(path)
-    new = {**session.signature, "device": old[0].signature.get("device")}
-    different = differing(new, old[0].signature)
+    sides = [{k: s.get(k) for k in DECISIVE if k != "device"} for s in (session.signature, old[0].signature)]
+    different = differing(*sides)
     if different:
         raise RecordError(
             f"--memspec-baseline={path} was made differently and cannot be compared: {different}.\n"
@@ -177,17 +188,19 @@ def read_baseline(session: Session, path: Path) -> list[Record]:
 def _regressions(
     cards: Sequence[Record], baseline: Sequence[Record], option: Callable[[str], Any], outcome: Outcome
 ) -> None:
+    """Compare with the baseline; what came of it goes to the cards and the outcome."""
     from memspec.scorecard.compare import WORSE, compare, matched
     from memspec.scorecard.differences import comparison
 
+    path = option("--memspec-baseline")
+    policy = policy_of(option("--memspec-gate"), option("--memspec-tolerance"))
     for new, old in matched(cards, baseline):
         if old is None:
-            outcome.lines.append(
-                (f"baseline: {new.name} is not in {option('--memspec-baseline')}: not compared", "yellow")
-            )
+            outcome.lines.append((f"baseline: {new.name} is not in {path}: not compared", "yellow"))
             continue
-        result = compare(new, old, tolerance=option("--memspec-tolerance"), selection=bool(new.notes))
-        outcome.lines.extend(comparison(result, f"baseline: {new.name} against {option('--memspec-baseline')}"))
+        result = compare(new, old, policy=policy, selection=bool(new.notes))
+        new.gate = result.gate(str(path))
+        outcome.lines.extend(comparison(result, f"baseline: {new.name} against {path}"))
         if result.refused:
             outcome.exit_status = gravest(outcome.exit_status, Exit.NOT_COMPARABLE)
         elif result.exit_status == WORSE:

@@ -48,6 +48,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "how much worse than the baseline, as a share of the metric's range, is still no regression "
         "(default 0.02)",
     },
+    "gate": {
+        "metavar": "POLICY",
+        "help": "what of the baseline must not get worse: laws (and claims), scores, all (every metric), or FILE.toml with "
+        "tolerances by metric and axis (default: laws, claims and scores)",
+    },
     "bounds": {
         "type": Path,
         "metavar": "FILE.toml",

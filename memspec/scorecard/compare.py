@@ -11,7 +11,7 @@ leaving them out keeps that chance. Times are shown and never judged: they belon
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -21,12 +21,19 @@ from numpy.typing import NDArray
 from memspec.judging.statistics import holm, mean_interval, paired_difference, sign_p_value
 from memspec.metrics import Metric
 from memspec.scorecard.declared import metric_of
+from memspec.scorecard.formatting import number, share
+from memspec.scorecard.gate import Policy
 from memspec.scorecard.record import Record, merged
 from memspec.scorecard.score import per_trial
 
 NO_WORSE, WORSE, USAGE, INCONCLUSIVE, NOT_COMPARABLE = range(5)
 ALPHA = 0.05
 """Chance that a comparison of two equal memories calls any metric worse."""
+
+DECISIVE = ("memspec", "seed", "dtype", "device")
+"""Entries of a signature on which every number depends; with others than these, the streams are the same."""
+OF_PYTHON = ("facts",)
+"""Axes whose data come with Python."""
 
 STREAM_FIELDS = ("key_domain", "value_domain", "association", "presentations")
 """Spec fields that change what a memory is shown: with different ones, trials are not pairs."""
@@ -72,6 +79,9 @@ class Comparison:
 
     Attributes:
         refused: why the two cannot be compared; empty if they can.
+        policy: what is gated.
+        warnings: how the two were made differently, and what is left out for it.
+        kinds: of the checks: law, claim or measurement.
         changes: every metric on both sides, largest effect first.
         checks: id -> (old status, new status), where they differ.
         checks_gone, checks_new: ids on one side only, with the reason where the new record gives one.
@@ -82,6 +92,9 @@ class Comparison:
     old: str
     tolerance: float
     refused: str = ""
+    policy: Policy = field(default_factory=lambda: Policy("all"))
+    warnings: list[str] = field(default_factory=list)
+    kinds: dict[str, str] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     checks: dict[str, tuple[str, str]] = field(default_factory=dict)
     checks_gone: dict[str, str] = field(default_factory=dict)
@@ -99,8 +112,28 @@ class Comparison:
 
     @property
     def broken(self) -> dict[str, tuple[str, str]]:
-        """Checks that fail now and did not before."""
-        return {i: s for i, s in self.checks.items() if s[1] == "fail"}
+        """Gated checks that fail now and did not before."""
+        return {i: s for i, s in self.checks.items() if s[1] == "fail" and self.policy.check(self.kinds.get(i, ""))}
+
+    @property
+    def verdict(self) -> str:
+        """``no worse``, ``worse``, ``inconclusive`` or ``not comparable``."""
+        known = {NO_WORSE: "no worse", WORSE: "worse", NOT_COMPARABLE: "not comparable"}
+        return known.get(self.exit_status, "inconclusive")
+
+    def gate(self, baseline: str) -> dict[str, Any]:
+        """What a card keeps of it: ``baseline``, ``verdict``, ``policy``, ``losses`` (largest first), ``warnings``."""
+        losses = [f"{i} held before and fails now" for i in self.broken]
+        losses += [
+            f"{c.name} {number(c.old)} -> {number(c.new)} (worse by {share(c.effect)})" for c in self.of("worse")
+        ]
+        return {
+            "baseline": baseline,
+            "verdict": self.verdict,
+            "policy": str(self.policy),
+            "losses": losses,
+            "warnings": [*self.warnings, *([self.refused] if self.refused else [])],
+        }
 
     @property
     def unsettled(self) -> dict[str, tuple[str, str]]:
@@ -119,31 +152,41 @@ class Comparison:
         return NO_WORSE
 
 
-def compare(new: Record, old: Record, *, tolerance: float = 0.02, selection: bool = False) -> Comparison:
+def compare(
+    new: Record, old: Record, *, tolerance: float = 0.02, selection: bool = False, policy: Policy | None = None
+) -> Comparison:
     """Compare two records.
 
     Args:
         tolerance: how much worse is still no regression, as a share of the range (or of the old value's size).
+        policy: what is gated, with tolerances of its own; None = everything, with ``tolerance``.
         selection: the new run left out checks on purpose; those are then not called gone.
     """
-    out = Comparison(new.name, old.name, tolerance, refused=_refusal(new, old))
+    policy = policy or Policy("all", tolerance)
+    out = Comparison(new.name, old.name, policy.tolerance, refused=_refusal(new, old), policy=policy)
     if out.refused:
         return out
+    out.warnings, left_out = _otherwise(new, old)
     _compare_checks(new, old, out, selection)
     ours, theirs = dict(_metrics(new)), dict(_metrics(old))
+    for mine in (ours, theirs):
+        for key in [k for k, (metric, _) in mine.items() if left_out(k[0], metric)]:
+            del mine[key]
     both = [key for key in theirs if key in ours]
     out.metrics_new = ["{}[{}].{}".format(*key) for key in ours if key not in theirs]
     if not selection:
         out.metrics_gone = ["{}[{}].{}".format(*key) for key in theirs if key not in ours]
     pairs = [_Pair.of(key, *ours[key], theirs[key][1]) for key in both]
-    tested = [p for p in pairs if p.judged and p.possible > tolerance]
+    allowed = {p.key: policy.tolerated(*p.key) for p in pairs}
+    gated = {p.key for p in pairs if p.judged and policy.metric(*p.key)}
+    tested = [p for p in pairs if p.key in gated and p.possible > allowed[p.key]]
     significant = {
         p.key
         for sign in (-1, 1)  # losses and gains are two questions, each asked of all metrics
         for p, yes in zip(tested, holm([p.p(sign) for p in tested], ALPHA))
         if yes and sign * p.effect > 0
     }
-    out.changes = [p.change(tolerance, p.key in significant) for p in pairs]
+    out.changes = [p.change(allowed[p.key], p.key in significant, gated=p.key in gated) for p in pairs]
     out.changes.sort(key=lambda c: (-abs(c.effect), c.name))
     if not both and not (_statuses(new).keys() & _statuses(old).keys()):
         out.refused = "they have no check and no metric in common"
@@ -170,7 +213,7 @@ def matched(cards: Sequence[Record], others: Sequence[Record]) -> Iterator[tuple
 
 
 def _refusal(new: Record, old: Record) -> str:
-    different = differing(new.signature, old.signature)
+    different = differing(*(_decisive(one.signature) for one in (new, old)))
     if different:
         return f"the signatures differ ({different})"
     for name in STREAM_FIELDS:
@@ -181,12 +224,39 @@ def _refusal(new: Record, old: Record) -> str:
     return f"they have different dimensions ({a} here, {b} there)" if a != b else ""
 
 
+def _decisive(signature: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a signature on which every number depends."""
+    return {name: signature.get(name) for name in DECISIVE if name in signature}
+
+
+def _otherwise(new: Record, old: Record) -> tuple[list[str], Callable[[str, Metric], bool]]:
+    """How two records were made differently (warnings), and which metrics that keeps from being compared."""
+    warnings = []
+    rest = [{k: v for k, v in one.signature.items() if k not in DECISIVE} for one in (new, old)]
+    if differing(*rest):
+        warnings.append(f"made with {differing(*rest)}; the streams are the same, so the rest is compared")
+    python = new.signature.get("python") != old.signature.get("python")
+    if python:
+        warnings.append(f"not compared: {', '.join(OF_PYTHON)}, whose text is the manual of the running Python")
+    elsewhere = any(new.machine.get(k) != old.machine.get(k) for k in ("processor", "cores", "cuda"))
+    if elsewhere:
+        warnings.append(
+            "not compared: times, which belong to the machine (another processor, or another number of cores)"
+        )
+
+    def left_out(experiment: str, metric: Metric) -> bool:
+        return (elsewhere and metric.timing) or (python and experiment.partition(".")[0] in OF_PYTHON)
+
+    return warnings, left_out
+
+
 def _statuses(record: Record) -> dict[str, str]:
     return {c.id: str(c.status) for c in record.checks}
 
 
 def _compare_checks(new: Record, old: Record, out: Comparison, selection: bool) -> None:
     ours, theirs = _statuses(new), _statuses(old)
+    out.kinds = {c.id: c.kind for c in new.checks}
     out.checks = {i: (theirs[i], ours[i]) for i in theirs if i in ours and theirs[i] != ours[i]}
     out.checks_new = {
         i: f"was not asked: {old.not_asked[i]}" if i in old.not_asked else "" for i in ours if i not in theirs
@@ -263,10 +333,10 @@ class _Pair:
         """Evidence that it improved (sign 1) or got worse (sign -1)."""
         return sign_p_value(sign * self.gains)
 
-    def change(self, tolerance: float, significant: bool) -> Change:
+    def change(self, tolerance: float, significant: bool, *, gated: bool = True) -> Change:
         effect = self.effect
         verdict: Literal["worse", "better", "unclear", "same", "untested"]
-        if not self.judged:
+        if not self.judged or not gated:
             verdict = "untested"
         elif abs(effect) <= tolerance:
             verdict = "same"

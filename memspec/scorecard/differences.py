@@ -19,11 +19,12 @@ def comparison(result: Comparison, title: str, most: int = 20) -> list[Line]:
     summary = {0: "no worse", 1: "WORSE", 3: "INCONCLUSIVE"}[result.exit_status]
     style = {0: "green", 1: "red", 3: "yellow"}[result.exit_status]
     lines: list[Line] = [("", ""), (f"{title}: {summary}", f"bold {style}")]
+    lines += [(f"  note: {warning}", "yellow") for warning in result.warnings]
     untested = len(result.of("untested"))
     lines.append(
         (
             f"  {len(result.changes)} metrics paired: {len(worse)} worse, {len(better)} better, {len(unclear)} unclear, "
-            f"{len(result.of('same'))} within {result.tolerance:g}, {untested} without a direction or times (not judged)",
+            f"{len(result.of('same'))} within {result.tolerance:g}, {untested} not gated (without a direction, times, or by the policy: {result.policy})",
             "",
         )
     )

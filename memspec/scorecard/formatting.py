@@ -37,6 +37,12 @@ def amount(value: Any, unit: str) -> str:
     return f"{number(value)} {unit}"
 
 
+def share(effect: float) -> str:
+    """The size of a move: a share in per cent, or how many times the old value."""
+    size = abs(effect)
+    return f"{size:.1%}" if size < 10 else f"{number(size)} times the old value" if math.isfinite(size) else "no bound"
+
+
 def two_digits(score: float) -> str:
     """A score to two digits, without the sign of a negative zero."""
     return f"{round(float(score), 2) + 0.0:.2f}"

@@ -56,6 +56,7 @@ def environment() -> jinja2.Environment:
         "about": render.about,
         "headline": lambda one: render.headline(one)[0],
         "axes": render.axes,
+        "gate_lines": render.gate_lines,
         "urgent": render.urgent,
         "cost_rows": cost_rows,
         "seen_value": render.seen_value,

@@ -52,6 +52,8 @@ class Record:
         observed: what the memory was seen to do; see :meth:`memspec.inference.observed.Observed.to_json`. Empty if
             that was not looked at.
         notes: why this is not the whole specification (a selection of checks, an interrupted run).
+        gate: what came of the comparison with a baseline: ``baseline``, ``verdict``, ``policy``, ``losses``, ``warnings``;
+            empty if there was none.
         stopped: why the run ended before all planned checks had run; empty if it came to its end.
     """
 
@@ -66,6 +68,7 @@ class Record:
     notes: list[str] = field(default_factory=list)
     stopped: str = ""
     observed: dict[str, Any] = field(default_factory=dict)
+    gate: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -85,13 +88,15 @@ class Record:
     def verdict(self) -> str:
         """One of the following, the first that applies.
 
-        ``fail``: a check failed. ``unfinished``: this is the mark of a run that has not ended. ``error``: nothing was
+        ``fail``: a check failed. ``worse``: something is worse than in the baseline. ``unfinished``: this is the mark of a run that has not ended. ``error``: nothing was
         measured, or a planned check was not run and nobody stopped it. ``inconclusive``: no check was decided.
         ``partial``: a check was skipped, only a selection ran, or the run was stopped. ``pass (n inconclusive)``. ``pass``.
         """
         counts = self.counts
         if counts["fail"]:
             return "fail"
+        if self.gate.get("verdict") == "worse":
+            return "worse"
         if self.stopped == UNFINISHED:
             return "unfinished"
         if not counts["pass"] + counts["inconclusive"] or (counts["not_run"] and not self.stopped):
@@ -141,6 +146,7 @@ class Record:
                 "verdict": self.verdict,
                 "notes": self.notes,
                 "stopped": self.stopped,
+                "gate": self.gate,
                 "counts": self.counts,
                 "checks": [c.to_json() for c in sorted(self.checks, key=lambda c: c.id)],
                 "not_asked": dict(sorted(self.not_asked.items())),
@@ -169,6 +175,7 @@ class Record:
                 data.get("notes", []),
                 data.get("stopped", ""),
                 data.get("observed", {}),
+                data.get("gate", {}),
             )
         except KeyError as error:
             raise RecordError(f"the scorecard has no {error.args[0]!r}") from error

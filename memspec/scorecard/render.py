@@ -33,6 +33,7 @@ def terminal(cards: Sequence[Record], *, strict: bool = False) -> list[Line]:
 def _summary(one: Record, strict: bool, width: int) -> list[Line]:
     verdict, style = headline(one)
     lines: list[Line] = [("", ""), (f"{one.name}: {verdict}", f"bold {style}"), (f"  {about(one)}", "")]
+    lines += [(f"  {line}", "red" if line.startswith(("worse", "and")) else "yellow") for line in gate_lines(one)]
     partial = [*one.notes, *([one.stopped] if one.stopped else [])]
     lines += [(f"  note: {note}; this card is partial", "yellow") for note in partial]
     if one.refused:
@@ -123,8 +124,20 @@ def headline(one: Record) -> tuple[str, str]:
     counts = one.counts
     parts = [f"{counts[s]} {_words(s)}" for s in STATUSES if counts[s]]
     verdict = one.verdict.partition(" ")[0]
-    style = {"pass": "green", "fail": "red", "error": "red"}.get(verdict, "yellow")
-    return f"{verdict.upper()} ({', '.join(parts) or 'no checks'})", style
+    style = {"pass": "green", "fail": "red", "error": "red", "worse": "red"}.get(verdict, "yellow")
+    said = {"worse": "WORSE than", "inconclusive": "inconclusive against", "not comparable": "NOT COMPARABLE with"}
+    gate = said.get(one.gate.get("verdict", ""), "")
+    head = f"{gate} {one.gate['baseline']}" if gate else ""
+    head = "; ".join(part for part in (head, "" if verdict == "worse" else verdict.upper()) if part)
+    return f"{head} ({', '.join(parts) or 'no checks'})", style
+
+
+def gate_lines(one: Record) -> list[str]:
+    """What the comparison with a baseline says: the losses, then what was left out."""
+    losses, warnings = one.gate.get("losses", []), one.gate.get("warnings", [])
+    shown = [f"worse: {loss}" for loss in losses[:MOST_LINES]]
+    more = [f"and {len(losses) - MOST_LINES} more that got worse"] if len(losses) > MOST_LINES else []
+    return [*shown, *more, *(f"baseline: {warning}" for warning in warnings)]
 
 
 def _words(status: str) -> str:
