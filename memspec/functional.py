@@ -24,6 +24,7 @@ State is a NamedTuple of tensors whose leading dimensions are independent memori
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -106,6 +107,12 @@ class FunctionalMemory(nn.Module):
 
     def update(self, keys: Tensor, values: Tensor) -> None:
         """Store N pairs, ``keys [N, Dk]``, ``values [N, Dv]`` (with the state's leading dimensions, if it has any)."""
+        self._state = self.written(self.state, keys, values)
+
+    def written(
+        self, state: Any, keys: Tensor, values: Tensor, write: Callable[[Any, Tensor, Tensor], Any] | None = None
+    ) -> Any:
+        """What :meth:`update` makes of a state; by ``write``, where that is not this memory's own."""
         keys, values = self._checked(keys, "keys", self.key_dim), self._checked(values, "values", self.value_dim)
         if keys.shape[:-1] != values.shape[:-1]:
             raise ValueError(
@@ -113,16 +120,16 @@ class FunctionalMemory(nn.Module):
                 "one row a pair; give as many keys as values"
             )
         if keys.shape[-2] == 0:
-            return
+            return state
         keep = self.grad_through_writes
         with torch.set_grad_enabled(keep and torch.is_grad_enabled()):
-            state = self.write(self.state, keys, values)
-        if [t.ndim for t in state_tensors(state)] != [t.ndim for t in state_tensors(self.state)]:
+            after = (write or self.write)(state, keys, values)
+        if [t.ndim for t in state_tensors(after)] != [t.ndim for t in state_tensors(state)]:
             raise ValueError(  # or broadcasting would silently turn one memory into a batch
                 f"{type(self).__name__}.update: keys {tuple(keys.shape)} have more leading dimensions than the state; "
                 "give [N, key_dim], or make a batch of memories first with reset(batch_shape)"
             )
-        self._state = state if keep else map_state(torch.Tensor.detach, state)
+        return after if keep else map_state(torch.Tensor.detach, after)
 
     def query(self, keys: Tensor) -> Tensor:
         """Answer ``keys [Q, Dk]`` with ``[Q, Dv]``, in the dtype of the keys; changes nothing."""

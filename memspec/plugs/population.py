@@ -6,6 +6,8 @@ memory's own methods is counted, so that the harness's overhead can be measured.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memspec.errors import CannotMeasure
+from memspec.errors import CannotMeasure, MemspecError
 from memspec.functional import FunctionalMemory, map_state, state_tensors
 from memspec.plugs.plug import CLOCK, Plug, Shape
 from memspec.plugs.reachable import device_of, tensors_in
+from memspec.plugs.weights import alike, built, draws_weights, stacked_states, unstacked, weighted
 from memspec.randomness import generator_states, made_from, moved_generators, seed_of
 
 
@@ -68,11 +71,14 @@ class Batched(Population):
 
     def __init__(self, plug: Plug, shape: Shape, trials: Sequence[int], seed: int, **extra: Any) -> None:
         super().__init__(plug, shape, len(trials))
-        self.memory = plug.build(shape, seed_of(seed, "slow weights"), **extra)
+        self._build(trials, seed, **extra)
         self.own = isinstance(self.memory, FunctionalMemory)  # manages autograd itself; others get the caller's mode
         self.device = device_of(self.memory)
         self.seeds = [seed_of(seed, "memory", t) for t in trials]
         self.reset()
+
+    def _build(self, trials: Sequence[int], seed: int, **extra: Any) -> None:
+        self.memory = self.plug.build(self.shape, seed_of(seed, "slow weights"), **extra)
 
     def reset(self) -> None:
         start = time.perf_counter()
@@ -107,6 +113,53 @@ class Batched(Population):
         return torch.full((self.trials,), total / self.trials)
 
 
+class Stacked(Batched):
+    """One memory whose state and whose slow weights have a leading trial dimension.
+
+    Raises:
+        Unstackable: if the memories differ in more than weights.
+    """
+
+    def _build(self, trials: Sequence[int], seed: int, **extra: Any) -> None:
+        self.memories = [built(self.plug, self.shape, seed_of(seed, "slow weights", t), **extra) for t in trials]
+        if not alike(self.memories):
+            raise Unstackable
+        self.memory = self.memories[0]
+        self.weighted = weighted(self.plug, self.memories)
+
+    def reset(self) -> None:
+        start = time.perf_counter()
+        self.state = stacked_states(
+            [initial_states(memory, [seed], stack=False) for memory, seed in zip(self.memories, self.seeds)]
+        )
+        CLOCK["memory"] += time.perf_counter() - start
+
+    def update(self, keys: Tensor, values: Tensor) -> None:
+        keys, values = keys.to(self.device), values.to(self.device)
+        start = time.perf_counter()
+        self.state = self.memory.written(self.state, keys, values, functools.partial(self.weighted.each, "write"))
+        CLOCK["memory"] += time.perf_counter() - start
+
+    def query(self, keys: Tensor) -> Tensor:
+        keys = keys.to(self.device)
+        start = time.perf_counter()
+        with torch.no_grad():
+            answers = self.weighted.each("read", self.state, keys)
+        CLOCK["memory"] += time.perf_counter() - start
+        return checked_answer(answers.detach().cpu(), (*keys.shape[:2], self.shape.value_dim), self.plug.name)
+
+    def call(self, method: str, *arguments: Tensor) -> Tensor:
+        answers = []
+        for t, memory in enumerate(self.memories):
+            memory.state = unstacked(self.state, t)
+            answers.append(getattr(memory, method)(*(a[t].to(self.device) for a in arguments)).detach().cpu())
+        return torch.stack(answers)
+
+
+class Unstackable(MemspecError):
+    """Memories of different trials differ in more than tensors, so each has to be driven by itself."""
+
+
 class Looped(Population):
     """T separate memories, each constructed under its own seed."""
 
@@ -114,8 +167,10 @@ class Looped(Population):
         super().__init__(plug, shape, len(trials))
         seeds = [seed_of(seed, "memory", t) for t in trials]
         if isinstance(plug.probe, FunctionalMemory):
-            # as Batched: one set of slow weights, a fresh state for each trial
-            self.memories = [plug.build(shape, seed_of(seed, "slow weights"), **extra) for _ in seeds]
+            # as Batched and Stacked: slow weights, and a fresh state, for each trial
+            own = draws_weights(plug, shape, **extra)
+            paths = [("slow weights", t) if own else ("slow weights",) for t in trials]
+            self.memories = [plug.build(shape, seed_of(seed, *path), **extra) for path in paths]
             for memory, s in zip(self.memories, seeds):
                 memory.init_seed = s  # so that its own reset comes back to this start
                 memory.reset()
@@ -181,7 +236,11 @@ def populate(
     functional = "Functional" in plug.capabilities
     own = functional and isinstance(plug.probe, FunctionalMemory)
     if functional and not looped and (own or not needs):
-        return Batched(plug, shape, trials, seed, **extra)
+        if not draws_weights(plug, shape, **extra):
+            return Batched(plug, shape, trials, seed, **extra)
+        if own:
+            with contextlib.suppress(Unstackable):
+                return Stacked(plug, shape, trials, seed, **extra)
     return Looped(plug, shape, trials, seed, **extra)
 
 
@@ -203,9 +262,7 @@ def initial_states(memory: Any, seeds: Sequence[int], stack: bool = True) -> Any
         if not drew:
             return memory.init_state((len(seeds),))
         states = [first, *(made_from(seed, lambda: memory.init_state(())) for seed in seeds[1:])]
-    columns = zip(*(state_tensors(s) for s in states))
-    stacked = iter([torch.stack(column) for column in columns])
-    return map_state(lambda _: next(stacked), first)
+    return stacked_states(states)
 
 
 def state_bytes(memory: object) -> int:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor
 
 from memspec.errors import CannotMeasure
+from memspec.functional import FunctionalMemory
+from memspec.judging.statistics import confidence_interval, sign_p_value
 from memspec.plugs.loading import load_plug
 from memspec.plugs.plug import CLOCK, Plug, Shape
-from memspec.plugs.population import Batched, Looped, checked_answer, initial_states, populate, state_bytes
+from memspec.plugs.population import Batched, Looped, Stacked, checked_answer, initial_states, populate, state_bytes
 from memspec.reference import DeltaMemory, ExactMemory
 
 SHAPE = Shape(16, 12, 16)
+DRAWN = [
+    "AdaptiveMemory",
+    "HolographicMemory",
+    "ProductKeyMemory",
+    "SparseDistributedMemory",
+    "TitansMemory",
+    "TrainableMemory",
+]
 REFERENCES = [
     "DeltaMemory",
     "MatrixAssociativeMemory",
@@ -24,6 +34,10 @@ REFERENCES = [
     "ExactMemory",
     "NullMemory",
 ]
+
+
+class Matrix(NamedTuple):
+    matrix: Tensor
 
 
 def pairs(trials: int = 3, n: int = 10) -> tuple[Tensor, Tensor]:
@@ -184,3 +198,120 @@ def test_time_inside_the_memory_is_counted() -> None:
     population.store(keys, values)
     population.query(keys)
     assert CLOCK["memory"] > before
+
+
+# ---- slow weights ---------------------------------------------------------------------------------------------
+
+
+class DrawnStep(FunctionalMemory):
+    """A delta rule whose step is drawn at construction, as a weight."""
+
+    def __init__(self, key_dim: int, value_dim: int) -> None:
+        super().__init__(key_dim, value_dim)
+        self.step = torch.nn.Parameter(0.2 + 0.8 * torch.rand(()))
+
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> Matrix:
+        return Matrix(torch.zeros(*batch_shape, self.key_dim, self.value_dim))
+
+    def write(self, state: Matrix, keys: Tensor, values: Tensor) -> Matrix:
+        return Matrix(state.matrix + self.step * keys.mT @ (values - keys @ state.matrix))
+
+    def read(self, state: Matrix, keys: Tensor) -> Tensor:
+        return keys @ state.matrix
+
+
+class DrawnStart(DrawnStep):
+    """What is drawn reaches the state as it starts, and is not used again."""
+
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> Matrix:
+        return Matrix(self.step.detach() * torch.ones(*batch_shape, self.key_dim, self.value_dim))
+
+    def write(self, state: Matrix, keys: Tensor, values: Tensor) -> Matrix:
+        return Matrix(state.matrix + keys.mT @ values)
+
+
+class Branching(DrawnStep):
+    """Takes a number out of a tensor, which vmap does not allow."""
+
+    def write(self, state: Matrix, keys: Tensor, values: Tensor) -> Matrix:
+        return super().write(state, keys, values) if float(keys.abs().max()) > 0 else state
+
+
+class PlainStep(DrawnStep):
+    """The step is a plain number."""
+
+    def __init__(self, key_dim: int, value_dim: int) -> None:
+        super().__init__(key_dim, value_dim)
+        self.number = float(torch.rand(()))
+
+    def write(self, state: Matrix, keys: Tensor, values: Tensor) -> Matrix:
+        return Matrix(state.matrix + self.number * keys.mT @ (values - keys @ state.matrix))
+
+
+DRAWING = {"step": (DrawnStep, 1), "start": (DrawnStart, 0), "branching": (Branching, 2), "plain": (PlainStep, None)}
+
+
+@pytest.mark.parametrize("kind", DRAWING)
+def test_every_trial_has_weights_of_its_own_and_the_same_in_a_batch_and_in_a_loop(kind: str) -> None:
+    factory, way = DRAWING[kind]
+    plug = Plug(kind, factory)
+    keys, values = pairs()
+    batch, loop = (populate(plug, SHAPE, [4, 9, 2], 5, looped=looped) for looped in (False, True))
+    assert isinstance(batch, Looped if way is None else Stacked)
+    for population in (batch, loop):
+        population.store_rows(keys[:1].expand(3, -1, -1), values[:1].expand(3, -1, -1))
+    answers = batch.query(keys[:1].expand(3, -1, -1))
+    torch.testing.assert_close(answers, loop.query(keys[:1].expand(3, -1, -1)))
+    assert not torch.allclose(answers[0], answers[1])
+    assert not torch.allclose(answers[0], answers[2])
+    assert torch.equal(batch.state_bytes(), loop.state_bytes())
+    if isinstance(batch, Stacked):
+        assert batch.weighted.ways["write"] == way
+    alone = populate(plug, SHAPE, [9], 5)
+    alone.store_rows(keys[:1], values[:1])
+    torch.testing.assert_close(alone.query(keys[:1])[0], answers[1])
+
+
+def test_an_error_of_the_memory_itself_is_raised() -> None:
+    class Failing(DrawnStep):
+        def write(self, state: Matrix, keys: Tensor, values: Tensor) -> Matrix:
+            if keys.shape[-2] > 5:
+                raise RuntimeError("out of slots")
+            return super().write(state, keys, values)
+
+    with pytest.raises(RuntimeError, match="out of slots"):
+        populate(Plug("failing", Failing), SHAPE, [0, 1], 0).update(*pairs(2))
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_references_that_draw_weights_are_the_same_in_a_batch_and_in_a_loop(name: str) -> None:
+    plug = load_plug(f"memspec.reference:{name}")
+    shape = plug.shape(16, 12, 16)
+    keys, values = pairs()
+    values = keys if plug.spec.association == "auto" else torch.randn(3, 10, shape.value_dim)
+    keys = torch.nn.functional.normalize(torch.randn(3, 10, shape.key_dim), dim=-1)
+    batch, loop = (populate(plug, shape, [4, 9, 2], 5, looped=looped) for looped in (False, True))
+    assert isinstance(batch, Stacked)
+    for population in (batch, loop):
+        population.store(keys, values)
+        population.store_rows(keys[:, :3], values[:, :3])
+    torch.testing.assert_close(batch.query(keys), loop.query(keys), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("factory", [DrawnStep, PlainStep])
+def test_a_memory_does_not_differ_from_itself_over_constructions(factory: type[FunctionalMemory]) -> None:
+    """A/A: two suite seeds draw two lots of steps, which one draw for all trials would make two different memories."""
+    plug, wrong = Plug("step", factory), 0
+    keys, values = (rows[:1].expand(32, -1, -1) for rows in pairs())
+    errors = []
+    for seed in range(12):
+        population = populate(plug, SHAPE, range(32), seed)
+        population.store_rows(keys[:, :1], values[:, :1])
+        errors.append((population.query(keys[:, :1]) - values[:, :1]).square().mean((1, 2)).double())
+    for a, b in zip(errors[::2], errors[1::2]):
+        wrong += sign_p_value((a - b).numpy()) < 0.05
+    assert wrong <= 1
+    every = torch.cat(errors)
+    spread = every.max().item()
+    inside = [confidence_interval(e.numpy(), 0, spread) for e in errors]
+    assert all(i.low <= every.mean().item() <= i.high for i in inside)
