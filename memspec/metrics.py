@@ -28,8 +28,8 @@ class Metric:
             and bytes are shown with a prefix that suits their size.
         label: what stands at an axis; empty for the metric's name in words.
         timing: made of times, so that it belongs to the machine: shown, never compared.
-        negligible: values of a metric without a range below this are as good as 0: an error of 4e-15 that becomes
-            8e-15 has not doubled.
+        resolution: differences below this are none, and values of a metric without a range below ten times this are as
+            good as 0: an error of 4e-15 that becomes 8e-15 has not doubled.
         measure: metrics of one experiment that name the same measure differ in their denominator alone: where one
             moves, the others do.
     """
@@ -41,7 +41,7 @@ class Metric:
     unit: str = ""
     label: str = ""
     timing: bool = False
-    negligible: float = 1e-6
+    resolution: float = 1e-7
     measure: str = ""
 
     @property

@@ -360,6 +360,32 @@ def test_the_rate_of_a_whole_card_is_shared_by_its_judged_checks(suite: Any) -> 
     assert both.code == 4
 
 
+def test_a_sparse_state_does_not_end_the_run(suite: Any) -> None:
+    suite.write(
+        "sparse.py",
+        """
+        import torch
+
+        class Sparse:
+            def __init__(self, key_dim, value_dim):
+                self.dims = key_dim, value_dim
+                self.reset()
+
+            def reset(self):
+                self.state = torch.zeros(*self.dims).to_sparse()
+
+            def update(self, keys, values):
+                self.state = (self.state.to_dense() + keys.T @ values).to_sparse()
+
+            def query(self, keys):
+                return keys @ self.state.to_dense()
+        """,
+    )
+    done = suite.pytest("--memory=sparse.py:Sparse", "--memspec-scorecard=card.json", "--memspec-no-isolate")
+    assert done.code == 0
+    assert suite.card()["memory"]["state_bytes"] == 0
+
+
 def test_a_user_file_reuses_a_suite(folder: Any) -> None:
     """`from memspec.suites.test_x import *` with a memory fixture: ids, kinds and record as on the command line."""
     folder.write("mem.py", MEMORIES)

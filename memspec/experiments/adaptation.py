@@ -56,8 +56,11 @@ class Relearning(Single):
     pairs: int = 4
 
 
+RESOLUTION = 1e-3
+"""Of errors as a share of the first one: what float32 and a solver's ridge leave is far below this, and means nothing."""
+
 METRICS = {
-    "error": Metric("squared error after n updates over that before the first", high=INF, better="down", label="squared error, share of its start"),
+    "error": Metric("squared error after n updates over that before the first", high=INF, better="down", label="squared error, share of its start", resolution=RESOLUTION),
     "cosine": Metric("cosine of answer and value after n updates, mean over pairs", low=-1.0, label="cosine"),
     "recall": Metric("share of the pairs decoded rightly among the values shown, by cosine, after n updates", label="share recalled"),
     "closer": Metric("share of trials whose answers end nearer in direction to their values than they began (or exact)"),
@@ -66,8 +69,8 @@ METRICS = {
     "aulc": Metric("area under the learning curve: mean of min(1, e_n / e_0) over the updates", better="down"),
     "rate": Metric("fall of the log error an update, down to 1e-6", low=-INF, high=INF),
     "elbow": Metric("update at which the log error bends most (Kneedle); steps + 1 = it does not fall", high=INF, better="none", unit="updates"),
-    "overshoot": Metric("largest error after the first update over that before it; above 1 = it got worse", high=INF, better="down"),
-    "final": Metric("error after the last update over that before the first", high=INF, better="down"),
+    "overshoot": Metric("largest error after the first update over that before it; above 1 = it got worse", high=INF, better="down", resolution=RESOLUTION),
+    "final": Metric("error after the last update over that before the first", high=INF, better="down", resolution=RESOLUTION),
 }  # fmt: skip
 
 

@@ -12,7 +12,10 @@ from torch import Tensor
 
 
 def tensors_in(thing: object, depth: int = 6) -> Iterator[Tensor]:
-    """Every tensor (and numpy array, as a tensor) reachable from an object's attributes, each once."""
+    """Every tensor (and numpy array, as a tensor) reachable from an object's attributes, each once.
+
+    A sparse tensor counts as the dense ones it is made of: its indices and its values.
+    """
     seen: set[int] = set()
 
     def walk(part: Any, level: int) -> Iterator[Tensor]:
@@ -20,7 +23,7 @@ def tensors_in(thing: object, depth: int = 6) -> Iterator[Tensor]:
             return
         seen.add(id(part))
         if isinstance(part, Tensor):
-            yield part
+            yield from dense_parts(part)
         elif type(part).__module__ == "numpy" and hasattr(part, "dtype") and part.dtype.kind in "fiub":
             yield torch.as_tensor(part)
         elif isinstance(part, dict):
@@ -37,6 +40,19 @@ def tensors_in(thing: object, depth: int = 6) -> Iterator[Tensor]:
                     yield from walk(getattr(part, name, None), level + 1)
 
     yield from walk(thing, 0)
+
+
+def dense_parts(tensor: Tensor) -> tuple[Tensor, ...]:
+    """The tensor itself; of a sparse one, what it is made of; of one in a device's own layout, its numbers."""
+    if tensor.layout == torch.strided:
+        return (tensor,)
+    if tensor.layout == torch.sparse_coo:
+        return tensor._indices(), tensor._values()
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return tensor.crow_indices(), tensor.col_indices(), tensor.values()
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return tensor.ccol_indices(), tensor.row_indices(), tensor.values()
+    return (tensor.to_dense(),)
 
 
 def callable_only(part: object) -> bool:

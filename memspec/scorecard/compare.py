@@ -309,12 +309,12 @@ class _Pair:
         sign = -1.0 if self.metric.better == "down" else 1.0
         a, b = (np.where(np.isnan(x), -math.inf, sign * x) for x in (self.new, self.old))
         with np.errstate(invalid="ignore"):
-            gain = np.where(a == b, 0.0, a - b)
+            gain = np.where((a == b) | (np.abs(a - b) < self.metric.resolution), 0.0, a - b)
         if self.metric.bounded:
             return gain / (self.metric.high - self.metric.low)
         finite = np.abs(self.old[np.isfinite(self.old)])
         scale = float(finite.mean()) if finite.size and finite.mean() > 0 else 1.0
-        return gain / max(scale, self.metric.negligible)
+        return gain / max(scale, 10 * self.metric.resolution)
 
     @property
     def effect(self) -> float:

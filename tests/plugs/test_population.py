@@ -14,6 +14,7 @@ from memspec.judging.statistics import confidence_interval, sign_p_value
 from memspec.plugs.loading import load_plug
 from memspec.plugs.plug import CLOCK, Plug, Shape
 from memspec.plugs.population import Batched, Looped, Stacked, checked_answer, initial_states, populate, state_bytes
+from memspec.plugs.reachable import tensors_in
 from memspec.reference import DeltaMemory, ExactMemory
 
 SHAPE = Shape(16, 12, 16)
@@ -198,6 +199,19 @@ def test_time_inside_the_memory_is_counted() -> None:
     population.store(keys, values)
     population.query(keys)
     assert CLOCK["memory"] > before
+
+
+@pytest.mark.parametrize("layout", ["to_sparse_coo", "to_sparse_csr", "to_sparse_csc", "to_mkldnn"])
+def test_a_sparse_tensor_in_the_state_is_looked_at_by_its_parts(layout: str) -> None:
+    class Holder:
+        def __init__(self) -> None:
+            dense = torch.eye(4)
+            self.state = dense.to_mkldnn() if layout == "to_mkldnn" else getattr(dense, layout)()
+
+    parts = list(tensors_in(Holder()))
+    assert sum(part.numel() * part.element_size() for part in parts) == state_bytes(Holder())
+    assert sum(part.sum().item() for part in parts if part.is_floating_point()) == 4
+    assert all(torch.equal(part, part.clone()) for part in parts)
 
 
 # ---- slow weights ---------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from memspec.cli import main
+from memspec.experiments import adaptation
 from memspec.judging.check import Check
 from memspec.scorecard import record as records
 from memspec.scorecard.compare import INCONCLUSIVE, NO_WORSE, NOT_COMPARABLE, WORSE, compare
@@ -30,6 +32,7 @@ def made(checks: dict[str, str] | None = None, **metrics: Any) -> Record:
         "error": ERROR,
         "update_seconds": {**ERROR, "timing": True},
         "update_growth": {**ERROR, "timing": True},
+        "overshoot": ERROR,
         "count": {**ERROR, "better": "none"},
         "bits": {**ERROR, "better": "up", "measure": "bits"},
         "bits_per_parameter": {**ERROR, "better": "up", "measure": "bits"},
@@ -70,6 +73,18 @@ def test_a_significant_loss_beyond_the_tolerance_is_worse() -> None:
     assert change.interval[0] <= -0.1 <= change.interval[1]
     assert compare(made(recall=old), made(recall=old - 0.1)).exit_status == NO_WORSE
     assert compare(made(recall=old - 0.1), made(recall=old), tolerance=0.2).exit_status == NO_WORSE
+
+
+@pytest.mark.parametrize(("old", "new"), [(2e-14, 1e-4), (1e-4, 2e-14), (0.5, 0.5004)])
+def test_differences_below_a_metrics_resolution_are_none(old: float, new: float) -> None:
+    """An overshoot that was 2e-14 and is 1e-4 has not become a hundred times worse: both are rounding."""
+    assert adaptation.METRICS["overshoot"].resolution >= 1e-4
+    records = [made(overshoot=np.full(16, value)) for value in (new, old)]
+    for one in records:
+        one.blocks[0]["metrics"]["overshoot"] |= dataclasses.asdict(adaptation.METRICS["overshoot"])
+    result = compare(*records)
+    assert result.exit_status == NO_WORSE
+    assert {c.verdict for c in result.changes} == {"same"}
 
 
 def test_a_measure_over_several_denominators_is_one_move() -> None:
