@@ -224,7 +224,7 @@ def score(
 
 
 def survivors_again(old: Score, workers: int = 1, told: Callable[[Tried], None] = lambda tried: None) -> Score:
-    """Run the suites again on those mutants of an earlier score that survived in either form; the others keep their fate.
+    """Run the suites again on the survivors of an earlier score, in the form they survived in; the others keep their fate.
 
     For work on a check: quick, and right as long as no check has been taken away. A mutant whose line is no longer in the
     source is left out.
@@ -245,8 +245,9 @@ def survivors_again(old: Score, workers: int = 1, told: Callable[[Tried], None] 
             found = changed_as(tried)
             if found is None:
                 return None
-            killed, messages = fates(originals[tried.reference], tried.module, found.source())
-            return replace(tried, killed_by=killed, messages=messages)
+            forms = [form for form in FORMS if tried.killed_by[form] is None]
+            killed, messages = fates(originals[tried.reference], tried.module, found.source(), forms=forms)
+            return replace(tried, killed_by=tried.killed_by | killed, messages=tried.messages | messages)
 
         for before, tried in zip(old.tried, pool.map(again, old.tried)):
             if tried is not None:
@@ -366,12 +367,12 @@ def judged(original: Original, module: str, path: str, change: Any, stop: bool =
 
 
 def fates(
-    original: Original, module: str, source: str, stop: bool = True
+    original: Original, module: str, source: str, stop: bool = True, forms: Iterable[str] = FORMS
 ) -> tuple[dict[str, str | None], dict[str, str]]:
     """By form, the first check that fails a mutant (None: all pass), and what it said."""
     killed: dict[str, str | None] = {}
     messages = {}
-    for form in FORMS:
+    for form in forms:
         mutant = {"plug": original.plug, "module": module, "source": source, "bare": form == "bare", "stop": stop}
         known = {"seconds": original.seconds[form], "spared": original.failed[form]}
         run = child.ask(child.suites, mutant | known, original.limit(form))

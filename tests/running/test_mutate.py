@@ -313,16 +313,18 @@ def test_a_mutant_is_found_again_wherever_its_line_has_gone() -> None:
 def test_only_survivors_are_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
     run = []
 
-    def fates(original: object, module: str, source: str) -> tuple[dict[str, str | None], dict[str, str]]:
-        run.append(source)
-        return {"own": "laws/new", "bare": None}, {"own": "it fails now", "bare": ""}
+    def fates(original: object, module: str, source: str, forms: list[str]) -> Any:
+        run.append((source, forms))
+        return {"bare": "laws/new"}, {"bare": "it fails now"}
 
     change = SimpleNamespace(source=lambda: "changed")
     monkeypatch.setattr(mutate, "timed", lambda plug: mutate.Original(plug, "", 0.0, {}, {}, {}))
     monkeypatch.setattr(mutate, "fates", fates)
     monkeypatch.setattr(mutate, "changed_as", lambda tried: change if tried.operator == "axis" else None)
     gone = tried("different", operator="constant")
-    old = mutate.Score([tried("same"), tried("different", "laws/x", "laws/x"), tried("different"), gone], "made so", {})
+    old = mutate.Score(
+        [tried("same"), tried("different", "laws/x", "laws/x"), tried("different", "laws/x"), gone], "made so", {}
+    )
     assert mutate.Score.from_json(json.loads(json.dumps(old.to_json()))) == old
     new = mutate.survivors_again(old)
     assert run == ["changed"]
