@@ -327,10 +327,10 @@ def test_only_survivors_are_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert mutate.Score.from_json(json.loads(json.dumps(old.to_json()))) == old
     new = mutate.survivors_again(old)
-    assert run == ["changed"]
+    assert run == [("changed", ["bare"])]
     assert [t.killed_by for t in new.counted] == [
         {"own": "laws/x", "bare": "laws/x"},
-        {"own": "laws/new", "bare": None},
+        {"own": "laws/x", "bare": "laws/new"},
     ]
     assert (new.command, len(new.tried)) == ("made so", 3)
 
