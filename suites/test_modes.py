@@ -140,6 +140,12 @@ class TestModes:
                 case.close(wide, before, cause=cause, expected="the answers before", tolerance=1e-4)
             memory.update(case.others.double(), case.spare.double() if not _auto(case) else case.others.double())
             case.finite(memory.query(case.probe.double()), cause=cause)
+            cause = case.suspect = "reset makes its state in float32, whatever the module has been moved to"
+            memory.reset()
+            case.finite(memory.query(case.probe.double()), cause=cause)
+            memory.store(case.keys.double(), case.values.double())
+            case.finite(memory.query(case.probe.double()), cause=cause)
+            cause = "what was made in float64 stays so after .to(torch.float32)"
             case.do("{}.to(torch.float32)", memory)
             case.suspect = cause
             memory.reset()
