@@ -2,14 +2,13 @@
 
 :class:`LinformerMemory` takes pairs. :class:`ImplicitMemory` is the layer of a language model: it writes low-rank
 summaries of completed chunks to its slots, and adds what tokens read from them to the residual stream, through a gate
-that starts closed. Both normalise, address and move slots by the functions at the end.
+that starts closed. Both normalise, address and move slots by :mod:`memspec.reference.ops.implicit`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +17,7 @@ from torch.nn import functional as F
 from memspec.options import Count, Positive, PositiveShare, checked
 from memspec.reference.memories.slots import SlotMemory
 from memspec.reference.memories.specs import SMOOTH
-from memspec.reference.ops.rows import unit_rows
-from memspec.reference.ops.softmax import softmax_weights
-
-Norm = Literal["layer", "l2"]
+from memspec.reference.ops.implicit import Norm, address, moved, normed, read_slots, summarise, take_in
 
 
 class LinformerState(NamedTuple):
@@ -86,13 +82,7 @@ class LinformerMemory(SlotMemory):
         )
 
     def write(self, state: LinformerState, keys: Tensor, values: Tensor) -> LinformerState:
-        addresses, contents, mass = state
-        for key, value in zip(normed(keys, self.norm).split(1, -2), values.split(1, -2)):
-            share = self.lr * address(key, addresses, self.temperature, self.norm).mT  # [..., S, 1]
-            addresses = moved(addresses, key, share, self.norm)
-            contents = contents + share * (value - contents)
-            mass = mass + share[..., 0] * (1 - mass)
-        return LinformerState(addresses, contents, mass)
+        return LinformerState(*take_in(*state, keys, values, self.lr, self.temperature, self.norm))
 
     def weights(self, state: LinformerState, keys: Tensor) -> Tensor:
         return address(normed(keys, self.norm), state.addresses, self.temperature, self.norm)
@@ -178,37 +168,3 @@ class ImplicitMemory(nn.Module):
         read = read[..., waiting : seen.shape[-2], :] @ self.value_map
         answer = tokens + torch.tanh(self.gate(tokens)) * self.read_norm(read)
         return answer, ImplicitState(after[-1], seen[..., complete * self.chunk :, :])
-
-
-def summarise(tokens: Tensor, projection: Tensor) -> Tensor:
-    """``[..., chunks, S, n]``: ``E^T X`` of each completed chunk of ``tokens [..., T, n]``, with E = ``projection [C, S]``.
-
-    A last chunk of fewer than C tokens has no summary yet. The projection is along the sequence (Wang et al. 2020,
-    "Linformer", section 4).
-    """
-    chunk = projection.shape[0]
-    complete = tokens.shape[-2] // chunk
-    return projection.mT @ tokens[..., : complete * chunk, :].unflatten(-2, (complete, chunk))
-
-
-def normed(rows: Tensor, norm: Norm) -> Tensor:
-    """Rows ``[..., n]`` brought to mean 0 and length ``sqrt(n)`` (``layer``), or to length 1 (``l2``); zero rows stay zero."""
-    if norm == "l2":
-        return unit_rows(rows)
-    return unit_rows(rows - rows.mean(-1, keepdim=True)) * math.sqrt(rows.shape[-1])
-
-
-def address(rows: Tensor, slots: Tensor, temperature: float, norm: Norm) -> Tensor:
-    """``[..., Q, S]``: softmax over slots of ``x^ . m / temperature``, over ``sqrt(n)`` too for ``layer``; both normed."""
-    width = math.sqrt(rows.shape[-1]) if norm == "layer" else 1.0
-    return softmax_weights(rows, slots, 1 / (temperature * width))
-
-
-def read_slots(rows: Tensor, slots: Tensor, temperature: float, norm: Norm) -> Tensor:
-    """``[..., Q, n]``: what ``rows [..., Q, n]``, not yet normed, attend to among normed ``slots [..., S, n]``."""
-    return address(normed(rows, norm), slots, temperature, norm) @ slots
-
-
-def moved(slots: Tensor, rows: Tensor, share: Tensor | float, norm: Norm) -> Tensor:
-    """Slots ``[..., S, n]`` moved by ``share`` of the way to normed ``rows`` (one for all, or one for each), and normed."""
-    return normed(slots + share * (rows - slots), norm)

@@ -12,6 +12,7 @@ from memspec.options import Count, NotNegative, Positive, checked, refused
 from memspec.reference.memories.neighbours import Softening
 from memspec.reference.memories.specs import SMOOTH
 from memspec.reference.ops import ring
+from memspec.reference.ops.inner import adapted_answers
 from memspec.reference.ops.rows import gather_rows, unit_rows
 
 
@@ -69,13 +70,7 @@ class MbPAMemory(FunctionalMemory):
     def read(self, state: ring.RingState, keys: Tensor) -> Tensor:
         q = unit_rows(keys)
         near, v, weights = self._neighbours(state, q)  # [..., Q, k, Dk], [..., Q, k, Dv], [..., Q, k]
-        base = near @ self.theta
-        gram = near @ near.mT
-        change = torch.zeros_like(v)  # theta_x = theta + near^T change
-        for _ in range(self.steps):
-            error = base + gram @ change - v
-            change = change - self.lr * (weights[..., None] * error + self.beta * change)
-        return q @ self.theta + ((near @ q[..., None]) * change).sum(-2)
+        return adapted_answers(q, self.theta, near, v, weights, self.lr, self.steps, self.beta)
 
     def _neighbours(self, state: ring.RingState, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The nearest stored keys and values of each query, and their kernel weights (0 for empty slots)."""

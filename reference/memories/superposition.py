@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Annotated, Literal, NamedTuple
 
-import numpy as np
 import torch
-from scipy import special
 from torch import Tensor
 
 from memspec.functional import FunctionalMemory
@@ -16,6 +13,7 @@ from memspec.options import Count, Positive, Whole, checked
 from memspec.reference.memories.specs import SIGNS, SMOOTH
 from memspec.reference.ops.binding import bind, phase_codes, sign_codes, signs, unbind
 from memspec.reference.ops.hebb import hebb
+from memspec.reference.ops.locations import activated, activation_probability, best_radius
 from memspec.reference.ops.rows import unit_rows
 
 SHARP = 3.0
@@ -136,12 +134,11 @@ class SparseDistributedMemory(FunctionalMemory):
     @property
     def activation_probability(self) -> float:
         """Probability that a random address activates a location: ``P(Binomial(Dk, 1/2) <= radius)``."""
-        return float(special.bdtr(self.radius, self.key_dim, 0.5))
+        return activation_probability(self.radius, self.key_dim)
 
     def active(self, keys: Tensor) -> Tensor:
-        """``[..., N, H]`` in {0, 1}: locations within the radius. Distance = (Dk - a . k) / 2 for +-1 vectors."""
-        distance = (self.key_dim - signs(keys) @ self.addresses.mT) / 2
-        return (distance <= self.radius).to(keys.dtype)
+        """``[..., N, H]`` in {0, 1}: locations within the radius."""
+        return activated(signs(keys), self.addresses, self.radius)
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> CounterState:
         return CounterState(torch.zeros(*batch_shape, self.locations, self.value_dim, **self.like))
@@ -151,10 +148,3 @@ class SparseDistributedMemory(FunctionalMemory):
 
     def read(self, state: CounterState, keys: Tensor) -> Tensor:
         return (self.active(keys) @ state.counters).sign()
-
-
-def best_radius(key_dim: int, locations: int, writes: int) -> int:
-    """The radius whose activation probability is nearest (as a ratio) to ``(2 H T)^(-1/3)``."""
-    target = (2 * locations * writes) ** (-1 / 3)
-    log_p = np.log(special.bdtr(np.arange(key_dim + 1), key_dim, 0.5))
-    return int(abs(log_p - math.log(target)).argmin())

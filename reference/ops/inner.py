@@ -202,3 +202,36 @@ def _clipping(pairs: list[tuple[Tensor, Tensor]], most: float | None) -> Tensor:
     # The norm of an outer product is the product of the norms; hypot-like sums so that huge errors do not overflow.
     norms = torch.stack([x.norm(dim=-1) * e.norm(dim=-1) for x, e in pairs]).amax(0) * len(pairs) ** 0.5
     return most / norms.clamp_min(most)
+
+
+def adapted_answers(
+    queries: Tensor,
+    theta: Tensor,
+    near: Tensor,
+    values: Tensor,
+    weights: Tensor,
+    step: Tensor | float,
+    steps: int,
+    pull: Tensor | float,
+) -> Tensor:
+    """``q theta_x [..., Q, Dv]``, where a linear model theta is trained for each query on pairs of its own.
+
+    ``steps`` of ``theta_x <- theta_x - step (sum_k w_k grad |h_k theta_x - v_k|^2 / 2 + pull (theta_x - theta))`` run in
+    the span of the pairs, so that no copy of theta is made for a query.
+
+    Args:
+        queries: ``[..., Q, Dk]``.
+        theta: ``[..., Dk, Dv]``.
+        near, values: the k pairs of each query, ``[..., Q, k, Dk]`` and ``[..., Q, k, Dv]``.
+        weights: of the pairs, ``[..., Q, k]``.
+        step, pull: numbers, or ``[..., Q, 1, 1]``.
+
+    Source: Sprechmann et al. 2018, "Memory-based Parameter Adaptation", eqs. 2-6.
+    """
+    base = near @ theta
+    gram = near @ near.mT
+    change = torch.zeros_like(values)  # theta_x = theta + near^T change
+    for _ in range(steps):
+        error = base + gram @ change - values
+        change = change - step * (weights[..., None] * error + pull * change)
+    return queries @ theta + ((near @ queries[..., None]) * change).sum(-2)

@@ -19,7 +19,7 @@ from memspec.reference import (
     HopfieldMemory,
     SparseDistributedMemory,
 )
-from memspec.reference.memories.superposition import best_radius
+from memspec.reference.ops.locations import best_radius
 
 
 def close(a: Tensor, b: Tensor, tolerance: float = 1e-10) -> None:

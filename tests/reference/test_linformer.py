@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from drawing import EXACT, drawn
 from memspec.reference import LinformerMemory
-from memspec.reference.memories.linformer import ImplicitMemory, ImplicitState, summarise
+from memspec.reference.memories.linformer import ImplicitMemory, ImplicitState
+from memspec.reference.ops.implicit import summarise
 
 NORMS = pytest.mark.parametrize("norm", ["layer", "l2"])
 
