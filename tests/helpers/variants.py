@@ -44,8 +44,20 @@ class Variant:
 
 
 VARIANTS: dict[str, Variant] = {name: Variant(name) for name in sorted(reference.__all__)} | {
+    "CachedMemory-overwrite": Variant("CachedMemory", {"known": "overwrite", "similarity_threshold": 0.5}),
     "DNCMemory-unlinked": Variant("DNCMemory", {"linkage": False}),
+    "DeltaMemory-rows": Variant("DeltaMemory", {"form": "rows", "beta": 0.5}, steps=1000),
+    "DeltaMemory-small-chunks": Variant("DeltaMemory", {"chunk": 3}),
+    "EpisodicMemory-adam": Variant(
+        "EpisodicMemory", {"memory_size": 7, "optimiser": "adam", "update_steps": 2, "scale": None}
+    ),
+    "EpisodicMemory-items": Variant("EpisodicMemory", {"memory_size": 7, "reduction": "items", "lr": 0.3}),
     "GatedMemory-learned": Variant("GatedMemory", {"gates": "learned"}, steps=1000),
+    "MatrixAssociativeMemory-decay": Variant("MatrixAssociativeMemory", {"key_norm": "unit", "decay": 0.9}),
+    "ProjectingEpisodicMemory-learned": Variant(
+        "ProjectingEpisodicMemory", {"memory_size": 7, "memory_dim": 4, "lr": 0.5, "projection": "learned"}
+    ),
+    "SoftmaxMemory-dot": Variant("SoftmaxMemory", {"beta": 1.0, "key_norm": "none"}),
 }
 
 

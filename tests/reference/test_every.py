@@ -86,6 +86,27 @@ def test_update_and_query_are_write_and_read(name: str) -> None:
     assert torch.equal(memory.query(keys), memory.read(state, keys))
 
 
+@pytest.mark.parametrize("name", [n for n in VARIANTS if build(n).spec.write in ("sequential", "set")])
+def test_an_update_may_be_split(name: str) -> None:
+    """Rows in one call, in several or one by one answer alike, past the capacity too, known keys among them."""
+    memory = build(name).double()
+    if not memory.spec.deterministic:
+        pytest.skip(f"{name} draws as it writes")
+    keys, values = (t.double() for t in data(memory, 20))
+    keys[9] = keys[3]
+    if memory.spec.association == "auto":
+        values[9] = values[3]
+    elif memory.spec.key_domain == "real":
+        keys[14] = -2 * keys[13]
+    fresh = memory.init_state(())
+    whole = memory.read(memory.write(fresh, keys, values), keys)
+    for cuts in ([2, 1, 17], [1, 4, 3, 12], [5, 15], [1] * 20):
+        state = fresh
+        for k, v in zip(keys.split(cuts), values.split(cuts)):
+            state = memory.write(state, k, v)
+        torch.testing.assert_close(memory.read(state, keys), whole, rtol=1e-10, atol=1e-10)
+
+
 @every
 def test_inference_mode_changes_no_bit(name: str) -> None:
     """Two of one seed answer alike, inside it and outside, and keep no graph."""

@@ -1,4 +1,4 @@
-"""What holds for every option of the core's reference memories: batches, gradients, hard rows, long runs, symmetries.
+"""What holds for every option of the core's reference memories: derivatives, hard rows, long runs, symmetries.
 
 A variant is a class with options that change how it works; every option of every class is in some variant.
 """
@@ -10,7 +10,7 @@ import functools
 import pytest
 import torch
 
-from memspec.functional import map_state, state_tensors
+from memspec.functional import state_tensors
 from memspec.reference import (
     CachedMemory,
     DeltaMemory,
@@ -56,50 +56,6 @@ def built(variant: str, dtype: torch.dtype = torch.float64):
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def copied(state):
-    return [t.clone() for t in state_tensors(state)]
-
-
-def same(one, other) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(state_tensors(one), state_tensors(other), strict=True))
-
-
-@every
-def test_functional_is_stateful(variant):
-    """update and query are write and read on the state; write leaves the state it was given as it was."""
-    memory = built(variant)
-    keys, values = drawn(9, DK), drawn(9, DV, seed=1)
-    state = fresh = memory.state
-    before = copied(fresh)
-    for rows in (slice(0, 4), slice(4, 5), slice(5, 9)):
-        memory.update(keys[rows], values[rows])
-        state = memory.write(state, keys[rows], values[rows])
-    assert torch.equal(memory.query(keys), memory.read(state, keys))
-    assert same(fresh, before)
-
-
-@every
-@pytest.mark.parametrize("batch", [(3,), (2, 3)], ids=str)
-def test_memories_of_a_batch_are_apart(variant, batch):
-    """Each answers as it would alone; NaN in one leaves the others as they are, bit for bit."""
-    memory = built(variant)
-    keys, values = drawn(*batch, 9, DK), drawn(*batch, 9, DV, seed=1)
-    fresh = memory.init_state(batch)
-    state = memory.write(
-        memory.write(fresh, keys[..., :6, :], values[..., :6, :]), keys[..., 6:, :], values[..., 6:, :]
-    )
-    answers = memory.read(state, keys).flatten(0, -3)
-    for i, (k, v) in enumerate(zip(keys.flatten(0, -3), values.flatten(0, -3))):
-        own = map_state(lambda t, i=i: t.flatten(0, len(batch) - 1)[i], fresh)
-        own = memory.write(memory.write(own, k[:6], v[:6]), k[6:], v[6:])
-        torch.testing.assert_close(memory.read(own, k), answers[i], **EXACT)
-    broken = values.clone()
-    broken[(0,) * len(batch)] = torch.nan
-    clean, spoiled = memory.write(fresh, keys, values), memory.write(fresh, keys, broken)
-    one, other = memory.read(clean, keys).flatten(0, -3), memory.read(spoiled, keys).flatten(0, -3)
-    assert torch.equal(one[1:], other[1:])
 
 
 @every
@@ -203,20 +159,6 @@ def test_reads_are_linear_in_the_values(variant):
         return memory.read(memory.write(memory.state, keys, values), queries)
 
     torch.testing.assert_close(read(2 * one - 3 * other), 2 * read(one) - 3 * read(other), **EXACT)
-
-
-SPLIT = [v for v in VARIANTS if not v.startswith(("episodic", "projecting"))]
-
-
-@pytest.mark.parametrize("variant", SPLIT)
-def test_splitting_an_update_changes_nothing(variant):
-    memory = built(variant)
-    keys, values = drawn(11, DK), drawn(11, DV, seed=1)
-    whole = memory.write(memory.state, keys, values)
-    split = memory.state
-    for rows in (slice(0, 1), slice(1, 8), slice(8, 11)):
-        split = memory.write(split, keys[rows], values[rows])
-    torch.testing.assert_close(memory.read(split, keys), memory.read(whole, keys), **EXACT)
 
 
 def test_options_that_show_elsewhere():

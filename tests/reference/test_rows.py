@@ -78,22 +78,6 @@ def test_a_full_memory_has_no_preferred_direction(kind):
     torch.testing.assert_close(turned.query(asked @ rotation), plain.query(asked), **EXACT)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("cut", [0, 1, 5, 13, 20])
-def test_an_update_may_be_split(kind, cut):
-    """Rows in one call, in two or one by one leave the same state, past the capacity too, known keys among them."""
-    keys, values = drawn(20, 6), drawn(20, 4, seed=1)
-    keys[9], keys[14] = keys[3], -2 * keys[13]
-    whole, parts = built(kind), built(kind)
-    whole.update(keys, values)
-    parts.update(keys[:cut], values[:cut])
-    for k, v in zip(keys[cut:].split(1), values[cut:].split(1)):
-        parts.update(k, v)
-    for one, other in zip(whole.state, parts.state):
-        if one is not None:
-            torch.testing.assert_close(one, other, **EXACT)
-
-
 @pytest.mark.parametrize("kind", RINGS)
 def test_the_oldest_pairs_make_room(kind):
     """Of 3 S distinct pairs the newest S are held and no other."""
