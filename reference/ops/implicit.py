@@ -8,6 +8,7 @@ Source: jio-gl/nanoGPT-imm; the projection of tokens: Wang et al. 2020, "Linform
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor
@@ -74,7 +75,9 @@ def take_in(
         The three after all rows.
     """
     keys, count = normed(keys, norm), keys.shape[-2]
-    shares = share[..., None, None].unbind(-3) if isinstance(share, Tensor) else [share] * count
+    shares: Sequence[Tensor | float] = (
+        [share] * count if isinstance(share, float) else share[..., None, None].unbind(-3)
+    )
     for key, value, part in zip(keys.split(1, -2), values.split(1, -2), shares):
         way = part * address(key, addresses, temperature, norm).mT  # [..., S, 1]
         addresses = moved(addresses, key, way, norm)
