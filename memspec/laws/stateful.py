@@ -40,7 +40,7 @@ EXAMPLES = 7
 """Histories of every setting by default; ``--memspec-examples N`` draws N longer ones in all, anew each time."""
 LONG = 30
 """Acts of those."""
-BUSY, LONGEST = 5.0, 20.0
+BUSY, LONGEST = 5.0, 30.0
 """Seconds of computing, and seconds in all, after which no further history is begun by default."""
 SHRINKING = 10.0
 """Seconds for which a history that breaks the law is shrunk."""
@@ -443,19 +443,36 @@ def run(law: Law, examples: int | None = None) -> None:
     Raises:
         LawBroken: with the steps, as a program.
     """
-    told, begun, busy = Told(law), time.perf_counter(), time.process_time()
+    told, hours = Told(law), Hours(endless=examples is not None)
     for number, setting in enumerate(SETTINGS):
         each = EXAMPLES if examples is None else -(-examples // len(SETTINGS))
-        late = time.perf_counter() - begun > LONGEST or time.process_time() - busy > BUSY
-        if examples is None and late:
-            return
-        _drawn(told, setting, each, None if examples else number, LONG if examples else ACTS)
+        _drawn(told, setting, each, None if examples else number, LONG if examples else ACTS, hours)
 
 
-def _drawn(told: Told, setting: Setting, examples: int, seed: int | None, longest: int) -> None:
+class Hours:
+    """How long histories may go on.
+
+    Args:
+        endless: until all have been played.
+    """
+
+    def __init__(self, endless: bool) -> None:
+        self.endless, self.begun, self.busy = endless, time.perf_counter(), time.process_time()
+        self.found = math.inf
+
+    def over(self) -> bool:
+        """Whether no further history is to begin."""
+        now = time.perf_counter()
+        if self.found < math.inf:
+            return now - self.found > SHRINKING
+        return not self.endless and (now - self.begun > LONGEST or time.process_time() - self.busy > BUSY)
+
+
+def _drawn(told: Told, setting: Setting, examples: int, seed: int | None, longest: int, hours: Hours) -> None:
+    if hours.over():
+        return
     first = History(told, setting)
     found: list[LawBroken] = []
-    until = [math.inf]
 
     @settings(
         max_examples=examples,
@@ -469,12 +486,12 @@ def _drawn(told: Told, setting: Setting, examples: int, seed: int | None, longes
     )
     @hypothesis.given(histories(first.setting, len(first.keys), told.kinds, told.most, longest))
     def plays(acts: list[Act]) -> None:
-        if time.perf_counter() > until[0]:
+        if hours.over():
             return
         try:
             History(told, setting).play(acts)
         except LawBroken as broken:
-            until[0] = min(until[0], time.perf_counter() + SHRINKING)
+            hours.found = min(hours.found, time.perf_counter())
             found.append(broken)
             raise
 

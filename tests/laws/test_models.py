@@ -13,14 +13,13 @@ from torch import Tensor
 from memspec.errors import LawBroken
 from memspec.fixtures.data.crowded import apart, crowded, spread
 from memspec.fixtures.data.pairs import keys as made_keys
-from memspec.fixtures.plain import PlainLRU, PlainStore, PlainSums, check
+from memspec.fixtures.plain import PlainStore, PlainSums, check
 from memspec.laws import stateful
 from memspec.laws.histories import SETTINGS, Act, Setting
 from memspec.laws.law import Law
 from memspec.laws.models import DrawnStore, Sizes, model_of, takes_rows_in_order
 from memspec.plugs.loading import load_plug
 from memspec.protocol import MemorySpec
-from memspec.reference import DeltaMemory, FIFOMemory, MatrixAssociativeMemory, SoftmaxMemory
 
 EYE = np.eye(4)
 EPS = float(torch.finfo(torch.float32).eps)
@@ -149,83 +148,12 @@ def test_crowds() -> None:
     assert len(spread(plain)[:, 0].unique()) == 9
 
 
-# ---- memories that go wrong -----------------------------------------------------------------------------------
+# ---- what is spared, and how failures are told ----------------------------------------------------------------
 
 
 def law_of(factory: Any) -> Law:
     name = factory if isinstance(factory, str) else f"{__name__}:{factory.__name__}"
     return Law(load_plug(name), "a rule", "stateful/any-sequence")
-
-
-class Unsaved(PlainLRU):
-    """Saves its pairs in the wrong order."""
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {name: rows.flip(0) for name, rows in super().state_dict().items()}
-
-
-class Drifts(MatrixAssociativeMemory):
-    """Loses what is past the last whole chunk of 64 rows."""
-
-    def write(self, state: Any, keys: Tensor, values: Tensor) -> Any:
-        whole = keys.shape[-2] // 64 * 64 or keys.shape[-2]
-        return super().write(state, keys[..., :whole, :], values[..., :whole, :])
-
-
-class Merges(PlainStore):
-    """Takes near-duplicates for one key."""
-
-    def put(self, key: Tensor, value: Tensor) -> None:
-        near = [i for i, (known, _) in enumerate(self.pairs) if torch.cosine_similarity(known, key, dim=0) > 0.98]
-        if near:
-            self.pairs[near[0]] = self.pairs[near[0]][0], value
-        else:
-            super().put(key, value)
-
-
-class Tail(FIFOMemory):
-    """Of a call longer than itself it keeps the first rows."""
-
-    def write(self, state: Any, keys: Tensor, values: Tensor) -> Any:
-        return super().write(state, keys[..., : self.slots, :], values[..., : self.slots, :])
-
-
-class Sharpens(SoftmaxMemory):
-    """Reads with another temperature once it has wrapped."""
-
-    def weights(self, state: Any, keys: Tensor) -> Tensor:
-        wrapped = int(state.written.max()) > self.slots
-        return super().weights(state, keys * 1.0) if not wrapped else super().weights(state, keys).softmax(-1)
-
-
-class Repeats(DeltaMemory):
-    """Writes a key that stands twice in one call once."""
-
-    def write(self, state: Any, keys: Tensor, values: Tensor) -> Any:
-        first = [i for i in range(keys.shape[-2]) if not (keys[..., :i, :] == keys[..., i : i + 1, :]).all(-1).any()]
-        return super().write(state, keys[..., first, :], values[..., first, :])
-
-
-class AtOnce(PlainSums):
-    """Says that rows act in order, and coasts by the call."""
-
-    spec = MemorySpec(write="sequential", deterministic=True)
-
-    def reset(self) -> None:
-        super().reset()
-        self.speed = torch.zeros(self.key_dim, self.value_dim)
-
-    def learn(self, keys: Tensor, values: Tensor) -> None:
-        if len(keys):
-            self.speed = 0.5 * self.speed + keys.T @ values
-            self.matrix = self.matrix + self.speed
-
-
-@pytest.mark.parametrize("factory", [Unsaved, Drifts, Merges, Tail, Sharpens, Repeats, AtOnce])
-def test_models_find(factory: type) -> None:
-    """What goes wrong only past a boundary, between near-duplicates, or in another division into calls."""
-    with pytest.raises(LawBroken):
-        stateful.run(law_of(factory))
 
 
 class ClipsLongKeys(PlainSums):
@@ -283,7 +211,8 @@ def test_models_spare(factory: type) -> None:
 
 def test_counterexample_is_a_short_program() -> None:
     """A store that saves its order wrongly is told in a few steps: fill, reload, evict."""
-    history = stateful.History(stateful.Told(law_of(Unsaved)), Setting(3, 7, 2))
+    law = law_of("memspec.fixtures.mutants.stateful:SavesBackwards")
+    history = stateful.History(stateful.Told(law), Setting(3, 7, 2))
     with pytest.raises(LawBroken) as broken:
         history.play([Act("update", 0, 2), Act("reload"), Act("update", 2, 1)])
     failure = broken.value.failure
