@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from memspec import __version__
 from memspec.errors import MemspecError
+from memspec.failure import printable
 from memspec.scorecard.files import write_atomically
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (MemspecError, UsageProblem) as error:
-        print(f"memspec {options.command}: {error}", file=sys.stderr)
+        print(printable(f"memspec {options.command}: {error}"), file=sys.stderr)
         return USAGE
 
 
@@ -414,7 +415,7 @@ def show(lines: Sequence[tuple[str, str]]) -> None:
 
     writer = TerminalWriter()
     for text, style in lines:
-        writer.line(text, **dict.fromkeys(style.split(), True))
+        writer.line(printable(text), **dict.fromkeys(style.split(), True))
 
 
 def put_into(path: Path, mark: str, text: str) -> None:

@@ -14,6 +14,12 @@ LONGEST = 600
 CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x1f\x7f-\x9f]")
 """ANSI sequences and control characters: they would paint the terminal, and break lines that are meant to be one."""
 
+SEQUENCES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[PX^_][^\x1b]*(?:\x1b\\)?|\x1b.?"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+)
+"""The same for text of several lines: sequences with all they carry (a title, a link, the clipboard), and single ones."""
+
 MACHINERY = ("memspec", "torch", "numpy", "_pytest", "pytest", "pluggy", "hypothesis", "contextlib", "functools")
 SUBJECTS = ("memspec.reference", "memspec.fixtures.mutants", "memspec.fixtures.plain")
 """Parts of memspec that are memories under test, not machinery."""
@@ -96,6 +102,15 @@ def plain_lines(text: object, most: int = 40) -> str:
     lines = str(text).splitlines()
     kept = [line[: len(line) - len(line.lstrip(" "))] + plain(line) for line in lines[:most]]
     return "\n".join(kept + ([f"... ({len(lines) - most} more lines)"] if len(lines) > most else []))
+
+
+def printable(text: object, most: int = 20_000) -> str:
+    """Foreign text for a terminal: lines and tabs stay, other control characters go, and the middle of a long one."""
+    shown = str(text)
+    if len(shown) > most:
+        left_out = len(shown) - most
+        shown = f"{shown[: most // 2]}\n... ({left_out:,} characters left out)\n{shown[-most // 2 :]}"
+    return SEQUENCES.sub("", shown)
 
 
 def raised(error: BaseException) -> str:

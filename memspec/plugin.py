@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from memspec.errors import CannotMeasure, CheckFailed, MemspecError, NotAsked
-from memspec.failure import without_harness
+from memspec.failure import printable, without_harness
 from memspec.running import interrupts, options
 from memspec.running.ledger import Ledger
 from memspec.running.run import OUTCOME, SESSION, is_check, is_judged, memories, session_of
@@ -343,6 +343,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     run = item.stash.get(RUN, None)
     if run is None:
         return report
+    if report.longrepr is not None and not isinstance(report.longrepr, tuple):  # what a memory says is foreign text
+        report.longrepr = printable(report.longrepr)
+    report.sections = [(name, printable(text)) for name, text in report.sections]
     session = session_of(item.config)
     sent: dict[str, Any]
     if call.when == "setup" and report.passed:  # should the process die in the check, this much is known
@@ -426,4 +429,4 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             terminalreporter.reportchars = terminalreporter.reportchars.replace("s", "")
         terminalreporter.section("memspec")
         for line, style in outcome.lines:
-            terminalreporter.write_line(line, **dict.fromkeys(style.split(), True))
+            terminalreporter.write_line(printable(line), **dict.fromkeys(style.split(), True))

@@ -146,7 +146,7 @@ def _parse(text: str) -> tuple[str, str, dict[str, Any]]:
 def _import(name: str, text: str) -> Any:
     cwd = str(Path.cwd())
     if cwd not in sys.path and "" not in sys.path:
-        sys.path.insert(0, cwd)
+        sys.path.append(cwd)  # last: a file there must not stand in for an installed package
     with contextlib.redirect_stdout(io.StringIO()):
         if name.endswith(".py"):
             return _import_file(Path(name), text)

@@ -54,7 +54,9 @@ def cards_of(
     for name in order:
         if name in ending.refused:
             about = {"plug": name, "refused": plain_lines(ending.refused[name])}
-            cards.append(Record(about, dict(session.signature), records.machine(), notes=list(ending.notes)))
+            cards.append(
+                Record(about, {**session.signature, "device": None}, records.machine(), notes=list(ending.notes))
+            )
             continue
         one = card(session, name, collected, ending.notes)
         known = {c.id for c in one.checks} | set(one.not_asked)
@@ -68,7 +70,8 @@ def cards_of(
 def unfinished(session: Session, names: Sequence[str]) -> list[Record]:
     """What stands in the place of the records while a run goes on."""
     return [
-        Record({"plug": name}, dict(session.signature), records.machine(), stopped=records.UNFINISHED) for name in names
+        Record({"plug": name}, {**session.signature, "device": None}, records.machine(), stopped=records.UNFINISHED)
+        for name in names
     ]
 
 

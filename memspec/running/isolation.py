@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from memspec.errors import MemspecError
+from memspec.failure import printable
 from memspec.running import limits
 from memspec.running.wire import Channel, Closed, Listener, connect
 
@@ -359,7 +360,7 @@ def _text(path: Path) -> str:
     except OSError:
         return ""
     own = next((n for n, line in enumerate(lines) if "_pytest" in line), len(lines))  # below that it is pytest's
-    return "\n".join(lines[: min(own, STACK_LINES)])
+    return printable("\n".join(lines[: min(own, STACK_LINES)]))
 
 
 def warning_of(event: dict[str, Any]) -> warnings.WarningMessage:

@@ -365,6 +365,9 @@ class _Pair:
         if np.array_equal(self.new, self.old):
             return 0.0, 0.0
         if self.metric.bounded:
+            width = self.metric.high - self.metric.low
+            if np.abs(self.new - self.old).max() > width * (1 + 1e-6):  # numbers that are none of this metric
+                return -math.inf, math.inf
             interval = paired_difference(self.new, self.old, self.metric.low, self.metric.high, ALPHA)
         else:
             interval = mean_interval(self.new - self.old)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from memspec.failure import printable
 from memspec.scorecard import render
 from memspec.scorecard.formatting import amount, number, short_names, two_digits
 from memspec.scorecard.record import STATUSES, Record
@@ -30,15 +31,27 @@ def fragment(one: Record) -> str:
 
 def markdown(cards: Sequence[Record]) -> str:
     """The cards as Markdown tables."""
-    return environment().get_template("card.md.j2").render(**context(cards))
+    return environment(as_markdown).get_template("card.md.j2").render(**context(cards))
 
 
-WORST = ("fail", "inconclusive", "skip", "pass")
+WORST = ("fail", "not_run", "inconclusive", "skip", "pass")
+
+
+MARKDOWN = str.maketrans({"<": "&lt;", "|": "\\|", "`": "\\`", "*": "\\*", "[": "\\[", "]": "\\]", "\n": " "})
+
+
+def as_markdown(value: Any) -> Any:
+    """A text as it must stand in Markdown to mean itself; what a template marks as safe is left alone."""
+    from markupsafe import Markup
+
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return Markup(printable(value).translate(MARKDOWN))
 
 
 @cache
-def environment() -> jinja2.Environment:
-    """The templates with the helpers they use; HTML is escaped, Markdown is not."""
+def environment(finalize: Callable[[Any], Any] | None = None) -> jinja2.Environment:
+    """The templates with the helpers they use; HTML is escaped, and Markdown by ``finalize``."""
     import jinja2
 
     made = jinja2.Environment(
@@ -47,6 +60,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=finalize,
     )
     made.filters |= {
         "number": number,
@@ -63,7 +77,7 @@ def environment() -> jinja2.Environment:
         "seen_standing": render.seen_standing,
         "amount": amount,
         "worst_first": lambda checks: sorted(checks, key=lambda c: (WORST.index(c.status), c.id)),
-        "cell": lambda text: str(text).replace("|", "\\|").replace("\n", " "),
+        "cell": lambda text: as_markdown(str(text)),
         "place": lambda x: min(max(100 * float(x), 0.0), 100.0),
     }
     made.globals["STATUSES"] = STATUSES

@@ -18,15 +18,12 @@ from typing import TYPE_CHECKING, Any
 from memspec.errors import RecordError
 from memspec.judging.check import Check
 from memspec.scorecard.files import write_atomically
+from memspec.scorecard.schema import SCHEMA, checked
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from pandas import DataFrame
-
-SCHEMA = "memspec-scorecard/2"
-READ = (SCHEMA, "memspec-scorecard/1")
-"""Schemas that are read; the first had a check's message in one piece instead of a failure's parts."""
 
 STATUSES = ("pass", "fail", "inconclusive", "skip", "not_run")
 """Of the checks that were asked."""
@@ -159,26 +156,26 @@ class Record:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Record:
-        """Raises :class:`RecordError` if it is not a scorecard of this schema."""
-        if data.get("schema") not in READ:
-            raise RecordError(f"schema is {data.get('schema')!r}, this memspec reads {' and '.join(map(repr, READ))}")
-        try:
-            return cls(
-                data["memory"],
-                data["signature"],
-                data["machine"],
-                [Check.from_json(c) for c in data["checks"]],
-                data["not_asked"],
-                data["scores"],
-                data["cost"],
-                data["measurements"],
-                data.get("notes", []),
-                data.get("stopped", ""),
-                data.get("observed", {}),
-                data.get("gate", {}),
-            )
-        except KeyError as error:
-            raise RecordError(f"the scorecard has no {error.args[0]!r}") from error
+        """The record that a file holds.
+
+        Raises:
+            RecordError: naming the first field that does not fit the schema.
+        """
+        checked(data)
+        return cls(
+            data["memory"],
+            data["signature"],
+            data["machine"],
+            [Check.from_json(c) for c in data["checks"]],
+            data["not_asked"],
+            data["scores"],
+            data["cost"],
+            data["measurements"],
+            data.get("notes", []),
+            data.get("stopped", ""),
+            data.get("observed", {}),
+            data.get("gate", {}),
+        )
 
 
 def merged(blocks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -205,7 +202,7 @@ def values_of(metric: Mapping[str, Any]) -> NDArray[np.float64]:
 
 def save(records: Iterable[Record], path: Path) -> None:
     """Write one record, or several as ``{"schema", "cards": [...]}``; atomically."""
-    cards = [record.to_json() for record in records]
+    cards = [checked(record.to_json()) for record in records]
     data = cards[0] if len(cards) == 1 else {"schema": SCHEMA, "cards": cards}
     write_atomically(path, json.dumps(data, indent=1, allow_nan=False))
 
@@ -220,12 +217,13 @@ def load(path: Path) -> list[Record]:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RecordError(f"{path}: there is no such file; a run with --memspec-scorecard={path} writes one") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not a readable JSON file ({error})") from error
-    if not isinstance(data, dict):
-        raise RecordError(f"{path}: holds a {type(data).__name__}, not a scorecard")
+    cards = data.get("cards", [data]) if isinstance(data, dict) else [data]
+    if not isinstance(cards, list) or not cards:
+        raise RecordError(f"{path}: cards: it must be a list of scorecards")
     try:
-        return [Record.from_json(card) for card in data.get("cards", [data])]
+        return [Record.from_json(card) for card in cards]
     except RecordError as error:
         raise RecordError(f"{path}: {error}") from error
 

@@ -187,7 +187,7 @@ def test_what_is_missing_from_a_side_is_reported() -> None:
     ("change", "why"),
     [
         (lambda r: r.signature.update(seed=1), "seed: 1 here, 0 there"),
-        (lambda r: r.signature.update(device="cuda"), "device: cuda here, None there"),
+        (lambda r: r.signature.update(device="cuda"), "device: cuda here, cpu there"),
         (lambda r: r.memory["spec"].update(key_domain="sign"), "spec.key_domain: sign here, real there"),
         (lambda r: r.memory.update(shape={"key_dim": 32}), "different dimensions"),
     ],
