@@ -48,9 +48,9 @@ def made(checks: dict[str, str] | None = None, **metrics: Any) -> Record:
         }
     ]
     return Record(
-        {"plug": "m:M", "spec": dict(SPEC), "shape": {"key_dim": 64}},
-        {"memspec": "0.1.0", "seed": 0, "torch": "2"},
-        {},
+        {"plug": "m:M", "spec": dict(SPEC), "shape": {"key_dim": 64, "value_dim": 64, "capacity": 128}},
+        {"memspec": "0.1.0", "seed": 0, "torch": "2", "tier": "default", "dtype": "float32", "device": "cpu"},
+        {"processor": "any", "cores": 2},
         [Check(i, "law", "axis", s) for i, s in (checks or {"axis/a": "pass"}).items()],
         blocks=blocks if metrics else [],
     )

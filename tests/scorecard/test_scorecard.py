@@ -212,7 +212,7 @@ def test_a_note_makes_a_card_partial() -> None:
         ("{", "not a readable JSON"),
         ("[]", "holds a list"),
         ('{"schema": "x"}', "schema is 'x'"),
-        ('{"schema": "memspec-scorecard/2"}', "has no 'memory'"),
+        ('{"schema": "memspec-scorecard/2"}', "required field `memory`"),
     ],
     ids=["json", "list", "schema", "parts"],
 )
