@@ -19,8 +19,9 @@ from memspec.errors import CannotMeasure, MemspecError
 from memspec.functional import FunctionalMemory, map_state, state_tensors
 from memspec.plugs.plug import CLOCK, Plug, Shape
 from memspec.plugs.reachable import device_of, tensors_in
+from memspec.plugs.stochastic import Streams, draws_in_update
 from memspec.plugs.weights import alike, built, draws_weights, stacked_states, unstacked, weighted
-from memspec.randomness import generator_states, made_from, moved_generators, seed_of
+from memspec.randomness import generator_states, made_from, moved_generators, seed_of, set_generator_states
 
 
 class Population:
@@ -177,6 +178,7 @@ class Looped(Population):
         else:
             self.memories = [plug.build(shape, s, **extra) for s in seeds]
         self.device = device_of(self.memories[0])
+        self.streams = [Streams(s, "writes") for s in seeds] if draws_in_update(plug) else []
 
     def reset(self) -> None:
         start = time.perf_counter()
@@ -187,10 +189,14 @@ class Looped(Population):
     def update(self, keys: Tensor, values: Tensor) -> None:
         keys, values = keys.to(self.device), values.to(self.device)
         rows = list(zip(self.memories, keys, values))
+        before = generator_states() if self.streams else {}
         start = time.perf_counter()
-        for memory, k, v in rows:
+        for t, (memory, k, v) in enumerate(rows):
+            if self.streams:
+                self.streams[t].next()
             memory.update(k, v)
         CLOCK["memory"] += time.perf_counter() - start
+        set_generator_states(before)
 
     def query(self, keys: Tensor) -> Tensor:
         keys = keys.to(self.device)
@@ -235,7 +241,7 @@ def populate(
     """
     functional = "Functional" in plug.capabilities
     own = functional and isinstance(plug.probe, FunctionalMemory)
-    if functional and not looped and (own or not needs):
+    if functional and not looped and (own or not needs) and not draws_in_update(plug):
         if not draws_weights(plug, shape, **extra):
             return Batched(plug, shape, trials, seed, **extra)
         if own:

@@ -329,3 +329,51 @@ def test_a_memory_does_not_differ_from_itself_over_constructions(factory: type[F
     spread = every.max().item()
     inside = [confidence_interval(e.numpy(), 0, spread) for e in errors]
     assert all(i.low <= every.mean().item() <= i.high for i in inside)
+
+
+# ---- writes that draw -----------------------------------------------------------------------------------------
+
+
+class Noisy:
+    """Honest noise on every written row, from the global generator."""
+
+    def __init__(self, key_dim: int, value_dim: int) -> None:
+        self.dims = key_dim, value_dim
+        self.reset()
+
+    def reset(self) -> None:
+        self.matrix = torch.zeros(self.dims)
+
+    def update(self, keys: Tensor, values: Tensor) -> None:
+        self.matrix = self.matrix + keys.mT @ (values + 0.1 * torch.randn_like(values))
+
+    def query(self, keys: Tensor) -> Tensor:
+        return keys @ self.matrix
+
+
+def test_writes_that_draw_do_so_alike_in_every_run_and_in_a_trial_alone() -> None:
+    plug = Plug("noisy", Noisy)
+    keys, values = pairs()
+    answers = []
+    for number in (1, 2):
+        torch.manual_seed(number)
+        before = torch.get_rng_state()
+        population = populate(plug, SHAPE, [4, 9, 2], 5)
+        population.store_rows(keys, values)
+        answers.append(population.query(keys))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(*answers)
+    alone = populate(plug, SHAPE, [9], 5)
+    alone.store_rows(keys[1:2], values[1:2])
+    assert torch.equal(alone.query(keys[1:2])[0], answers[0][1])
+    other = populate(plug, SHAPE, [4, 9, 2], 6)
+    other.store_rows(keys, values)
+    assert not torch.allclose(other.query(keys), answers[0])
+
+
+def test_a_functional_memory_whose_writes_draw_is_driven_in_a_loop() -> None:
+    class Drawing(DrawnStep):
+        def write(self, state: Matrix, keys: Tensor, values: Tensor) -> Matrix:
+            return super().write(state, keys, values + torch.randn_like(values))
+
+    assert isinstance(populate(Plug("drawing", Drawing), SHAPE, [0, 1], 0), Looped)
