@@ -233,9 +233,10 @@ def test_exceptions_of_the_memory_break_the_law() -> None:
 
     class Crashes(PlainSums):
         def learn(self, keys: Tensor, values: Tensor) -> None:
-            raise ZeroDivisionError("oh")
+            if len(keys) > 1:  # one pair is stored as it is loaded
+                raise ZeroDivisionError("oh")
 
-    case = next(law_of(Crashes).cases(1))
+    case = next(law_of(Crashes).cases(2))
     with pytest.raises(LawBroken, match=r"update.* raised ZeroDivisionError: oh"):
         case.stored()
 
