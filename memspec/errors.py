@@ -21,6 +21,10 @@ class CannotMeasure(MemspecError):
     """The check applies, but cannot be carried out here (fixed dimensions, missing data): a skip with a reason."""
 
 
+class OutOfTime(BaseException):
+    """There is no time left for another call of the memory; no ``except Exception`` takes it for the memory's own."""
+
+
 class RecordError(MemspecError):
     """A scorecard file is missing, damaged, or of another schema."""
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from memspec.errors import CannotMeasure, CheckFailed, MemspecError, NotAsked
+from memspec.errors import CannotMeasure, CheckFailed, MemspecError, NotAsked, OutOfTime
 from memspec.failure import printable, without_harness
 from memspec.running import interrupts, options
 from memspec.running.ledger import Ledger
@@ -188,6 +188,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.workeroutput[NO_MEMORY] = True  # type: ignore[attr-defined]
         items.clear()
         return
+    in_order(items)
     wanted = config.getoption("--memspec-checks")
     bounds = session_of(config).bounds if SESSION in config.stash and not hasattr(config, "workerinput") else {}
     if config.getoption("--memspec-alpha-run") is not None:
@@ -214,6 +215,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = kept
 
 
+def in_order(items: list[pytest.Item]) -> None:
+    """Of each memory laws first, then claims: what is reached first where there is no time for all."""
+    if not all(is_check(item) for item in items):
+        return  # somebody's own tests stay as they wrote them
+    from memspec.running.checks import plug_of
+
+    names = list(dict.fromkeys(map(plug_of, items)))
+    kind = {item: next((n for n, k in enumerate(KINDS) if item.get_closest_marker(k)), len(KINDS)) for item in items}
+    items.sort(key=lambda item: (names.index(plug_of(item)), kind[item]))
+
+
 # ---- fixtures -------------------------------------------------------------------------------------------------
 
 
@@ -224,7 +236,7 @@ def memory(_memspec_plug_name: str) -> Any:
 
 
 @pytest.fixture
-def plug(memory: Any, request: pytest.FixtureRequest) -> Plug:
+def plug(memory: Any, request: pytest.FixtureRequest) -> Generator[Plug, None, None]:
     """What builds fresh memories of the kind under test.
 
     Made for every test (it is looked up, not built): pytest would keep one of a wider scope for the first class or
@@ -236,7 +248,10 @@ def plug(memory: Any, request: pytest.FixtureRequest) -> Plug:
         from memspec.running.checks import introduce
 
         introduce(request.node.stash[RUN], request.node, session, found.name)
-    return found
+        with session.budget(found).check(request.node.stash[RUN].check.kind):
+            yield found
+    else:
+        yield found
 
 
 @pytest.fixture
@@ -314,6 +329,8 @@ def _translated(item: pytest.Item) -> Generator[None, Any, Any]:
         end: Any = pytest.skip.Exception(f"not asked: {reason}")
     except CannotMeasure as reason:
         end = pytest.skip.Exception(str(reason))
+    except OutOfTime:
+        end = pytest.skip.Exception("not measured: budget: it takes more calls than are left to it")
     except CheckFailed as broken:
         if run is not None:
             run.settle(broken.failure)

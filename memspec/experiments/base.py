@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memspec.errors import MemspecError
+from memspec.errors import MemspecError, OutOfTime
 from memspec.judging.verdicts import FIRST_TRIALS
 from memspec.metrics import Metric, Showing
 from memspec.plugs.plug import Plug
@@ -144,11 +144,15 @@ def tidy(experiment: Experiment, setting: Setting, trials: Sequence[int], measur
 class Runner:
     """Keeps what was measured on one plug, and runs further trials when asked.
 
+    Args:
+        most: trials at the most, for a memory that there is not time enough for.
+
     Trials are always run in the same chunks (0..15, 16..31, 32..63, ...), so the numbers do not depend on who asked.
     """
 
-    def __init__(self, plug: Plug, seed: int = 0) -> None:
-        self.plug, self.seed = plug, seed
+    def __init__(self, plug: Plug, seed: int = 0, most: int | None = None) -> None:
+        self.plug, self.seed, self.most = plug, seed, most
+        self._unaffordable: set[tuple[str, Setting]] = set()
         self.seconds = 0.0
         self._kept: dict[tuple[str, Setting], Arrays] = {}
         self._experiments: dict[str, Experiment] = {}
@@ -221,11 +225,21 @@ class Runner:
         self._experiments[experiment.name] = experiment
         kept = self._kept.get(key, {})
         have = len(next(iter(kept.values()))[0]) if kept else 0
+        if key in self._unaffordable:
+            raise OutOfTime
+        first = FIRST_TRIALS
+        if self.most is not None:
+            first, trials = min(first, self.most), min(trials, self.most)
         while have < trials:
-            stop = FIRST_TRIALS if have == 0 else 2 * have
+            stop = first if have == 0 else 2 * have
             chunk = range(have, stop)
             start = time.perf_counter()
-            new = arrays(experiment, experiment.measure(self.plug, setting, chunk, self.seed), len(chunk))
+            try:
+                measured = experiment.measure(self.plug, setting, chunk, self.seed)
+            except OutOfTime:
+                self._unaffordable.add(key)  # for other checks of the same numbers too
+                raise
+            new = arrays(experiment, measured, len(chunk))
             self.seconds += time.perf_counter() - start
             kept = {
                 name: (np.concatenate([kept[name][0], values]) if kept else values, at)

@@ -22,6 +22,7 @@ from memspec.errors import CannotMeasure
 from memspec.laws.case import CAPACITY, KEY_DIM, OTHERS, VALUE_DIM, Case, Size
 from memspec.laws.ladder import Ladder, rungs
 from memspec.laws.recorded import Statement
+from memspec.plugs.meter import METER
 from memspec.plugs.plug import Plug
 
 LONGEST = 4096
@@ -76,9 +77,11 @@ class Law(Statement):
             ladder: how far to go on from there.
         """
         wanted = [n if isinstance(n, Size) else Size(n, key_dim, value_dim, capacity) for n in sizes]
-        for size in sorted(wanted, key=lambda size: (size.n, size.key_dim, size.value_dim, size.capacity)):
+        for number, size in enumerate(sorted(wanted, key=lambda s: (s.n, s.key_dim, s.value_dim, s.capacity))):
+            if number and METER.tired:  # a slow memory is asked at fewer sizes
+                return
             yield Case(self, size)
-        if ladder is not None:
+        if ladder is not None and not METER.tired:
             yield from self._climb(ladder)
 
     def _climb(self, ladder: Ladder) -> Iterator[Case]:
@@ -95,6 +98,8 @@ class Law(Statement):
                 continue
             if time.process_time() - start > ALLOWANCE and not self.full:
                 advise(self.plug, f"is slow: {self.check} was tried up to {size.n - 1} rows; --full goes on")
+                return
+            if METER.tired:
                 return
             seen.add((size.n, shape))
             yield Case(self, size)

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from memspec.errors import CannotMeasure, PlugError
+from memspec.plugs.meter import METER
 from memspec.plugs.offered import not_offered
 from memspec.plugs.widths import Fit, candidates, hints_of
 from memspec.protocol import MemoryFactory, MemorySpec, Size, Widths, capabilities_of, spec_of
@@ -95,6 +96,8 @@ class Plug:
             Refused: if the factory refuses its arguments; shows the call and a three-line factory that would work.
         """
         shape = shape or self.shape()
+        if METER.on:
+            METER.count("build")
         arguments: dict[str, Any] = {
             name: getattr(shape, name) for name in ("key_dim", "value_dim", "capacity") if name in self.accepts
         }
@@ -107,6 +110,8 @@ class Plug:
             raise Refused(self._refused(arguments, error)) from error
         CLOCK["memory"] += time.perf_counter() - start
         self._check_methods(memory)
+        if METER.on:
+            METER.attach(memory)
         return memory
 
     def shape(self, key_dim: int = 64, value_dim: int = 64, capacity: int = 128) -> Shape:

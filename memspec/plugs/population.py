@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from memspec.errors import CannotMeasure, MemspecError
+from memspec.fixtures.data.pairs import pairs
 from memspec.functional import FunctionalMemory, map_state, state_tensors
 from memspec.plugs.plug import CLOCK, Plug, Shape
 from memspec.plugs.reachable import device_of, tensors_in
@@ -299,3 +300,13 @@ def timed(call: Callable[[], Any]) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
+
+
+def one_call(plug: Plug, memory: Any, shape: Shape, method: str) -> float:
+    """Seconds that one ``update`` or ``query`` with eight pairs (or the capacity, if that is less) takes."""
+    generator = torch.Generator().manual_seed(0)
+    spec, count = plug.spec, min(8, shape.capacity)
+    dims = shape.key_dim, shape.value_dim
+    keys, values = pairs(spec.key_domain, spec.value_domain, count, *dims, generator, spec.association)
+    keys, values = keys.to(device_of(memory)), values.to(device_of(memory))
+    return timed(lambda: memory.update(keys, values) if method == "update" else memory.query(keys))

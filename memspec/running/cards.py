@@ -81,11 +81,12 @@ def card(session: Session, name: str, collected: Sequence[dict[str, Any]], notes
     about = next((c["about"] for c in mine if c["about"]), None)
     if about is None:
         about = session.about(name) if name in session.plugs else {"plug": name}
+    planned = {"plan": about["plan"]} if about.get("plan") else {}
     one = Record(
         memory=about,
-        signature={**session.signature, "device": about.get("device")},
+        signature={**session.signature, "device": about.get("device")} | planned,
         machine=records.machine(),
-        notes=list(notes),
+        notes=[*notes, *(f"the memory is slow: {plan}" for plan in planned.values())],
     )
     kept: dict[str, Check] = {}
     for report in mine:

@@ -28,6 +28,7 @@ class Options:
     examples: int | None = None
     spec: str | None = None
     bare: bool = False
+    budget: float = 300.0
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -86,6 +87,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "bare": {
         "action": "store_true",
         "help": "what is observed is tried as if nothing were declared but what the memory needs",
+    },
+    "budget": {
+        "type": float,
+        "default": 300.0,
+        "metavar": "SECONDS",
+        "help": "time for one memory: of one whose calls are slow, as much is asked as there is time for (default 300)",
     },
     "no-isolate": {
         "action": "store_true",
@@ -175,6 +182,8 @@ def check_usage(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--memspec-tolerance is {get('--memspec-tolerance')}; it must be at least 0")
     if not get("--memspec-check-timeout") > 0:
         raise pytest.UsageError(f"--memspec-check-timeout is {get('--memspec-check-timeout')}; it must be above 0")
+    if not get("--memspec-budget") > 0:
+        raise pytest.UsageError(f"--memspec-budget is {get('--memspec-budget')}; it must be above 0")
     if get("--memspec-spec") is not None:
         from memspec.inference.observed import read
 
@@ -215,6 +224,7 @@ def chosen(config: pytest.Config) -> Options:
         examples=get("--memspec-examples"),
         spec=get("--memspec-spec"),
         bare=get("--memspec-bare"),
+        budget=get("--memspec-budget"),
     )
 
 

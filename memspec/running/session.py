@@ -21,9 +21,11 @@ from memspec.judging.check import CheckRun
 from memspec.judging.judge import Judge
 from memspec.plugs.identity import same_factory, whereabouts
 from memspec.plugs.loading import as_plug, load_plug
+from memspec.plugs.meter import METER
 from memspec.plugs.plug import Plug
 from memspec.plugs.population import state_bytes
 from memspec.plugs.reachable import device_of
+from memspec.running.budget import Budget, pace, plan_for
 from memspec.running.options import Options
 from memspec.running.repeat import trial_command
 
@@ -46,6 +48,7 @@ class Session:
         self._loaded: set[str] = set()  # names that load_plug takes
         self._given: list[tuple[Any, Plug]] = [(plug.name, plug) for plug in plugs]  # and what memory fixtures return
         self._runners: dict[str, Runner] = {}
+        self._budgets: dict[str, Budget] = {}
         self._observed: dict[str, Observed] = {}
         self.told: set[str] = set()  # memories whose description has gone to the record
         self.bounds = read_bounds(options.bounds) if options.bounds else {}
@@ -103,7 +106,17 @@ class Session:
 
     def runner(self, plug: Plug) -> Runner:
         """What measures this plug and keeps the numbers."""
-        return self._runners.setdefault(plug.name, Runner(plug, self.options.seed))
+        if plug.name not in self._runners:
+            self._runners[plug.name] = Runner(plug, self.options.seed, self.budget(plug).plan.trials)
+        return self._runners[plug.name]
+
+    def budget(self, plug: Plug) -> Budget:
+        """What there is time to ask of this memory; found out by its first calls."""
+        if plug.name not in self._budgets:
+            plan = plan_for(self.options.budget, pace(plug))
+            self._budgets[plug.name] = Budget(plan)
+            METER.on = METER.on or not plan.full
+        return self._budgets[plug.name]
 
     def unsent(self, name: str) -> list[dict[str, Any]]:
         """Measurements of this plug not yet handed to the record."""
@@ -140,6 +153,7 @@ class Session:
             "shape": asdict(shape),
             "state_bytes": state_bytes(memory),
             "device": str(device_of(memory)),
+            "plan": None if self.budget(plug).plan.full else str(self.budget(plug).plan),
         }
 
     def observe(self, plug: Plug, choices: Sequence[Choice]) -> Observed:
@@ -167,7 +181,7 @@ class Session:
             self.runner(plug),
             partial(self._trial_command, plug.name),
             alpha=self.options.alpha,
-            max_trials=self.options.max_trials,
+            max_trials=min(self.options.max_trials, self.budget(plug).plan.trials or self.options.max_trials),
             strict=self.options.strict,
             required=required_of(run.check.id, self.bounds),
         )

@@ -110,7 +110,7 @@ def test_rows_that_are_dropped_are_advice_or_under_strict_a_failure(folder: Fold
 @pytest.mark.slow
 def test_the_spec_of_every_reference_passes_when_pasted() -> None:
     """Each with its spec taken away, described, and held to what was described."""
-    from memspec.cli import reference_names
+    from memspec.plugs.references import reference_names
 
     plugs = [f"memspec.reference:{name}" for name in reference_names() if name != "NullMemory"]
     described = run_plan({plug: ["observed/*"] for plug in plugs}, 1, ["--memspec-bare"])

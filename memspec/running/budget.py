@@ -1,0 +1,118 @@
+"""How much of the suites a slow memory is asked: planned from what its first calls take.
+
+A memory whose calls are quick is asked everything. For others the seconds of ``--memspec-budget`` are turned into a
+number of calls once, and from then on calls are counted, so that the same plan asks the same. Laws and claims come
+first and keep to the sizes that their share of the calls reaches; measurements follow with fewer trials. A check that
+is not reached, or needs more calls than are left, is not measured, and says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from memspec.plugs.meter import METER
+from memspec.plugs.plug import Plug
+from memspec.plugs.population import one_call
+from memspec.randomness import seeded
+
+WHOLE = 40_000
+"""Calls that all checks make of a memory driven in a loop, and some to spare (``benchmarks/calls.py`` counts them)."""
+TRIAL = 900
+"""Of these, calls that one trial of all measurements makes."""
+SHARE = 60
+"""A check may make this part of all calls; most make fewer."""
+LEAST = 12
+"""Calls that a check is given at the least: enough to store, ask and compare."""
+TRIALS = (16, 8, 4, 2, 1)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What there is time for.
+
+    Attributes:
+        seconds: the budget.
+        call_ms: what a call takes, rounded, so that a busy machine makes the same plan.
+        calls: how many there is time for; None = as many as are wanted.
+        each: how many one check may make.
+        trials: of each measurement at most; None = as many as its verdict takes.
+    """
+
+    seconds: float
+    call_ms: float
+    calls: int | None = None
+    each: int | None = None
+    trials: int | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether everything is asked."""
+        return self.calls is None
+
+    def __str__(self) -> str:
+        return (
+            f"{self.calls} calls of about {self.call_ms:g} ms in {self.seconds:g} s: at most {self.each} a check and "
+            f"{self.trials} trial{'s' * (self.trials != 1)} a measurement"
+        )
+
+
+def plan_for(seconds: float, call: float) -> Plan:
+    """The plan for a memory whose calls take ``call`` seconds."""
+    rounded = 10 ** (round(math.log10(max(call, 1e-6)) * 4) / 4)
+    call_ms = float(f"{rounded * 1000:.2g}")
+    if WHOLE * rounded <= seconds:
+        return Plan(seconds, call_ms)
+    calls = max(1, int(seconds / rounded))
+    trials = next((t for t in TRIALS if TRIAL * t <= calls / 2), 1)
+    return Plan(seconds, call_ms, calls, max(LEAST, calls // SHARE), trials)
+
+
+def pace(plug: Plug) -> float:
+    """Seconds that a call of this memory takes: the slower of update and query, with eight pairs; or building, if that is slower.
+
+    Two calls of each, one where they are slow.
+    """
+    with seeded(0):
+        return _pace(plug)
+
+
+def _pace(plug: Plug) -> float:
+    shape = plug.shape()
+    build, memory = METER.timed(lambda: plug.build(shape))
+    taken: dict[str, list[float]] = {"update": [], "query": []}
+    for _ in range(3):  # the first of several is not counted: it may load or compile something
+        for name in taken:
+            taken[name].append(one_call(plug, memory, shape, name))
+        if sum(map(sum, taken.values())) > 0.05:
+            break
+    return max(build / 2, *(median(times[-2:]) for times in taken.values()))
+
+
+class Budget:
+    """What is left of one memory's plan in this process."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.used = plan, 0
+        self._over: set[Any] = set()
+
+    @contextmanager
+    def check(self, kind: str) -> Iterator[None]:
+        """A check of this memory: its calls are counted, and end where its share does.
+
+        With no call left it may still find that it does not apply, or judge what was measured before.
+        """
+        if self.plan.calls is None or self.plan.each is None:
+            yield
+            return
+        left = max(0, self.plan.calls - self.used)
+        share = self.plan.each if kind != "measurement" else max(self.plan.each, self.plan.calls // 8)
+        before = METER.begin(min(left, share))
+        try:
+            yield
+        finally:
+            self.used += METER.end(before)

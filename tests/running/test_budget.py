@@ -1,0 +1,103 @@
+"""Budgets: what a slow memory is asked is planned from its first calls; what is not reached is said to be."""
+
+from __future__ import annotations
+
+import pytest
+
+from memspec.errors import OutOfTime
+from memspec.plugs.meter import METER, Meter
+from memspec.running.budget import Plan, plan_for
+from tests.conftest import Folder
+
+SLOW = """
+    import time
+    from memspec.fixtures.plain import PlainSums
+
+    class Slow(PlainSums):
+        def learn(self, keys, values):
+            time.sleep(0.004)
+            super().learn(keys, values)
+
+        def recall(self, keys):
+            time.sleep(0.004)
+            return super().recall(keys)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _meter_off() -> object:
+    yield
+    METER.on, METER.limit = False, None
+
+
+@pytest.mark.parametrize("call", [1e-6, 1e-4, 0.001, 0.005])
+def test_a_quick_memory_is_asked_everything(call: float) -> None:
+    assert plan_for(300, call).full
+
+
+def test_plans_shrink_with_the_time_a_call_takes() -> None:
+    """At 50 ms a call there is time for two trials of each measurement, at 500 ms for hardly one."""
+    fifty, half = plan_for(300, 0.05), plan_for(300, 0.5)
+    assert (fifty.call_ms, half.call_ms) == (56.0, 560.0)
+    assert fifty.calls is not None
+    assert half.calls is not None
+    assert 4500 < fifty.calls < 6500
+    assert 450 < half.calls < 650
+    assert (fifty.trials, half.trials) == (2, 1)
+    assert plan_for(1800, 0.05).trials == 16
+
+
+def test_a_busy_machine_makes_the_same_plan() -> None:
+    assert plan_for(300, 0.050) == plan_for(300, 0.061)
+    assert plan_for(300, 0.050) != plan_for(300, 0.100)
+
+
+def test_a_plan_says_what_it_is() -> None:
+    plan = Plan(300, 56, 5000, 83, 2)
+    assert str(plan) == "5000 calls of about 56 ms in 300 s: at most 83 a check and 2 trials a measurement"
+
+
+def test_calls_beyond_the_limit_are_refused_by_what_no_except_takes_for_the_memorys_own() -> None:
+    class Memory:
+        def update(self) -> None:
+            self.query()
+
+        def query(self) -> None: ...
+
+    meter, memory = Meter(on=True), Memory()
+    meter.attach(memory)
+    before = meter.begin(2)
+    memory.update()
+    assert meter.calls == {"update": 1}  # the outermost call alone
+    assert meter.tired
+    memory.query()
+    assert not issubclass(OutOfTime, Exception)
+    with pytest.raises(OutOfTime):
+        memory.update()
+    assert meter.end(before) == 2
+    memory.update()
+
+
+def test_what_was_not_reached_is_on_the_card(folder: Folder) -> None:
+    """Laws first, then measurements of as many trials as there is time for; the card is partial and names the plan."""
+    folder.write("mine.py", SLOW)
+    common = ["--pyargs", "memspec.suites", "--memory=mine.py:Slow", "-q", "--memspec-scorecard=card.json"]
+    chosen = [f"--memspec-checks={glob}" for glob in ("laws/*", "capacity/recall/*", "claims/exact/*")]
+    run = folder.pytest(*common, *chosen, "--memspec-budget=2")
+    assert run.code == 0, run.text
+    card = folder.card()
+    by = {check["id"]: check for check in card["checks"]}
+    assert by["laws/shape"]["status"] == "pass"
+    missing = [c for c in card["checks"] if str(c["reason"]).startswith("not measured: budget")]
+    assert missing
+    assert card["verdict"] == "partial"
+    assert "calls of about" in card["signature"]["plan"]
+    assert any("the memory is slow" in note for note in card["notes"])
+    assert len(by) + len(card["not_asked"]) == len(set(by) | set(card["not_asked"]))
+    assert "claims/exact/batch" in card["not_asked"]  # it does not apply, whatever time there is
+
+
+def test_the_budget_must_be_a_time(folder: Folder) -> None:
+    run = folder.pytest("--pyargs", "memspec.suites", "--memory=memspec.fixtures.plain:PlainSums", "--memspec-budget=0")
+    assert run.code == 4
+    assert "it must be above 0" in run.text
