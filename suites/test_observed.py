@@ -42,7 +42,7 @@ def _newest_stays(law: Law) -> None:
     """Break the law if what was written last is not there, whatever is drawn."""
     for case in law.cases(2 * _room(law), **law.distinct(2 * _room(law))):
         for seed in range(8):
-            memory = case.build()
+            memory = case.build(seed)
             case.seed(seed)
             for row in range(case.n):
                 memory.store(case.keys[row : row + 1], case.values[row : row + 1])
@@ -52,6 +52,25 @@ def _newest_stays(law: Law) -> None:
                 cause="a new pair is refused now and then, as a reservoir does",
                 expected="the newest pair",
             )
+
+
+def _drawn_lots(law: Law) -> None:
+    """Break the law if the same pairs stay whatever the seeds."""
+    for case in law.cases(2 * _room(law), **law.distinct(2 * _room(law))):
+        kept = []
+        for seed in range(4):
+            memory = case.build(seed)
+            case.seed(seed)
+            for row in range(case.n):
+                memory.store(case.keys[row : row + 1], case.values[row : row + 1])
+            near = 1e-4 * max(1.0, case.values.abs().max().item())
+            kept.append(((memory.query(case.keys) - case.values).abs().amax(-1) <= near).tolist())
+        case.check(
+            f"{sum(mine != kept[0] for mine in kept)} > 0",
+            got="the same pairs are left under every seed",
+            expected="others under another seed",
+            cause="what goes depends on what is stored, not on chance",
+        )
 
 
 def _room(law: Law) -> int:
@@ -78,6 +97,7 @@ NONFINITE = {
 }
 EXACTLY = {"exact": True}
 EVICTION = {"claims/eviction": ASK.test_eviction}
+DRAWN = {"what goes is drawn": _drawn_lots} | EVICTION
 
 CHOICES = (
     Choice("deterministic", True, {"claims/deterministic": ASK.test_deterministic}),
@@ -88,13 +108,8 @@ CHOICES = (
     Choice("exact", True, EXACT | {"claims/exact-lengths": ASK.test_exact_lengths}),
     Choice("eviction", "lru", EVICTION | {"writing a pair again renews it": _renewed}, beside=EXACTLY),
     Choice("eviction", "fifo", EVICTION, beside=EXACTLY),
-    Choice(
-        "eviction",
-        "random",
-        EVICTION | {"the newest pair stays": _newest_stays},
-        beside=EXACTLY | {"deterministic": False},
-    ),
-    Choice("eviction", "reservoir", EVICTION, beside=EXACTLY | {"deterministic": False}),
+    Choice("eviction", "random", DRAWN | {"the newest pair stays": _newest_stays}, beside=EXACTLY),
+    Choice("eviction", "reservoir", DRAWN, beside=EXACTLY),
     Choice("eviction", "similarity", EVICTION, beside=EXACTLY),
     Choice("empty_read", "zeros", {"claims/empty-read": ASK.test_empty_read}),
     Choice("constant_state", True, {"claims/constant-state": ASK.test_constant_state}),
