@@ -11,9 +11,12 @@ from torch import Tensor
 from memspec.fixtures.data.pairs import pairs
 from memspec.laws.driven import Driven
 from memspec.laws.recorded import Recorded, Statement
+from memspec.plugs.stochastic import draws_in_update
 from memspec.randomness import seed_of
 
 KEY_DIM, VALUE_DIM, CAPACITY = 6, 5, 16
+WRITES = 1
+"""What the generators are seeded with after a memory is built whose writes draw."""
 OTHERS = 5
 """Never-stored keys in every probe."""
 
@@ -113,7 +116,10 @@ class Case(Recorded):
         """A fresh memory, constructed under ``seed``."""
         name = self.script.fresh("m")
         more = "".join(f", {k}={v!r}" for k, v in extra.items())
-        return Driven(self, self.script.let(name, f"plug.build(shape, seed={seed}{more})"), name)
+        memory = Driven(self, self.script.let(name, f"plug.build(shape, seed={seed}{more})"), name)
+        if draws_in_update(self.plug):  # so that memories that are written alike draw alike, whatever stands between
+            self.seed(WRITES)
+        return memory
 
     def drive(self, template: str, *things: object, cause: str = "") -> Driven:
         """A memory that an expression gives, such as a copy of another."""
