@@ -147,7 +147,7 @@ class TestClaims:
             raise CannotMeasure(f"its capacity is fixed at {capacity}; let the factory take capacity")
         # The smallest stores too, and those beside powers of two, past their first and their second wrap.
         loads = [(capacity, more) for more in sorted({1, capacity // 2, capacity})]
-        loads += [(size, more) for size in (1, 2, 3, 7, 8, 9, 33) for more in (1, size + 1)]
+        loads += [(size, more) for size in (1, 2, 3, 7, 8, 9, 33) for more in (1, size + 3)]
         for case in law.cases(*(Size(c + more, **law.distinct(c + more), capacity=c) for c, more in loads)):
             capacity = case.shape.capacity
             if case.n <= capacity:

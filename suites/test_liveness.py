@@ -133,14 +133,14 @@ class TestLiveness:
                 continue  # a key and its negative may be one to an even function
             memory, other = case.build(), case.build()
             memory.update(case.keys, case.values, times=SHOWN)
-            other.update(case.keys, case.let("far", "10 * ({0} + {0}.sign())", case.values), times=SHOWN)
+            other.update(case.keys, case.let("negated", "-{}", case.values), times=SHOWN)
             got, was = other.query(case.keys), memory.query(case.keys)
             still = ((got - was).abs().amax(0) <= NOISE * got.abs().max()).nonzero().flatten().tolist()
             case.check(
                 "(({} - {}).abs().amax(0) > {} * {}.abs().max()).all()",
                 *(got, was, NOISE, got),
                 got=f"columns {still[:5]} ({len(still)} of {got.shape[1]}) of all answers stayed as they were",
-                expected="every column of the answers to move, where all values were changed",
+                expected="every column of the answers to move, where all values changed their sign",
                 cause="a width is fixed, keys' and values' widths are confused, or the last block of columns is dropped",
             )
             tail = (case.shape.key_dim + 3) // 4

@@ -39,14 +39,16 @@ class TestLives:
         (case,) = law.cases(1)
         memory, count = case.build(), _calls(case)
         keys, values = case.pairs(count)
-        asked = "[(m.query(k), [m.update(k, v) for _ in range({0})], m.query(k)) for k, v in zip({1}.split(1), {2}.split(1))]"
+        asked = "[(ask(k), [m.update(k, v) for _ in range({0})], ask(k)) for k, v in zip({1}.split(1), {2}.split(1))]"
         case.let("m", "{}", memory)
+        # Asked beside other keys, for the answer to its own may be as large as answers get.
+        case.let("ask", "lambda k: m.query(torch.cat((k, others)))")
         case.let("seen", asked, law.spec.presentations, keys, values)
         # Of NaN nothing is larger: what is no number has not moved, and recalls nothing.
         moved = case.let(
             "moved", "torch.tensor([float((b - a).abs().max() / b.abs().max().clamp_min(1e-30)) for a, _, b in seen])"
         )
-        before = case.let("before", "torch.cat([b for _, _, b in seen])")
+        before = case.let("before", "torch.cat([b[:1] for _, _, b in seen])")
         case.finite(
             before, cause="a running sum, a norm or a counter overflows, or a division by what has decayed to zero"
         )
@@ -57,7 +59,8 @@ class TestLives:
                 cause="a pointer, a counter or a table goes wrong at some call: at the second wrap, or past 255",
                 expected="each value, right after it was written",
             )
-        if float(moved[:SETTLED].min()) > 100 * NOISE:
+        # One among a hundred pairs may change no sign.
+        if law.spec.value_domain == "real" and float(moved[:SETTLED].min()) > 100 * NOISE:
             still = moved[SETTLED:] > NOISE
             lost = (~still).nonzero().flatten().tolist() if still.numel() else []
             case.check(
