@@ -11,6 +11,7 @@ from torch import Tensor
 from memspec.errors import CannotMeasure
 from memspec.functional import FunctionalMemory
 from memspec.judging.statistics import confidence_interval, sign_p_value
+from memspec.laws.law import Law
 from memspec.plugs.loading import load_plug
 from memspec.plugs.plug import CLOCK, Plug, Shape
 from memspec.plugs.population import Batched, Looped, Stacked, checked_answer, initial_states, populate, state_bytes
@@ -377,3 +378,8 @@ def test_a_functional_memory_whose_writes_draw_is_driven_in_a_loop() -> None:
             return super().write(state, keys, values + torch.randn_like(values))
 
     assert isinstance(populate(Plug("drawing", Drawing), SHAPE, [0, 1], 0), Looped)
+
+
+def test_two_memories_of_a_law_that_are_written_alike_draw_alike() -> None:
+    case = next(Law(Plug("noisy", Noisy), "A rule.").cases(3))
+    assert torch.equal(case.stored().answers(), case.stored().answers())
