@@ -66,6 +66,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if in_memory_process(config):
         return
     interrupts.heed_requests_to_end(config)
+    if not hasattr(config, "workerinput") and (config.get_verbosity() >= 0 or config.getoption("--memspec-progress")):
+        from memspec.running.progress import Progress
+
+        config.pluginmanager.register(Progress(config), "memspec-progress")
     try:
         prepare(config)
     except MemspecError as error:

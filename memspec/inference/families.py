@@ -38,6 +38,8 @@ STEPPED = {
     "softmax": "two orthogonal pairs are not answered with weights that sum to one",
 }
 """Families with a parameter, and what shows that it has none."""
+FLATTEST = 1.0
+"""The least inverse temperature that is told: below it any mean of the values looks like a softmax."""
 MIXED = 0.03
 """How far the weights of a softmax read may be off."""
 LEAST = 2
@@ -70,7 +72,7 @@ def estimated(plug: Plug, spec: MemorySpec) -> dict[str, float]:
         out["delta"] = _round(step[0].item())
     if read[1] > 0 and read[0] > read[1] and _lies_along(read, 2) and abs(read.sum().item() - 1) < 1e-4:
         beta = (read[0] / read[1]).log().item()
-        if _reads_by_softmax(plug, shape, beta):
+        if beta >= FLATTEST and _reads_by_softmax(plug, shape, beta):
             out["softmax"] = _round(beta)
     return out
 

@@ -94,6 +94,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "SECONDS",
         "help": "time for one memory: of one whose calls are slow, as much is asked as there is time for (default 300)",
     },
+    "progress": {
+        "action": "store_true",
+        "help": "say now and then what a long run does, even under -q",
+    },
     "no-isolate": {
         "action": "store_true",
         "help": "run checks in this process, for a debugger; a memory that crashes or hangs then takes the run with it",

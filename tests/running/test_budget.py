@@ -7,6 +7,7 @@ import pytest
 from memspec.errors import OutOfTime
 from memspec.plugs.meter import METER, Meter
 from memspec.running.budget import Plan, plan_for
+from memspec.running.progress import Progress
 from tests.conftest import Folder
 
 SLOW = """
@@ -101,3 +102,25 @@ def test_the_budget_must_be_a_time(folder: Folder) -> None:
     run = folder.pytest("--pyargs", "memspec.suites", "--memory=memspec.fixtures.plain:PlainSums", "--memspec-budget=0")
     assert run.code == 4
     assert "it must be above 0" in run.text
+
+
+def test_progress_says_what_runs_and_how_long_is_left(pytestconfig: pytest.Config) -> None:
+    progress = Progress(pytestconfig)
+    progress.planned, progress.done, progress.failed = 200, 50, 3
+    assert progress.line("suites/test_laws.py::TestLaws::test_reset_answers[mypkg:M]", 100.0) == (
+        "memspec: 50 of 200 checks done, 3 failed; now reset-answers; about 300 s left"
+    )
+
+
+def test_a_long_run_shows_itself_unless_it_is_to_be_quiet(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memspec.running.progress.EVERY", 0.0)
+    arguments = [
+        "--pyargs",
+        "memspec.suites",
+        "--memory=memspec.fixtures.plain:PlainSums",
+        "--memspec-checks=inputs/rank*",
+    ]
+    shown = folder.pytest(*arguments)
+    assert "checks done; now rank-of-update" in shown.text
+    assert "checks done" not in folder.pytest(*arguments, "-q").text
+    assert "checks done" in folder.pytest(*arguments, "-q", "--memspec-progress").text
