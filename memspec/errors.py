@@ -25,6 +25,10 @@ class OutOfTime(BaseException):
     """There is no time left for another call of the memory; no ``except Exception`` takes it for the memory's own."""
 
 
+class SaidByMemory(MemspecError):
+    """A memory raised what only the harness may say, such as pytest's skip or "not asked": a failure like any exception."""
+
+
 class RecordError(MemspecError):
     """A scorecard file is missing, damaged, or of another schema."""
 

@@ -274,11 +274,11 @@ def runner(plug: Plug, pytestconfig: pytest.Config) -> Runner:
 def law(plug: Plug, request: pytest.FixtureRequest) -> Generator[Law, None, None]:
     """The law that the test's docstring states, with cases to try it on; see :mod:`memspec.laws.law`."""
     from memspec.laws.law import Law
-    from memspec.randomness import seeded
+    from memspec.randomness import seeded, unshared
 
     options = session_of(request.config).options
     run = request.node.stash[RUN]
-    with seeded(options.seed):
+    with seeded(unshared(options.seed)):
         yield Law(plug, run.rule, run.check.id, options.seed, options.full)
 
 
@@ -316,6 +316,29 @@ def pytest_runtest_setup_slow(item: pytest.Item) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     return (yield from _translated(item))
+
+
+@pytest.hookimpl(specname="pytest_runtest_call", wrapper=True, trylast=True)  # nothing but the check itself is inside
+def pytest_runtest_call_guarded(item: pytest.Item) -> Generator[None, Any, Any]:
+    """A check leaves the process as it found it, and one in which the memory did not leave the world so fails."""
+    run = item.stash.get(RUN, None)
+    if run is None:
+        return (yield)
+    from memspec.world.disturbance import note, taken
+    from memspec.world.guard import guarded
+
+    taken()  # what was noted before belongs to no check
+    with guarded() as found:
+        result = yield
+    note(found)
+    disturbances = taken()
+    if disturbances:
+        from memspec.laws.world import failure
+
+        broken = failure(run, session_of(item.config).plugs.get(run.memory), disturbances)
+        if broken is not None:
+            raise CheckFailed(broken)
+    return result
 
 
 def _translated(item: pytest.Item) -> Generator[None, Any, Any]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 from torch import Tensor
@@ -14,7 +17,12 @@ from memspec.laws.driven import Driven
 from memspec.laws.ladder import Ladder
 from memspec.laws.law import Law, advise
 from memspec.plugs.adapting import Adapted
+from memspec.world.boundary import cross
 
+COPIES: dict[str, Callable[[Any], Any]] = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda memory: pickle.loads(pickle.dumps(memory)),
+}
 FURTHER = 3
 """Updates after loading: what is not saved (pointers, moments, flags) shows in what the memory does next."""
 
@@ -83,7 +91,7 @@ class TestPersistence:
             before = memory.answers()
             if not _claims_copies(law, way):
                 try:
-                    copy.deepcopy(memory.memory) if way == "deepcopy" else pickle.loads(pickle.dumps(memory.memory))
+                    cross(way, partial(COPIES[way], memory.memory))
                 except Exception as error:
                     advise(law.plug, f"cannot be copied by {way} ({type(error).__name__}: {error})")
                     return

@@ -23,6 +23,7 @@ MODULES = {
 LEVELS = (
     ("failure", "metrics", "options", "protocol", "randomness"),
     ("errors", "functional"),
+    ("world",),
     ("fixtures.data",),
     ("fixtures.tasks",),
     ("plugs",),

@@ -21,6 +21,7 @@ from memspec.errors import MemspecError, OutOfTime
 from memspec.judging.verdicts import FIRST_TRIALS
 from memspec.metrics import Metric, Showing
 from memspec.plugs.plug import Plug
+from memspec.world.disturbance import Disturbance, note, taken
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -157,6 +158,7 @@ class Runner:
         self._kept: dict[tuple[str, Setting], Arrays] = {}
         self._experiments: dict[str, Experiment] = {}
         self._sent: dict[tuple[str, Setting], int] = {}
+        self._disturbed: dict[tuple[str, Setting], dict[str, Disturbance]] = {}
 
     def values(
         self, experiment: Experiment, setting: Setting, metric: str, trials: int, at: float | None = None
@@ -234,12 +236,16 @@ class Runner:
             stop = first if have == 0 else 2 * have
             chunk = range(have, stop)
             start = time.perf_counter()
+            held = taken()
             try:
                 measured = experiment.measure(self.plug, setting, chunk, self.seed)
             except OutOfTime:
                 self._unaffordable.add(key)  # for other checks of the same numbers too
                 raise
             new = arrays(experiment, measured, len(chunk))
+            for one in taken():
+                self._disturbed.setdefault(key, {}).setdefault(one.kind, one)
+            note(held)
             self.seconds += time.perf_counter() - start
             kept = {
                 name: (np.concatenate([kept[name][0], values]) if kept else values, at)
@@ -247,4 +253,5 @@ class Runner:
             }
             self._kept[key] = kept
             have = stop
+        note(self._disturbed.get(key, {}).values())  # every check that reads these numbers is told
         return kept

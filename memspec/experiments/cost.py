@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from memspec.metrics import Axis, KeyFigure, Metric, Showing, View
 from memspec.plugs.plug import CLOCK, Plug
 from memspec.plugs.reachable import device_of, tensors_in
 from memspec.randomness import seed_of
+from memspec.world.boundary import call, cross
 
 LEVELS = (32, 128, 256)
 """Pairs stored when times are taken."""
@@ -81,12 +83,12 @@ def _parameters(memory: object) -> dict[str, Tensor]:
 # ---- seconds and operations -----------------------------------------------------------------------------------
 
 
-def seconds(call: Callable[[], Any], device: torch.device) -> float:
+def seconds(use: Callable[[], Any], device: torch.device) -> float:
     """Wall-clock seconds of one call, with the device's queue drained before and after."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     start = time.perf_counter()
-    call()
+    use()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     taken = time.perf_counter() - start
@@ -125,14 +127,14 @@ class OperationCounter(TorchDispatchMode):
         return out
 
 
-def flops(call: Callable[[], Any]) -> float:
+def flops(use: Callable[[], Any]) -> float:
     """Floating-point operations of one call, as torch's FlopCounterMode counts; NaN (= unknown) where it sees none.
 
     It counts matrix products, convolutions and attention that go through torch, and nothing else: a memory in numpy
     or faiss is not free, it is unseen.
     """
     with OperationCounter() as counter:
-        call()
+        use()
     return float(counter.total) or math.nan
 
 
@@ -163,9 +165,11 @@ def measure(plug: Plug, setting: Growth, trials: Sequence[int], seed: int) -> Me
     device = device_of(warm)
     keys, values = keys.to(device), values.to(device)
     _store(warm, keys[0, :CALL], values[0, :CALL], spec.presentations)
-    warm.query(keys[0, :CALL])
-    update_flops = flops(lambda: warm.update(keys[0, CALL : 2 * CALL], values[0, CALL : 2 * CALL])) / CALL
-    query_flops = flops(lambda: warm.query(keys[0, :CALL])) / CALL
+    call(warm, "query", keys[0, :CALL])
+    # The boundary stands outside of what counts and times, so that its own work is in neither.
+    more = keys[0, CALL : 2 * CALL], values[0, CALL : 2 * CALL]
+    update_flops = cross("update", lambda: flops(lambda: warm.update(*more)), more) / CALL
+    query_flops = cross("query", lambda: flops(lambda: warm.query(keys[0, :CALL])), keys[:1, :CALL]) / CALL
     rows = []
     for i, trial in enumerate(trials):
         memory = plug.build(shape, seed_of(seed, "memory", trial))
@@ -207,12 +211,12 @@ class _Row:
 
 def _store(memory: Any, keys: Tensor, values: Tensor, presentations: int) -> None:
     for _ in range(presentations):
-        memory.update(keys, values)
+        call(memory, "update", keys, values)
 
 
 def _one(memory: Any, keys: Tensor, values: Tensor, device: torch.device, presentations: int) -> _Row:
     slow = _parameters(memory)
-    memory.reset()  # so that state made on first use counts as fresh
+    call(memory, "reset")  # so that state made on first use counts as fresh
     held, update, query, stored = [reachable_bytes(memory)], [], [], 0
     for level in LEVELS:
         first = level - CALL * REPEATS
@@ -221,17 +225,19 @@ def _one(memory: Any, keys: Tensor, values: Tensor, device: torch.device, presen
         taken = []
         for start in range(first, level, CALL):
             k, v = keys[start : start + CALL], values[start : start + CALL]
-            taken.append(seconds(lambda k=k, v=v: _store(memory, k, v, presentations), device))  # type: ignore[misc]
+            store = partial(_store, memory, k, v, presentations)
+            taken.append(cross("update", partial(seconds, store, device), (k, v)))
         update.append(_summary(taken))
         asked = keys[level - CALL : level]
-        query.append(_summary([seconds(lambda q=asked: memory.query(q), device) for _ in range(REPEATS)]))  # type: ignore[misc]
+        ask = partial(seconds, partial(call, memory, "query", asked), device)
+        query.append(_summary([cross("query", ask, (asked,)) for _ in range(REPEATS)]))
         held.append(reachable_bytes(memory))
         stored = level
-    answers = memory.query(keys).detach().cpu()
+    answers = call(memory, "query", keys).detach().cpu()
     still = fixed_bytes(memory, slow)
     cycles = []
     for _ in range(2):
-        memory.reset()
+        call(memory, "reset")
         _store(memory, keys[:CALL], values[:CALL], presentations)
         cycles.append(reachable_bytes(memory))
     return _Row(

@@ -12,7 +12,7 @@ from memspec.fixtures.data.pairs import pairs
 from memspec.laws.driven import Driven
 from memspec.laws.recorded import Recorded, Statement
 from memspec.plugs.stochastic import draws_in_update
-from memspec.randomness import seed_of
+from memspec.randomness import seed_of, unshared
 
 KEY_DIM, VALUE_DIM, CAPACITY = 6, 5, 16
 WRITES = 1
@@ -116,7 +116,7 @@ class Case(Recorded):
         """A fresh memory, constructed under ``seed``."""
         name = self.script.fresh("m")
         more = "".join(f", {k}={v!r}" for k, v in extra.items())
-        memory = Driven(self, self.script.let(name, f"plug.build(shape, seed={seed}{more})"), name)
+        memory = Driven(self, self.script.let(name, f"plug.build(shape, seed={unshared(seed)}{more})"), name)
         if draws_in_update(self.plug):  # so that memories that are written alike draw alike, whatever stands between
             self.seed(WRITES)
         return memory

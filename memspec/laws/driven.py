@@ -8,11 +8,11 @@ from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.laws.compare import refusal
-from memspec.laws.recorded import Recorded
+from memspec.laws.recorded import Recorded, Subject
 from memspec.plugs.reachable import tensors_in
 
 
-class Driven:
+class Driven(Subject):
     """A memory, and what the transcript calls it. Answers come as detached copies, unless a method says otherwise."""
 
     def __init__(self, case: Recorded, memory: Any, name: str) -> None:

@@ -12,14 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memspec.errors import CannotMeasure, LawBroken, NotAsked
+from memspec.errors import CannotMeasure, LawBroken, NotAsked, SaidByMemory
 from memspec.failure import Failure, place, raised
 from memspec.laws.compare import NOISE, describe_difference, rounding
-from memspec.laws.transcript import Transcript
+from memspec.laws.transcript import Through, Transcript
 from memspec.plugs.plug import Plug, Shape
 from memspec.plugs.reachable import device_of
 from memspec.protocol import MemorySpec
-from memspec.randomness import generator_states, moved_generators, seed_generators
+from memspec.randomness import generator_states, moved_generators, seed_generators, unshared
+from memspec.world.boundary import cross
 
 
 @dataclass
@@ -47,6 +48,10 @@ class Statement:
     def device(self) -> torch.device:
         """Where the plug's memories want their inputs."""
         return device_of(self.plug.probe)
+
+
+class Subject:
+    """A memory, as steps are given it: what a step does to one goes through the boundary."""
 
 
 class Recorded:
@@ -77,13 +82,13 @@ class Recorded:
         """Run a statement; an exception breaks the law."""
         text = self.script.fill(template, things)
         with self._breaking(text, cause):
-            self.script.do(text)
+            self.script.do(text, _through(text, things))
 
     def let(self, name: str, template: str, *things: object, then: str = "", cause: str = "") -> Any:
         """The value of an expression, called ``name`` from now on (``then``: see :meth:`Transcript.let`)."""
         text = self.script.fill(template, things)
         with self._breaking(f"{name} = {text}", cause):
-            return self.script.let(name, text, then)
+            return self.script.let(name, text, then, through=_through(text, things))
 
     def new(self, prefix: str, template: str, *things: object, then: str = "", cause: str = "") -> Any:
         """The value of an expression, called by a name of its own: ``a1``, ``a2``, ..."""
@@ -101,6 +106,14 @@ class Recorded:
             yield
         except (NotAsked, CannotMeasure, LawBroken):
             raise
+        except SaidByMemory as error:
+            came = error.__cause__ or error
+            raise self.broken(
+                got=f"{text}: {error} (at {place(came)})",
+                expected="no exception, or one of the memory's own",
+                exception=raised(came),
+                cause="only the harness may say that; raise ValueError, or whatever says what is wrong",
+            ) from error
         except Exception as error:
             raise self.broken(
                 got=f"{text} raised {raised(error)} (at {place(error)})",
@@ -115,7 +128,7 @@ class Recorded:
 
     def seed(self, number: int) -> None:
         """Seed every global generator in use (the test's end puts them back)."""
-        self.do("{}({})", seed_generators, number)
+        self.do("{}({})", seed_generators, unshared(number))
 
     def generators(self) -> Any:
         """The states of the global generators, to compare with :meth:`same_generators`."""
@@ -146,7 +159,7 @@ class Recorded:
         __tracebackhide__ = True
         text = self.script.fill(template, things)
         with self._breaking(text, cause):
-            holds = bool(self.script.value(text))
+            holds = bool(self.script.value(text, _through(text, things)))
         if not holds:
             self._fail(f"assert {text}", got, expected, cause)
 
@@ -256,3 +269,12 @@ class Recorded:
             expected="all global generators as they were",
             cause=cause,
         )
+
+
+def _through(text: str, things: tuple[object, ...]) -> Through | None:
+    """The boundary, for a step that is given a memory; None for others."""
+    if not any(isinstance(thing, Subject) for thing in things):
+        return None
+    given = [thing for thing in things if isinstance(thing, Tensor)]
+    answers = ".query(" in text or ".read(" in text
+    return lambda use: cross(text, use, given, answers)

@@ -35,6 +35,7 @@ from memspec.laws.law import Law
 from memspec.laws.models import Model, Sizes, Worlds, Wrong, free_in, model_of, takes_rows_in_order
 from memspec.laws.models.store import Store
 from memspec.protocol import spec_of
+from memspec.world.boundary import cross
 
 EXAMPLES = 7
 """Histories of every setting by default; ``--memspec-examples N`` draws N longer ones in all, anew each time."""
@@ -63,10 +64,10 @@ class Told:
         kinds: list[Kind] = ["query", "reset", "other", *(kind for kind, name in CAPABLE.items() if name in has)]
         fresh = self.law.plug.build(self.law.plug.shape(6, 5, 16))
         with contextlib.suppress(Exception):  # persistence/copies gives that advice, and for pickle too
-            copy.deepcopy(fresh)
+            cross("deepcopy", lambda: copy.deepcopy(fresh))
             kinds.append("copy")
         with contextlib.suppress(Exception):
-            pickle.loads(pickle.dumps(fresh))
+            cross("pickle", lambda: pickle.loads(pickle.dumps(fresh)))
             kinds.append("pickle")
         if "Persistent" in has or "copy" in kinds:
             kinds += ["save", "restore", "reload"]

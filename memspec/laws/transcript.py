@@ -11,7 +11,7 @@ import contextlib
 import inspect
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import CodeType
@@ -20,6 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+Through = Callable[[Callable[[], Any]], Any]
+"""How a line is run: something that calls what it is given, and what came."""
 
 SHORT = 40
 """Characters up to which what a tensor is stands in the call itself instead of getting a line and a name."""
@@ -116,21 +119,26 @@ class Transcript:
         self._lines.append(_Line(self._indent, f"{name} = {text}"))
         self.bind(name, thing)
 
-    def do(self, text: str) -> None:
+    def do(self, text: str, through: Through | None = None) -> None:
         """One more statement: write it down and run it."""
         self._lines.append(_Line(self._indent, text))
-        exec(_compiled(text, "exec"), self.names)
+        code = _compiled(text, "exec")
+        if through is None:
+            exec(code, self.names)
+        else:
+            through(lambda: exec(code, self.names))
 
-    def let(self, name: str, text: str, then: str = "", hold: bool = False) -> Any:
+    def let(self, name: str, text: str, then: str = "", hold: bool = False, through: Through | None = None) -> Any:
         """``name = text``: the value.
 
         Args:
             then: what is to follow in the same line if the value is a tensor.
             hold: whether later tensors may be written in terms of this one.
+            through: how it is run.
         """
         line = _Line(self._indent, f"{name} = {text}")
         self._lines.append(line)
-        value = self.value(text)
+        value = self.value(text, through)
         if then and isinstance(value, Tensor):
             line.text += then
             value = eval(_compiled("_" + then, "eval"), {"_": value})
@@ -152,9 +160,10 @@ class Transcript:
             self._lines[-1].holds.append((name, tensor.detach().cpu().clone()))
         return values
 
-    def value(self, text: str) -> Any:
+    def value(self, text: str, through: Through | None = None) -> Any:
         """What an expression comes to; nothing is written down."""
-        return eval(_compiled(text, "eval"), self.names)
+        code = _compiled(text, "eval")
+        return eval(code, self.names) if through is None else through(lambda: eval(code, self.names))
 
     def say(self, text: str) -> None:
         """The last line: the assertion that does not hold."""

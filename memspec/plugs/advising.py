@@ -20,6 +20,7 @@ from memspec.plugs.kinds import STYLES, has
 from memspec.plugs.plug import METHODS, SYNONYMS, Plug, Shape
 from memspec.plugs.widths import one_pair, wrong_answer
 from memspec.randomness import made_from
+from memspec.world.boundary import call
 
 CONVERSIONS: tuple[Mapping[str, Any], ...] = (
     {},
@@ -138,8 +139,8 @@ def problem_of(plug: Plug) -> str:
         shape = plug.told(Shape())  # as the experiments ask for: looking for other widths would take its time
         memory = plug.build(shape)
         keys, values = one_pair(plug.spec, shape, torch.device("cpu"))
-        memory.update(keys, values)
-        return wrong_answer(memory.query(keys), keys, values)
+        call(memory, "update", keys, values)
+        return wrong_answer(call(memory, "query", keys), keys, values)
 
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):

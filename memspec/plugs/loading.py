@@ -19,6 +19,7 @@ from memspec.failure import plain
 from memspec.plugs.identity import name_of
 from memspec.plugs.plug import METHODS, Plug
 from memspec.randomness import seed_of
+from memspec.world.guard import guarded
 
 
 def load_plug(text: str) -> Plug:
@@ -88,6 +89,12 @@ def checked(plug: Plug) -> Plug:
     Raises:
         PlugError: at the first thing that does not work.
     """
+    with guarded():  # what a memory did meanwhile is put right here, and told by the checks
+        _try(plug)
+    return plug
+
+
+def _try(plug: Plug) -> None:
     try:
         problem, refusal = plug.first_problem(), None
     except PlugError as error:
@@ -106,7 +113,6 @@ def checked(plug: Plug) -> Plug:
             raise refusal
     # a wrong answer that no adapter mends is for the laws to tell
     _ = plug.capabilities
-    return plug
 
 
 PLUG_TEXT = re.compile(r"(?P<module>.+?):(?P<attribute>[A-Za-z_][\w.]*)\s*(?P<call>\(.*)?", re.DOTALL)

@@ -13,7 +13,8 @@ from memspec.errors import PlugError
 from memspec.functional import FunctionalMemory
 from memspec.plugs.reachable import device_of
 from memspec.plugs.widths import one_pair
-from memspec.randomness import made_from
+from memspec.randomness import made_from, unshared
+from memspec.world.boundary import call, cross
 
 if TYPE_CHECKING:
     from memspec.plugs.plug import Plug
@@ -42,7 +43,7 @@ def not_offered(plug: Plug, capabilities: Collection[str]) -> frozenset[str]:
     Raises:
         PlugError: with what to declare.
     """
-    return made_from(0, lambda: frozenset(name for name in sorted(capabilities) if _refuses(plug, name)))
+    return made_from(unshared(0), lambda: frozenset(name for name in sorted(capabilities) if _refuses(plug, name)))
 
 
 def _refuses(plug: Plug, name: str) -> bool:
@@ -51,8 +52,8 @@ def _refuses(plug: Plug, name: str) -> bool:
     keys, values = one_pair(plug.spec, shape, device_of(memory))
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            memory.update(keys, values)
-            CALLS[name](memory, keys, values)
+            call(memory, "update", keys, values)
+            cross(name, lambda: CALLS[name](memory, keys, values))
     except NotImplementedError:
         return True
     except Exception as error:

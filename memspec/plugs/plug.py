@@ -24,7 +24,8 @@ from memspec.plugs.meter import METER
 from memspec.plugs.offered import not_offered
 from memspec.plugs.widths import Fit, candidates, hints_of
 from memspec.protocol import MemoryFactory, MemorySpec, Size, Widths, capabilities_of, spec_of
-from memspec.randomness import made_from
+from memspec.randomness import made_from, unshared
+from memspec.world.boundary import cross
 
 METHODS = ("reset", "update", "query")
 SYNONYMS = {
@@ -40,6 +41,7 @@ CLOCK = {"memory": 0.0}
 SMALL = (6, 5, 16)
 """Widths and capacity of the memories that laws build; tried at loading, as the default ones are."""
 ANY = Size()
+UNSHARED = unshared(0)
 
 
 class Refused(PlugError):
@@ -87,7 +89,7 @@ class Plug:
             taken |= wanted
         return frozenset(taken - self.kwargs.keys())
 
-    def build(self, shape: Shape | None = None, seed: int = 0, **extra: Any) -> Any:
+    def build(self, shape: Shape | None = None, seed: int = UNSHARED, **extra: Any) -> Any:
         """A fresh memory of this shape, constructed under ``seed``; its prints are swallowed.
 
         Always constructed, never copied, however long that takes: where a memory starts from depends on the seed alone.
@@ -105,7 +107,7 @@ class Plug:
         start = time.perf_counter()
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                memory = made_from(seed, lambda: self.factory(**arguments))
+                memory = made_from(seed, lambda: cross("the constructor", lambda: self.factory(**arguments)))
         except (Exception, SystemExit) as error:
             raise Refused(self._refused(arguments, error)) from error
         CLOCK["memory"] += time.perf_counter() - start

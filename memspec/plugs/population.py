@@ -23,6 +23,7 @@ from memspec.plugs.reachable import device_of, tensors_in
 from memspec.plugs.stochastic import Streams, draws_in_update
 from memspec.plugs.weights import alike, built, draws_weights, stacked_states, unstacked, weighted
 from memspec.randomness import generator_states, made_from, moved_generators, seed_of, set_generator_states
+from memspec.world.boundary import call, cross
 
 
 class Population:
@@ -92,23 +93,24 @@ class Batched(Population):
         start = time.perf_counter()
         if self.own:
             self.memory.state = self.state
-            self.memory.update(keys, values)
+            call(self.memory, "update", keys, values)
             self.state = self.memory.state
         elif keys.shape[1]:
-            self.state = map_state(Tensor.detach, self.memory.write(self.state, keys, values))
+            self.state = map_state(Tensor.detach, call(self.memory, "write", self.state, keys, values))
         CLOCK["memory"] += time.perf_counter() - start
 
     def query(self, keys: Tensor) -> Tensor:
         keys = keys.to(self.device)
         start = time.perf_counter()
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.own):
-            answers = self.memory.read(self.state, keys)
+            answers = call(self.memory, "read", self.state, keys)
         CLOCK["memory"] += time.perf_counter() - start
         return checked_answer(answers.detach().cpu(), (*keys.shape[:2], self.shape.value_dim), self.plug.name)
 
     def call(self, method: str, *arguments: Tensor) -> Tensor:
         self.memory.state = self.state
-        return getattr(self.memory, method)(*(a.to(self.device) for a in arguments)).detach().cpu()
+        answer: Tensor = call(self.memory, method, *(a.to(self.device) for a in arguments))
+        return answer.detach().cpu()
 
     def state_bytes(self) -> Tensor:
         total = sum(t.numel() * t.element_size() for t in state_tensors(self.state))
@@ -139,14 +141,15 @@ class Stacked(Batched):
     def update(self, keys: Tensor, values: Tensor) -> None:
         keys, values = keys.to(self.device), values.to(self.device)
         start = time.perf_counter()
-        self.state = self.memory.written(self.state, keys, values, functools.partial(self.weighted.each, "write"))
+        write = functools.partial(self.weighted.each, "write")
+        self.state = cross("write", lambda: self.memory.written(self.state, keys, values, write), (keys, values))
         CLOCK["memory"] += time.perf_counter() - start
 
     def query(self, keys: Tensor) -> Tensor:
         keys = keys.to(self.device)
         start = time.perf_counter()
         with torch.no_grad():
-            answers = self.weighted.each("read", self.state, keys)
+            answers = cross("read", lambda: self.weighted.each("read", self.state, keys), (keys,), answers=True)
         CLOCK["memory"] += time.perf_counter() - start
         return checked_answer(answers.detach().cpu(), (*keys.shape[:2], self.shape.value_dim), self.plug.name)
 
@@ -154,7 +157,7 @@ class Stacked(Batched):
         answers = []
         for t, memory in enumerate(self.memories):
             memory.state = unstacked(self.state, t)
-            answers.append(getattr(memory, method)(*(a[t].to(self.device) for a in arguments)).detach().cpu())
+            answers.append(call(memory, method, *(a[t].to(self.device) for a in arguments)).detach().cpu())
         return torch.stack(answers)
 
 
@@ -175,7 +178,7 @@ class Looped(Population):
             self.memories = [plug.build(shape, seed_of(seed, *path), **extra) for path in paths]
             for memory, s in zip(self.memories, seeds):
                 memory.init_seed = s  # so that its own reset comes back to this start
-                memory.reset()
+                call(memory, "reset")
         else:
             self.memories = [plug.build(shape, s, **extra) for s in seeds]
         self.device = device_of(self.memories[0])
@@ -184,7 +187,7 @@ class Looped(Population):
     def reset(self) -> None:
         start = time.perf_counter()
         for memory in self.memories:
-            memory.reset()
+            call(memory, "reset")
         CLOCK["memory"] += time.perf_counter() - start
 
     def update(self, keys: Tensor, values: Tensor) -> None:
@@ -195,7 +198,7 @@ class Looped(Population):
         for t, (memory, k, v) in enumerate(rows):
             if self.streams:
                 self.streams[t].next()
-            memory.update(k, v)
+            call(memory, "update", k, v)
         CLOCK["memory"] += time.perf_counter() - start
         set_generator_states(before)
 
@@ -203,14 +206,14 @@ class Looped(Population):
         keys = keys.to(self.device)
         rows = list(zip(self.memories, keys))
         start = time.perf_counter()
-        answers = [memory.query(k) for memory, k in rows]
+        answers = [call(memory, "query", k) for memory, k in rows]
         CLOCK["memory"] += time.perf_counter() - start
         shape = (keys.shape[1], self.shape.value_dim)
         return torch.stack([checked_answer(a, shape, self.plug.name).detach().cpu() for a in answers])
 
     def call(self, method: str, *arguments: Tensor) -> Tensor:
         rows = zip(*(a.to(self.device) for a in arguments)) if arguments else ((),) * self.trials
-        answers = [getattr(memory, method)(*row) for memory, row in zip(self.memories, rows)]
+        answers = [call(memory, method, *row) for memory, row in zip(self.memories, rows)]
         try:
             return torch.stack([torch.as_tensor(a).detach().cpu() for a in answers])
         except RuntimeError as error:
@@ -258,7 +261,7 @@ def initial_states(memory: Any, seeds: Sequence[int], stack: bool = True) -> Any
     def draw() -> Any:
         nonlocal drew
         before = generator_states()
-        state = memory.init_state(())
+        state = call(memory, "init_state", ())
         drew = bool(moved_generators(before, generator_states()))
         return state
 
@@ -267,8 +270,8 @@ def initial_states(memory: Any, seeds: Sequence[int], stack: bool = True) -> Any
         if not stack:
             return first
         if not drew:
-            return memory.init_state((len(seeds),))
-        states = [first, *(made_from(seed, lambda: memory.init_state(())) for seed in seeds[1:])]
+            return call(memory, "init_state", (len(seeds),))
+        states = [first, *(made_from(seed, lambda: call(memory, "init_state", ())) for seed in seeds[1:])]
     return stacked_states(states)
 
 

@@ -23,7 +23,8 @@ from memspec.errors import PlugError
 from memspec.fixtures.data.pairs import pairs
 from memspec.plugs.reachable import device_of
 from memspec.protocol import MemorySpec, Size, Widths
-from memspec.randomness import made_from
+from memspec.randomness import made_from, unshared
+from memspec.world.boundary import call
 
 if TYPE_CHECKING:
     from memspec.plugs.plug import Plug, Shape
@@ -56,7 +57,7 @@ class Fit:
         if shape not in self._refusals:
             error = None
             try:
-                made_from(0, lambda: self._try(shape))
+                made_from(unshared(0), lambda: self._try(shape))
             except Exception as raised:
                 error = raised.with_traceback(None)
             self._refusals[shape] = error
@@ -66,8 +67,8 @@ class Fit:
         memory = self.plug.build(shape)
         keys, values = one_pair(self.plug.spec, shape, device_of(memory))
         with contextlib.redirect_stdout(io.StringIO()):
-            memory.update(keys, values)
-            answer = memory.query(keys)
+            call(memory, "update", keys, values)
+            answer = call(memory, "query", keys)
         self._wrong[shape] = wrong_answer(answer, keys, values)
         untold = {"key_dim", "value_dim"} - self.plug.accepts
         if untold and isinstance(answer, Tensor) and answer.shape != values.shape:

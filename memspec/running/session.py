@@ -28,6 +28,7 @@ from memspec.plugs.reachable import device_of
 from memspec.running.budget import Budget, pace, plan_for
 from memspec.running.options import Options
 from memspec.running.repeat import trial_command
+from memspec.world.guard import guarded
 
 if TYPE_CHECKING:
     from memspec.inference.infer import Choice
@@ -78,7 +79,8 @@ class Session:
         for known, plug in self._given:
             if known == memory if isinstance(known, str) else same_factory(known, memory):
                 return plug
-        plug = load_plug(memory) if isinstance(memory, str) else as_plug(memory)
+        with guarded():  # what importing and trying it changed in the process is put right
+            plug = load_plug(memory) if isinstance(memory, str) else as_plug(memory)
         if self.options.spec is not None:
             plug = plug.declaring(read(self.options.spec))
         other = self._plugs.get(plug.name)

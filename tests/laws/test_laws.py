@@ -17,7 +17,7 @@ from hypothesis.errors import FlakyFailure
 from torch import Tensor
 
 import memspec
-from memspec.errors import CannotMeasure, LawBroken, NotAsked
+from memspec.errors import CannotMeasure, LawBroken, NotAsked, SaidByMemory
 from memspec.fixtures.mutants import all_mutants
 from memspec.fixtures.plain import PlainStore, PlainSums
 from memspec.laws import stateful
@@ -162,10 +162,12 @@ def repeats(law: Law, check: Callable[..., None], arguments: dict[str, Any], pat
         check(law, **arguments)
     scope: dict[str, Any] = {}
     before = generator_states()
-    with pytest.raises(Exception) as repeated:
+    with pytest.raises(BaseException) as repeated:
         exec(failure.value.failure.repeat, scope)
     set_generator_states(before)
     cause = failure.value.__cause__
+    if isinstance(cause, SaidByMemory):
+        cause = cause.__cause__
     if cause is None or isinstance(cause, (LawBroken, FlakyFailure)):
         assert isinstance(repeated.value, AssertionError), failure.value.failure.repeat
     else:
