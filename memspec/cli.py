@@ -73,6 +73,12 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--tolerance", type=float, default=0.02, help="how much worse is no regression, as a share of the range (0.02)"
     )
+    compare.add_argument(
+        "--gate",
+        default="all",
+        metavar="POLICY",
+        help="what must not be worse: laws, scores, default, all, FILE.toml (all)",
+    )
     compare.add_argument("--all", action="store_true", help="show every move, however many there are")
     compare.set_defaults(run=_compare)
 
@@ -216,6 +222,11 @@ def _score(options: argparse.Namespace) -> int:
         *(["-x"] if options.x else []),
         *["-v"] * options.v,
         *["-q"] * options.q,
+        *(
+            []
+            if options.q or options.v or not sys.stderr.isatty()
+            else ["-p", "memspec.running.bar", "-oconsole_output_style=classic"]
+        ),
         *(["--strict"] if options.strict else []),
         *([f"--junitxml={options.junitxml}"] if options.junitxml else []),
         *options.rest,
@@ -227,6 +238,8 @@ def _compare(options: argparse.Namespace) -> int:
     from memspec.scorecard import record
     from memspec.scorecard.compare import INCONCLUSIVE, NOT_COMPARABLE, WORSE, compare, matched
     from memspec.scorecard.differences import comparison
+    from memspec.scorecard.gate import policy_of
+    from memspec.scorecard.side_by_side import side_by_side
 
     if options.tolerance < 0:
         raise UsageProblem(f"--tolerance is {options.tolerance}; it must be at least 0")
@@ -237,9 +250,11 @@ def _compare(options: argparse.Namespace) -> int:
             print(f"{ours.name} is not in {options.old}: not compared")
             codes.append(INCONCLUSIVE if len(new) > 1 else NOT_COMPARABLE)
             continue
-        result = compare(ours, theirs, tolerance=options.tolerance)
+        result = compare(ours, theirs, policy=policy_of(options.gate, options.tolerance))
         title = ours.name if ours.name == theirs.name else f"{ours.name} against {theirs.name}"
         show(comparison(result, title, most=10**6 if options.all else 20))
+        if not result.refused:
+            show(side_by_side(ours, theirs))
         codes.append(result.exit_status)
     left = {r.name for r in old} - {r.name for r in new} if len(old) + len(new) > 2 else set()
     for name in sorted(left):

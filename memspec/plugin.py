@@ -455,9 +455,13 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         )
     if not broken:
         from memspec.running.junit import tell
+        from memspec.running.once import tell_once
 
         config.stash[OUTCOME] = outcome
         tell(session, outcome.cards)
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None and not config.getoption("fulltrace"):
+            tell_once(reporter)
     nothing = exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
     session.exitstatus = gravest(0 if nothing else int(exitstatus), outcome.exit_status)
 

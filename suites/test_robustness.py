@@ -70,7 +70,7 @@ def judge_recall(
 ) -> None:
     """Recall within the family's theory; where theory says nothing, answers not farther from their values than a guess."""
     bound = band(plug, experiment.name, setting, metric, at)
-    if bound is None and judge.required is None:
+    if bound is None and judge.required(experiment.metrics[metric].better) is None:
         judge(experiment, setting, "discrimination", GUESS, at=at, cause=cause)
     else:
         judge(experiment, setting, metric, bound, at=at, cause=cause)

@@ -66,6 +66,17 @@ def _number(name: str, value: object) -> float:
     return float(value)
 
 
-def required_of(check: str, bounds: Mapping[str, Bound]) -> Bound | None:
-    """What a bounds file requires of this check, if anything: its first entry whose glob matches the id."""
-    return next((bound for pattern, bound in bounds.items() if fnmatch.fnmatchcase(check, pattern)), None)
+def asks(check: str, bounds: Mapping[str, Bound], better: str) -> Bound | None:
+    """What a bounds file requires of a metric of this check, if anything.
+
+    A glob that asks "at least" means metrics of which more is better: of one of which less is better it asks nothing.
+
+    Args:
+        better: which way is better, as :class:`memspec.metrics.Metric` says it.
+    """
+    pattern = next((p for p in bounds if fnmatch.fnmatchcase(check, p)), None)
+    if pattern is None:
+        return None
+    bound = bounds[pattern]
+    contrary = better == "down" and bound.at_least is not None and bound.at_most is None
+    return None if contrary and set(pattern) & set("*?[") else bound

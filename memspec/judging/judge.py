@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from memspec.experiments.base import Experiment, Runner, Setting
 
 UNDECIDED = "the interval still crosses the bound; more trials (--memspec-max-trials) would decide"
+UNTRAINED = (
+    "looks untrained, because it has parameters and answers no better than chance: load a checkpoint in its factory, or "
+    "declare fidelity='trained'"
+)
+CHANCE, PAIRS, LOOKED = 0.05, 8, 16
+"""Recall above chance below which a memory of so many pairs has learned nothing, seen in so many trials."""
 
 
 @dataclass
@@ -37,7 +43,7 @@ class Judge:
     alpha: float = 1e-3
     max_trials: int = 256
     strict: bool = False
-    required: Bound | None = None
+    required: Callable[[str], Bound | None] = lambda better: None
 
     def __call__(
         self,
@@ -65,7 +71,7 @@ class Judge:
             CheckFailed: if the bound is broken (or, under --strict, not decided).
         """
         own = next((bound for bound in bounds if bound is not None), None)
-        asked = [bound for bound in (own, self.required) if bound is not None]
+        asked = [bound for bound in (own, self.required(experiment.metrics[metric].better)) if bound is not None]
         if not asked:
             raise NotAsked(unasked) if unasked else ValueError("nothing is required: give at least one bound")
         verdicts = [self._judge(experiment, setting, metric, bound, at, cause, first) for bound in asked]
@@ -145,8 +151,10 @@ class Judge:
             expected = f"{v.metric} {v.bound}, by {v.bound.source}"
         if v.status == "inconclusive":
             got, cause = f"inconclusive: {got}", UNDECIDED
-        elif v.bound is self.required:
+        elif v.bound is self.required(metric.better):
             cause = ""  # a user's own bound may be beyond a sound memory
+        elif self._looks_untrained():
+            cause = f"{UNTRAINED}; if it needs no training, {cause or 'what the rule says does not hold'}"
         return self.run.failure(
             got=got,
             expected=expected,
@@ -155,3 +163,16 @@ class Judge:
             done=experiment.describe(setting),
             meaning=f"{v.metric} is the {metric.description}",
         )
+
+    def _looks_untrained(self) -> bool:
+        """Whether the memory has slow weights, and recalls what it has just been given no better than chance."""
+        from memspec.experiments.capacity import LOAD, Load
+
+        plug = self.runner.plug
+        if plug.spec.fidelity != "native" or not plug.parameter_count or plug.spec.association == "auto":
+            return False
+        try:
+            recall = self.runner.values(LOAD, Load(n=PAIRS), "recall_above_chance", LOOKED)
+        except Exception:  # what it raises is told by the checks that ask for it
+            return False
+        return float(recall.mean()) < CHANCE

@@ -231,6 +231,8 @@ def run_plan(plan: Mapping[str, Sequence[str]], workers: str | int, arguments: S
             "memspec.plugin",
             "-p",
             "memspec.running.selfcheck",
+            "-p",
+            "memspec.running.bar",
             "-q",
             "--tb=no",
         ]
@@ -252,9 +254,9 @@ def run_plan(plan: Mapping[str, Sequence[str]], workers: str | int, arguments: S
         # The caller's own pytest options and whatever other plugins are installed must not change what is run.
         own = {name: text for name, text in os.environ.items() if name not in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")}
         own["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-        done = subprocess.run([*command, *arguments], env=own, capture_output=True, text=True, check=False)
+        done = subprocess.run([*command, *arguments], env=own, stdout=subprocess.PIPE, text=True, check=False)
         if not card.exists():
-            raise MemspecError(f"the run broke down ({done.returncode}):\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+            raise MemspecError(f"the run broke down ({done.returncode}):\n{done.stdout[-3000:]}")
         return {record.name: record for record in load(card)}
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from memspec.errors import PlugError
 from memspec.experiments.base import Experiment, Runner, Setting
 from memspec.inference.observed import Observed, read
-from memspec.judging.bounds import read_bounds, required_of
+from memspec.judging.bounds import asks, read_bounds
 from memspec.judging.check import CheckRun
 from memspec.judging.judge import Judge
 from memspec.plugs.identity import same_factory, whereabouts
@@ -185,7 +185,7 @@ class Session:
             alpha=self.options.alpha,
             max_trials=min(self.options.max_trials, self.budget(plug).plan.trials or self.options.max_trials),
             strict=self.options.strict,
-            required=required_of(run.check.id, self.bounds),
+            required=partial(asks, run.check.id, self.bounds),
         )
 
     def _trial_command(self, plug: str, experiment: Experiment, setting: Setting, trial: int) -> str:
