@@ -31,6 +31,10 @@ Fidelity = Literal["native", "driven", "trained"]
 Precision = Literal["inputs", "own"]
 
 
+MOST_PRESENTATIONS = 10_000
+"""Showings of a batch that a spec may ask for."""
+
+
 @runtime_checkable
 class MemoryProtocol(Protocol):
     """All that a third party must write."""
@@ -213,8 +217,11 @@ class MemorySpec:
             raise ValueError(
                 f"MemorySpec.differentiable names {sorted(unknown)}; it takes 'query', 'keys' and 'values'"
             )
-        if not isinstance(self.presentations, int) or self.presentations < 1:
-            raise ValueError(f"MemorySpec.presentations is {self.presentations!r}; it must be an integer of at least 1")
+        if not isinstance(self.presentations, int) or not 1 <= self.presentations <= MOST_PRESENTATIONS:
+            raise ValueError(
+                f"MemorySpec.presentations is {self.presentations!r}; it must be an integer from 1 to "
+                f"{MOST_PRESENTATIONS:,}: every batch of every trial is shown so often"
+            )
         if self.beta is not None and not 0 < self.beta < math.inf:
             raise ValueError(f"MemorySpec.beta is {self.beta!r}; it must be a positive number, or None")
         if self.trace_dim is not None and self.trace_dim < 1:

@@ -30,7 +30,7 @@ def test_every_default_is_the_weakest_promise() -> None:
         ("key_domain", "binary", "onehot"),
         ("nonfinite", True, "reject"),
         ("differentiable", {"query", "slots"}, "values"),
-        ("presentations", 0, "at least 1"),
+        ("presentations", 0, "from 1 to"),
         ("capacity", 0, "at least 1"),
     ],
 )
@@ -81,3 +81,8 @@ def test_delegated_methods_count() -> None:
 def test_references_keep_the_protocol() -> None:
     assert isinstance(DeltaMemory(2, 2), MemoryProtocol)
     assert not isinstance(object(), MemoryProtocol)
+
+
+def test_a_spec_cannot_ask_for_showings_without_end() -> None:
+    with pytest.raises(ValueError, match="from 1 to 10,000"):
+        MemorySpec(presentations=10**9)

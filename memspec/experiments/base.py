@@ -51,6 +51,9 @@ class Curve:
     at: Sequence[float]
 
 
+AT_ONCE = 2 << 30
+"""Bytes of slow weights that trials may hold side by side."""
+
 Measured = Mapping[str, "Tensor | Curve"]
 
 
@@ -238,20 +241,31 @@ class Runner:
             start = time.perf_counter()
             held = taken()
             try:
-                measured = experiment.measure(self.plug, setting, chunk, self.seed)
+                parts = [
+                    arrays(experiment, experiment.measure(self.plug, setting, part, self.seed), len(part))
+                    for part in self._fitting(chunk)
+                ]
             except OutOfTime:
                 self._unaffordable.add(key)  # for other checks of the same numbers too
                 raise
-            new = arrays(experiment, measured, len(chunk))
             for one in taken():
                 self._disturbed.setdefault(key, {}).setdefault(one.kind, one)
             note(held)
             self.seconds += time.perf_counter() - start
-            kept = {
-                name: (np.concatenate([kept[name][0], values]) if kept else values, at)
-                for name, (values, at) in new.items()
-            }
+            for new in parts:
+                kept = {
+                    name: (np.concatenate([kept[name][0], values]) if kept else values, at)
+                    for name, (values, at) in new.items()
+                }
             self._kept[key] = kept
             have = stop
         note(self._disturbed.get(key, {}).values())  # every check that reads these numbers is told
         return kept
+
+    def _fitting(self, chunk: range) -> list[range]:
+        """The trials of a chunk in parts whose memories fit side by side: each trial may have weights of its own.
+
+        The parts depend on the memory alone, so that the numbers do not depend on the machine.
+        """
+        most = max(1, AT_ONCE // max(1, 4 * self.plug.parameter_count))
+        return [chunk[i : i + most] for i in range(0, len(chunk), most)]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from memspec.errors import CannotMeasure, NotAsked
+from memspec.experiments.base import Runner
 from memspec.experiments.capacity import LOAD, LOADS, OVERFILL, PRESENTATION, SCORES, Load, Overfill, Presentation
 from memspec.experiments.curves import n95
 from memspec.fixtures.mutants.capacity import Ring
@@ -168,3 +169,13 @@ def test_wilson_interval(right, items):
     expected = stats.binomtest(right, items).proportion_ci(0.95, method="wilson")
     found = wilson_interval(right, items)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_trials_of_large_memories_run_in_parts_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And measure what they do all at once, to rounding."""
+    plug = load_plug("memspec.reference:TrainableMemory")
+    whole = Runner(plug).values(LOAD, Load(n=8), "relative_mse", 16)
+    monkeypatch.setattr("memspec.experiments.base.AT_ONCE", 4 * max(1, plug.parameter_count) * 5)
+    runner = Runner(plug)
+    assert [len(part) for part in runner._fitting(range(16))] == [5, 5, 5, 1]
+    np.testing.assert_allclose(runner.values(LOAD, Load(n=8), "relative_mse", 16), whole, atol=1e-5)
