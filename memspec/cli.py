@@ -111,6 +111,15 @@ def parser() -> argparse.ArgumentParser:
     recover.add_argument("--scorecard", type=Path, metavar="OUT.json", help="write the card here")
     recover.set_defaults(run=_recover)
 
+    badge = commands.add_parser(
+        "badge",
+        help="a card as a badge",
+        description="The verdict of a card as the JSON of a shields.io endpoint badge.",
+    )
+    badge.add_argument("card", type=Path, metavar="CARD.json")
+    badge.add_argument("--into", type=Path, metavar="BADGE.json", help="write it here (default: print it)")
+    badge.set_defaults(run=_badge)
+
     references = commands.add_parser("list", help="the reference memories")
     references.set_defaults(run=_list)
 
@@ -303,6 +312,19 @@ def _table(options: argparse.Namespace) -> int:
         print(text)
         return 0
     put_into(options.into, TABLE_MARK, text)
+    return 0
+
+
+def _badge(options: argparse.Namespace) -> int:
+    from memspec.scorecard import record
+    from memspec.scorecard.badge import badge
+    from memspec.scorecard.files import write_atomically
+
+    text = badge(record.load(options.card))
+    if options.into is None:
+        print(text)
+    else:
+        write_atomically(options.into, text + "\n")
     return 0
 
 

@@ -134,6 +134,8 @@ class Controller:
                     )
                     continue
                 report = config.hook.pytest_report_from_serializable(config=config, data=event["report"])
+                if isinstance(report.longrepr, list):  # JSON knows no tuples, which skips are made of
+                    report.longrepr = tuple(report.longrepr)
                 begun = next((json.loads(str(v)) for k, v in report.user_properties if k == "memspec"), begun)
                 yield report
         except Died as died:
