@@ -113,7 +113,8 @@ def test_every_end_of_a_check_becomes_a_failure_with_its_parts(own: Any) -> None
     assert "before the check began" in found["own/setup"]["got"]
     checks = {c["id"]: c for c in own.card()["checks"]}
     assert checks["own/B.one"]["status"] == "pass"
-    assert "own/crash: raised ValueError" in done.text
+    assert "own/judged: raised ValueError" in done.text
+    assert "1 more check ends in the same exception: own/crash" in done.text
 
 
 def test_memspecs_frames_are_not_shown(own: Any) -> None:

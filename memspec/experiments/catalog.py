@@ -10,6 +10,8 @@ import memspec.experiments as package
 from memspec.experiments.base import Experiment, Scoring, Setting
 
 HELPERS = {"base", "catalog", "decode"}
+OF_PYTHON = ("facts",)
+"""Axes whose data come with Python: another Python's are not the same."""
 
 
 @cache

@@ -20,8 +20,6 @@ UNTRAINED = (
     "looks untrained, because it has parameters and answers no better than chance: load a checkpoint in its factory, or "
     "declare fidelity='trained'"
 )
-CHANCE, PAIRS, LOOKED = 0.05, 8, 16
-"""Recall above chance below which a memory of so many pairs has learned nothing, seen in so many trials."""
 
 
 @dataclass
@@ -35,6 +33,7 @@ class Judge:
         alpha, max_trials: false-alarm rate of a verdict, and the trials after which it stays open.
         strict: whether an open verdict fails the check.
         required: what the user's bounds file requires of this check, beside what is required of it anyway.
+        untrained: whether the memory looks as if its weights had never been trained; asked where a check fails.
     """
 
     run: CheckRun
@@ -44,6 +43,7 @@ class Judge:
     max_trials: int = 256
     strict: bool = False
     required: Callable[[str], Bound | None] = lambda better: None
+    untrained: Callable[[], bool] = lambda: False
 
     def __call__(
         self,
@@ -153,7 +153,7 @@ class Judge:
             got, cause = f"inconclusive: {got}", UNDECIDED
         elif v.bound is self.required(metric.better):
             cause = ""  # a user's own bound may be beyond a sound memory
-        elif self._looks_untrained():
+        elif self.untrained():
             cause = f"{UNTRAINED}; if it needs no training, {cause or 'what the rule says does not hold'}"
         return self.run.failure(
             got=got,
@@ -163,16 +163,3 @@ class Judge:
             done=experiment.describe(setting),
             meaning=f"{v.metric} is the {metric.description}",
         )
-
-    def _looks_untrained(self) -> bool:
-        """Whether the memory has slow weights, and recalls what it has just been given no better than chance."""
-        from memspec.experiments.capacity import LOAD, Load
-
-        plug = self.runner.plug
-        if plug.spec.fidelity != "native" or not plug.parameter_count or plug.spec.association == "auto":
-            return False
-        try:
-            recall = self.runner.values(LOAD, Load(n=PAIRS), "recall_above_chance", LOOKED)
-        except Exception:  # what it raises is told by the checks that ask for it
-            return False
-        return float(recall.mean()) < CHANCE

@@ -25,7 +25,8 @@ def tell_once(reporter: Any) -> None:
     for (first, _), *rest in groups.values():
         if rest:
             names = ", ".join(check for _, check in rest[:MOST]) + (", ..." if len(rest) > MOST else "")
-            text = f"{len(rest)} more checks end in the same exception: {names}"
+            more = "1 more check ends" if len(rest) == 1 else f"{len(rest)} more checks end"
+            text = f"{more} in the same exception: {names}"
             first.sections.append(("one cause, told once", text))
         for report, _ in rest:
             # what pytest's reporter goes by to show nothing of a failure that was shown already

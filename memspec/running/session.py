@@ -186,6 +186,7 @@ class Session:
             max_trials=min(self.options.max_trials, self.budget(plug).plan.trials or self.options.max_trials),
             strict=self.options.strict,
             required=partial(asks, run.check.id, self.bounds),
+            untrained=partial(looks_untrained, self.runner(plug)),
         )
 
     def _trial_command(self, plug: str, experiment: Experiment, setting: Setting, trial: int) -> str:
@@ -247,3 +248,21 @@ def package_of(factory: Any) -> tuple[str | None, str | None]:
     for package in metadata.packages_distributions().get(module, ()):
         return package, metadata.version(package)
     return module, getattr(sys.modules.get(module), "__version__", None)
+
+
+CHANCE, PAIRS, LOOKED = 0.05, 8, 16
+"""Recall above chance below which a memory of so many pairs has learned nothing, seen in so many trials."""
+
+
+def looks_untrained(runner: Runner) -> bool:
+    """Whether a memory has slow weights, and recalls what it has just been given no better than chance."""
+    from memspec.experiments.capacity import LOAD, Load
+
+    plug = runner.plug
+    if plug.spec.fidelity != "native" or not plug.parameter_count or plug.spec.association == "auto":
+        return False
+    try:
+        recall = runner.values(LOAD, Load(n=PAIRS), "recall_above_chance", LOOKED)
+    except Exception:  # what it raises is told by the checks that ask for it
+        return False
+    return float(recall.mean()) < CHANCE

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from memspec.experiments.catalog import OF_PYTHON
 from memspec.judging.statistics import holm, mean_interval, paired_difference, sign_p_value
 from memspec.metrics import Metric
 from memspec.scorecard.declared import metric_of
@@ -32,8 +33,6 @@ ALPHA = 0.05
 
 DECISIVE = ("memspec", "seed", "dtype", "device")
 """Entries of a signature on which every number depends; with others than these, the streams are the same."""
-OF_PYTHON = ("facts",)
-"""Axes whose data come with Python."""
 
 STREAM_FIELDS = ("key_domain", "value_domain", "association", "presentations")
 """Spec fields that change what a memory is shown: with different ones, trials are not pairs."""

@@ -29,6 +29,7 @@ SCORECARD = Path(records.__file__).parent
 WORDS = re.compile(r"\w+(?:\.\w+)*")
 
 ALLOWED = {
+    ("badge.py", "error"): "a verdict",
     ("record.py", "error"): "a verdict",
     ("render.py", "error"): "a verdict",
     ("render.py", "parameters"): "of the memory, not of an experiment",
