@@ -312,4 +312,5 @@ def one_call(plug: Plug, memory: Any, shape: Shape, method: str) -> float:
     dims = shape.key_dim, shape.value_dim
     keys, values = pairs(spec.key_domain, spec.value_domain, count, *dims, generator, spec.association)
     keys, values = keys.to(device_of(memory)), values.to(device_of(memory))
-    return timed(lambda: memory.update(keys, values) if method == "update" else memory.query(keys))
+    given = (keys, values) if method == "update" else (keys,)
+    return cross(method, lambda: timed(lambda: getattr(memory, method)(*given)), given)

@@ -129,7 +129,8 @@ class Session:
         about = None
         if run.memory in self._plugs and run.memory not in self.told:
             self.told.add(run.memory)
-            about = self.about(run.memory)
+            with guarded():
+                about = self.about(run.memory)
         return {
             "memory": run.memory,
             "check": run.check.to_json(),
