@@ -83,7 +83,11 @@ def test_a_regression_is_in_the_card() -> None:
 
 @pytest.mark.parametrize(
     ("memory", "said"),
-    [("nosuch:X", "there is no module 'nosuch'"), (3, "3 is of type int"), (Mine(4, 4), "nothing that builds")],
+    [
+        ("nosuch:X", "there is no module 'nosuch'"),
+        (3, "3 is of type int"),
+        (Mine(4, 4), "not something that builds memories"),
+    ],
     ids=["module", "number", "instance"],
 )
 def test_what_is_no_memory_is_refused(memory: Any, said: str) -> None:
