@@ -1,6 +1,6 @@
 """The suites held to what they must catch: every mutant killed for the right reason, every check useful, every reference spared.
 
-All mutants run the checks that they name, their good twins the same checks, and all references every check. In one
+All mutants run the checks that they name, their good twins the same checks, and references every check. In one
 process this is one pytest run in two further ones. Under pytest-xdist the memories are dealt out: each hand is a run of
 its own, and the tests that read it stay on one worker, so that no memory is run twice and no worker waits for another.
 """
@@ -23,12 +23,16 @@ from memspec.running.selfcheck import EXPECTED_TO_FAIL, Matrix, matrix
 
 MUTANTS = all_mutants()
 REFERENCES = reference_plugs()
+QUICK = [
+    f"memspec.reference:{name}" for name in ("DeltaMemory", "MatrixAssociativeMemory", "SoftmaxMemory", "NullMemory")
+]
+"""References that run every check by default, one of a kind; the others under --memspec-full."""
 TWINS = sorted({mutant.twin for mutant in MUTANTS.values()})
 
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 HANDS = 4 * WORKERS if WORKERS > 1 else 1
 """Enough that the workers end together, few enough that starting a run (three seconds) costs little."""
-HAND = {plug: number % HANDS for number, plug in enumerate(dict.fromkeys([*REFERENCES, *TWINS]))}
+HAND = {plug: number % HANDS for number, plug in enumerate(dict.fromkeys([*QUICK, *TWINS]))}
 """A mutant plays with its twin, which so runs once."""
 
 
@@ -39,8 +43,14 @@ def found(hand: int) -> Matrix:
         workers=1 if WORKERS > 1 else 2,
         only=[name for name, mutant in MUTANTS.items() if HAND[mutant.twin] == hand],
         named_checks_only=True,
-        references=[plug for plug in REFERENCES if HAND[plug] == hand],
+        references=[plug for plug in QUICK if HAND[plug] == hand],
     )
+
+
+@functools.cache
+def alone(plug: str) -> Matrix:
+    """The run of one reference that is not among the quick ones."""
+    return matrix(workers=1, only=[], references=[plug])
 
 
 def dealt(hands: dict[str, int]) -> list[Any]:
@@ -90,12 +100,18 @@ def test_every_failure_has_its_parts_and_repeats(name: str, hand: int) -> None:
             compile(failure.repeat, check, "exec")
 
 
-@pytest.mark.parametrize(("plug", "hand"), dealt({plug: HAND[plug] for plug in REFERENCES}))
-def test_every_reference_passes_all_it_is_asked(plug: str, hand: int) -> None:
+@pytest.mark.parametrize(("plug", "hand"), dealt({plug: HAND[plug] for plug in QUICK}))
+def test_a_reference_of_each_kind_passes_all_it_is_asked(plug: str, hand: int) -> None:
     if plug in EXPECTED_TO_FAIL:
         assert any(check.startswith(("laws/", "liveness/")) for check in found(hand).failed(plug))
     else:
         assert found(hand).failed(plug) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plug", [plug for plug in REFERENCES if plug not in QUICK])
+def test_every_other_reference_passes_all_it_is_asked(plug: str) -> None:
+    assert alone(plug).failed(plug) == {}
 
 
 @pytest.mark.parametrize(("plug", "hand"), dealt({plug: HAND[plug] for plug in TWINS}))
