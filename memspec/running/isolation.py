@@ -88,6 +88,7 @@ class Holder:
     pid: int
     channel: Channel
     stacks: Path
+    server: str
     used: float = field(default_factory=time.monotonic)
 
 
@@ -108,6 +109,7 @@ class Pool:
         self.order = order
         self._holders: dict[str, Holder] = {}
         self._count = 0
+        self._ran = ""  # the memory whose check ran last
         self._server: Channel | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self.server_path = server or self._start()
@@ -217,7 +219,7 @@ class Pool:
         channel = self._listener.accept(name, STARTUP)
         if channel is None:
             raise MemspecError(f"the process for {memory} did not report:\n{self._log()}")
-        found = Holder(memory, forked["pid"], channel, stacks)
+        found = Holder(memory, forked["pid"], channel, stacks, self.server_path)
         self._holders[memory] = found
         for event in self._events(memory, found, self.bounds.seconds):
             if event["event"] == "loaded":
@@ -235,6 +237,7 @@ class Pool:
         """
         self._drop_if_gone(key)
         found = self.holder(key)
+        self._ran = key
         try:
             found.channel.send(order="run", item=item, next=following, seconds=self.bounds.seconds)
         except Closed:
@@ -258,7 +261,7 @@ class Pool:
         try:
             found.channel.receive(0)
         except Closed:
-            if not self._server_gone():
+            if found.server == self.server_path and (key == self._ran or not self._server_gone()):
                 raise Died(self._dead(key, found)) from None  # something of the memory's went on after the last check
             self._kill(found.pid)
             del self._holders[key]
@@ -304,7 +307,10 @@ class Pool:
         status = self._ask_server(order="reap", pid=found.pid)["status"]
         self._holders.pop(key, None)
         found.channel.close()
-        death = Death(why or _cause(status), likely, _text(found.stacks))
+        stack = _text(found.stacks)
+        if not stack and status:  # it may have said why it ended
+            stack = printable("\n".join(self._log().splitlines()[-STACK_LINES:]))
+        death = Death(why or _cause(status), likely, stack)
         self.deaths.setdefault(key, []).append(death)
         return death
 

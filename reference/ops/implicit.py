@@ -76,7 +76,7 @@ def take_in(
     """
     keys, count = normed(keys, norm), keys.shape[-2]
     shares: Sequence[Tensor | float] = (
-        [share] * count if isinstance(share, float) else share[..., None, None].unbind(-3)
+        [share] * count if isinstance(share, (int, float)) else share[..., None, None].unbind(-3)
     )
     for key, value, part in zip(keys.split(1, -2), values.split(1, -2), shares):
         way = part * address(key, addresses, temperature, norm).mT  # [..., S, 1]

@@ -144,8 +144,8 @@ def test_programs_of_every_mutant(
     repeats(law_of(name), check, arguments, monkeypatch)
 
 
-COUNTS = ":StartsFromACounter"
-"""Counts the instances of a process, so that no two runs in one see the same numbers."""
+COUNTS = (":StartsFromACounter", ":SharesItsState")
+"""They keep something for all instances of a process, so that no two runs in one see the same numbers."""
 
 
 def repeats(law: Law, check: Callable[..., None], arguments: dict[str, Any], patch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,8 @@ MEMORIES = '''
     import ctypes, os, signal, sys, time
     import torch
 
+    PARENT = os.getppid()
+
     class Good:
         """A dictionary of rows."""
         calls = 0
@@ -32,7 +34,7 @@ MEMORIES = '''
             self.keys += list(keys.clone())
             self.values += list(values.clone())
         def query(self, keys):
-            if len(keys) > 1:  # not yet at loading
+            if len(keys) == 2:  # neither at loading nor while calls are timed
                 self.fault()
             if not self.keys:
                 return torch.zeros(len(keys), self.value_dim)
@@ -63,7 +65,7 @@ MEMORIES = '''
 
     class KillsItsParent(Good):
         def fault(self):
-            os.kill(os.getppid(), signal.SIGKILL)
+            os.kill(PARENT, signal.SIGKILL)
 
     class Grows(Good):
         def fault(self):

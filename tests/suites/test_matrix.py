@@ -18,7 +18,6 @@ from memspec import cli
 from memspec.experiments import catalog
 from memspec.fixtures.mutants import all_mutants
 from memspec.plugs.references import reference_plugs
-from memspec.running import options
 from memspec.running.selfcheck import EXPECTED_TO_FAIL, Matrix, matrix
 
 MUTANTS = all_mutants()
@@ -67,11 +66,9 @@ def assert_parses(command: str) -> None:
         cli.parsed_setting(catalog.experiments()[chosen.experiment], chosen.set)
         return
     assert name == "score"
-    parser = pytest.Parser(_ispytest=True)
-    options.add_options(parser)
-    known = parser.parse_known_args([a for a in arguments if a != "--memory"])
-    assert known.checks
-    assert arguments[0].partition(":")[2]
+    chosen = cli.score_arguments(arguments)
+    assert chosen.checks
+    assert chosen.plugs
 
 
 def test_there_are_enough_mutants() -> None:
