@@ -76,7 +76,8 @@ def test_plain_memories_are_described_as_what_they_are() -> None:
     same = ("family", "write", "overwrite", "exact", "empty_read", "deterministic", "nonfinite", "constant_state")
     assert {f: getattr(found[store], f) for f in same} == {f: getattr(declared, f) for f in same}
     told = "\n".join(text for text, _ in render.observed(cards[sums]))
-    assert "not delta: " in told and "not least_squares: error after 2 showings" in told
+    assert "not delta: " in told
+    assert "not least_squares: error after 2 showings" in told
     assert "spec = MemorySpec(family='hebbian', write='set'" in told
 
 
