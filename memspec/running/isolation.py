@@ -268,10 +268,12 @@ class Pool:
             found.channel.close()
 
     def _server_gone(self) -> bool:
+        """Whether the server has ended, or is ending: then it answers nothing any more."""
         if self._server is None:
             return False
         try:
-            return self._server.receive(0) is not None  # it speaks only when it is asked
+            self._server.send(order="ping")
+            return self._server.receive(STARTUP) is None
         except Closed:
             return True
 

@@ -87,6 +87,9 @@ class Server:
                     one.close()
 
     def _obey(self, session: pytest.Session, client: Channel, order: dict[str, Any], open_: list[Any]) -> None:
+        if order["order"] == "ping":
+            client.send(event="pong")
+            return
         if order["order"] == "manifest":
             client.send(event="manifest", manifest=manifest_of(session.items, self.deselected).to_json())
             return

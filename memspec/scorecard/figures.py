@@ -6,6 +6,7 @@ blocks, like scores: a saved record can be summed up again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,6 +81,8 @@ def _reduced(wanted: KeyFigure, samples: Sequence[Sample]) -> tuple[float, float
     if wanted.of == "reach":
         from memspec.experiments.curves import n95
 
+        if any(((values < 0) | (values > 1)).any() for _, values in samples):
+            return math.nan, None, None  # no shares: nothing can be said of where they end
         levels = sorted((fields[wanted.along], values) for fields, values in samples)
         best = n95([at for at, _ in levels], [values for _, values in levels], wanted.level)
         return best.estimate, best.low, best.high
