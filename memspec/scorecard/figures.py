@@ -81,8 +81,9 @@ def _reduced(wanted: KeyFigure, samples: Sequence[Sample]) -> tuple[float, float
     if wanted.of == "reach":
         from memspec.experiments.curves import n95
 
-        if any(((values < 0) | (values > 1)).any() for _, values in samples):
-            return math.nan, None, None  # no shares: nothing can be said of where they end
+        shares = all(((values >= 0) & (values <= 1)).all() for _, values in samples)
+        if not shares or not all(isinstance(fields.get(wanted.along), (int, float)) for fields, _ in samples):
+            return math.nan, None, None  # not what the figure is made of: nothing can be said of where they end
         levels = sorted((fields[wanted.along], values) for fields, values in samples)
         best = n95([at for at, _ in levels], [values for _, values in levels], wanted.level)
         return best.estimate, best.low, best.high
