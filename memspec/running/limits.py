@@ -69,16 +69,6 @@ def _status(pid: int, name: str) -> int | None:
     return None
 
 
-def children_of(pid: int) -> list[int]:
-    """Processes whose parent is ``pid`` (Linux; elsewhere none are found)."""
-    found: list[int] = []
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            with contextlib.suppress(OSError, ValueError):
-                found += [int(text) for text in (task / "children").read_text(encoding="ascii").split()]
-    return found
-
-
 class Stacks:
     """Where a process writes the stacks of its threads: at a fatal signal, on :data:`DUMP`, or when time is up.
 
