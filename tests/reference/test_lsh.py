@@ -110,7 +110,8 @@ def test_blocks_of_queries_change_nothing(monkeypatch):
 
 
 def test_fewer_candidates_than_neighbours():
-    """The weights go to those that are there."""
+    """The weights go to those that are there: with this many bits to one bucket, no two keys share theirs."""
+    torch.manual_seed(0)
     memory = LSHMemory(8, 2, tables=1, bits=20, neighbours=5, read="softmax").double()
     keys, values = drawn(30, 8), drawn(30, 2, seed=1)
     memory.update(keys, values)
