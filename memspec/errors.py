@@ -13,6 +13,10 @@ class PlugError(MemspecError):
     """``--memory`` (or ``load_plug``) named something that is not a memory memspec can drive."""
 
 
+class UsageProblem(MemspecError):
+    """Something on the command line that cannot be meant."""
+
+
 class NotAsked(MemspecError):
     """The memory makes no such claim, or lacks the capability: the check does not apply to it."""
 

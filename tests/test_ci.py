@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from memspec.cli import main, score_arguments
+from memspec.cli import main
+from memspec.commands import score
 
 ROOT = Path(__file__).resolve().parents[1]
 SNIPPETS = ("docs/ci/github.yml", "docs/ci/gitlab.yml", "docs/ci/pre-commit.yaml", "action.yml")
@@ -63,7 +64,7 @@ def test_every_command_in_a_snippet_is_one_that_memspec_takes(name: str) -> None
     text = (ROOT / name).read_text(encoding="utf-8")
     for command in re.findall(r"memspec score ([^\n]*)", text):
         words = [w for w in command.replace('"', "").split() if not w.startswith("$") and w not in ("||", "code=$?")]
-        assert score_arguments(words or ["m:M"]).plugs or "$MEMORY" in command
+        assert score.arguments(words or ["m:M"]).plugs or "$MEMORY" in command
     yaml = pytest.importorskip("yaml")
     assert yaml.safe_load(text)
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from memspec.cli import main, parsed, parsed_setting
+from memspec.cli import main
+from memspec.commands.trial import parsed, parsed_setting
 from memspec.errors import MemspecError
 from memspec.experiments import catalog
 from memspec.experiments.base import Experiment, Runner, Setting

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from foreign_plugins import FLAGS, TAKEN
-from memspec.cli import main, score_arguments
+from memspec.cli import main
+from memspec.commands import score
 from memspec.running.options import OPTIONS, forwarded
 
 DELTA = "memspec.reference:DeltaMemory"
@@ -42,7 +43,7 @@ def test_score_passes_every_option_on() -> None:
         kind = "action" if settings.get("action") == "store_true" else settings.get("type", str).__name__
         value = given.get(kind, ["text"])
         for written in (f"--{name}", f"--memspec-{name}"):
-            told = score_arguments([written, *value, "m:M"])
+            told = score.arguments([written, *value, "m:M"])
             assert told.plugs == ["m:M"]
             assert forwarded(told) == [f"--memspec-{name}" + "".join(f"={v}" for v in value)]
 
@@ -58,7 +59,7 @@ def test_score_passes_every_option_on() -> None:
     ids=["first", "between", "last", "rest"],
 )
 def test_plugs_and_options_of_score_may_stand_in_any_order(given: list[str]) -> None:
-    told = score_arguments(given)
+    told = score.arguments(given)
     assert told.plugs == ["x:X", "y:Y"]
     assert told.checks == ["a/*"]
     assert told.rest == (["--durations=3", "-x"] if "--" in given else [])

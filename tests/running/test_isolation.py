@@ -264,9 +264,10 @@ def test_a_run_that_was_killed_can_be_shown_and_finished(own: Any, capsys: pytes
     process.kill()
     process.wait(30)
     assert own.card()["verdict"] == "unfinished"
-    assert main(["recover", "card.json.journal", "--scorecard=recovered.json"]) == 0
+    assert main(["recover", "card.json.journal", "--scorecard=recovered.json", "--md=recovered.md"]) == 0
     assert "the run was cut" in capsys.readouterr().out
     assert statuses(own.card("recovered.json")) == {"first": "pass", "second": "not_run", "third": "not_run"}
+    assert "1 passed, 2 not run" in (own.path / "recovered.md").read_text()
     done = run(own, "--memspec-resume", names=("Sleeps",))
     assert done.code == Exit.FAILED
     assert statuses(own.card()) == {"first": "pass", "second": "fail", "third": "pass"}

@@ -15,7 +15,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from memspec.cli import END_MARK, MUTANTS_MARK, main, put_into
+from memspec.cli import main
+from memspec.commands.base import END_MARK, put_into
+from memspec.commands.selfcheck import MUTANTS_MARK
 from memspec.errors import MemspecError
 from memspec.plugs.loading import as_plug
 from memspec.protocol import MemorySpec

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from memspec import cli
+from memspec.cli import parser
+from memspec.commands import score, trial
 from memspec.experiments import catalog
 from memspec.fixtures.mutants import all_mutants
 from memspec.plugs.references import reference_plugs
@@ -62,11 +63,11 @@ def assert_parses(command: str) -> None:
     memspec, name, *arguments = shlex.split(command)
     assert memspec == "memspec"
     if name == "trial":
-        chosen = cli.parser().parse_args([name, *arguments])
-        cli.parsed_setting(catalog.experiments()[chosen.experiment], chosen.set)
+        chosen = parser().parse_args([name, *arguments])
+        trial.parsed_setting(catalog.experiments()[chosen.experiment], chosen.set)
         return
     assert name == "score"
-    chosen = cli.score_arguments(arguments)
+    chosen = score.arguments(arguments)
     assert chosen.checks
     assert chosen.plugs
 

@@ -1,0 +1,73 @@
+"""``memspec score``: the suites on memories, without a test written."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from memspec.commands.base import Commands, expanded
+
+
+def add(commands: Commands) -> None:
+    """Enter the command by its name alone; ``main`` has :func:`arguments` read the rest.
+
+    A parser below another would not let memories stand between options.
+    """
+    commands.add_parser("score", help="run the suites on memories")
+
+
+def arguments(given: Sequence[str]) -> argparse.Namespace:
+    """What ``memspec score`` was told; ``rest`` holds what follows ``--``, which is pytest's."""
+    from memspec.running.options import add_short_options
+
+    parser = argparse.ArgumentParser(
+        prog="memspec score",
+        usage="memspec score PLUG [PLUG ...] [options] [-- options of pytest]",
+        description="Run the suites on one memory or several, without writing a test.",
+        epilog="What follows -- goes to pytest: memspec score PLUG -- --durations=5",
+        allow_abbrev=False,  # a shortened name would change its meaning with the next option
+    )
+    parser.add_argument(
+        "plugs", nargs="+", metavar="PLUG", help="module:attribute or file.py:attribute; 'all' = every reference"
+    )
+    add_short_options(parser)
+    passed = parser.add_argument_group("passed on to pytest")
+    passed.add_argument("-n", metavar="N", help="processes, or auto (needs pytest-xdist)")
+    passed.add_argument("-k", metavar="EXPRESSION", help="run only checks whose name matches")
+    passed.add_argument("-x", action="store_true", help="stop at the first failure")
+    passed.add_argument("-v", action="count", default=0, help="say more")
+    passed.add_argument("-q", action="count", default=0, help="say less")
+    passed.add_argument("--strict", action="store_true", help="an inconclusive check fails the run")
+    passed.add_argument("--junitxml", metavar="PATH.xml", help="write JUnit XML here")
+    end = given.index("--") if "--" in given else len(given)
+    options = parser.parse_intermixed_args(given[:end])
+    options.run, options.command, options.rest = _score, "score", list(given[end + 1 :])
+    return options
+
+
+def _score(options: argparse.Namespace) -> int:
+    import pytest
+
+    from memspec.running.options import forwarded
+    from memspec.running.scoring import suite_arguments
+
+    given = [
+        *suite_arguments(),
+        *(f"--memory={name}" for name in expanded(options.plugs)),
+        *forwarded(options),
+        *([] if options.q or options.progress else ["--memspec-progress"]),
+        *(text for name in "nk" for text in (f"-{name}", getattr(options, name)) if getattr(options, name)),
+        *(["-x"] if options.x else []),
+        *["-v"] * options.v,
+        *["-q"] * options.q,
+        *(
+            []
+            if options.q or options.v or not sys.stderr.isatty()
+            else ["-p", "memspec.running.bar", "-oconsole_output_style=classic"]
+        ),
+        *(["--strict"] if options.strict else []),
+        *([f"--junitxml={options.junitxml}"] if options.junitxml else []),
+        *options.rest,
+    ]
+    return int(pytest.main(given))
