@@ -22,7 +22,7 @@ from memspec.errors import CannotMeasure, CheckFailed, MemspecError, NotAsked, O
 from memspec.failure import printable, without_harness
 from memspec.running import interrupts, options
 from memspec.running.ledger import Ledger
-from memspec.running.run import OUTCOME, SESSION, is_check, is_judged, memories, session_of
+from memspec.running.run import OUTCOME, SESSION, is_check, is_judged, memories, memories_asked, session_of
 
 if TYPE_CHECKING:
     from memspec.experiments.base import Runner
@@ -148,7 +148,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "_memspec_plug_name" in metafunc.fixturenames:
-        names = memories(metafunc.config) or [NO_MEMORY]
+        names = memories_asked(metafunc) if memories(metafunc.config) else [NO_MEMORY]
         metafunc.parametrize("_memspec_plug_name", names, ids=names, scope="session")
 
 

@@ -19,10 +19,13 @@ import numpy as np
 import pytest
 import torch
 
+ONE_RUN = ("suites/test_promises.py",)
+"""Modules whose tests all read one run."""
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Tests that read one run of the matrix (``[hand3-...]`` in their ids) stay on one worker; these runs begin.
+    """Tests that read one run (``[hand3-...]`` in their ids, or a module of :data:`ONE_RUN`) stay on one worker; these begin.
 
     By id, because the groups of ``--dist=loadgroup`` are lost between pytest-xdist 3.8 and pytest 9.2.
     """
@@ -33,17 +36,26 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Hands(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             hand = re.search(r"\[(hand\d+)[-\]]", nodeid)
-            return hand[1] if hand else nodeid
+            module = nodeid.partition("::")[0]
+            return hand[1] if hand else module if module.endswith(ONE_RUN) else nodeid
 
     return Hands(config, log)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "ci: takes ten seconds or more; run by .ci/run, with -m ci")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked slow wait for --memspec-full, as slow checks do."""
-    if not config.getoption("--memspec-full"):
-        for item in items:
-            if item.get_closest_marker("slow"):
-                item.add_marker(pytest.mark.skip(reason="takes minutes; run with --memspec-full"))
+    """Tests marked slow wait for --memspec-full, as slow checks do; those marked ci also run where they are asked for."""
+    if config.getoption("--memspec-full"):
+        return
+    named = re.findall(r"\w+", config.getoption("markexpr"))
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes; run with --memspec-full"))
+        elif item.get_closest_marker("ci") and "ci" not in named:
+            item.add_marker(pytest.mark.skip(reason="takes ten seconds or more; run with -m ci"))
 
 
 @pytest.fixture(autouse=True)

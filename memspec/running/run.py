@@ -25,6 +25,31 @@ def memories(config: pytest.Config) -> list[str]:
     return list(dict.fromkeys(config.getoption("--memory")))
 
 
+PLAN: pytest.StashKey[dict[str, list[str]]] = pytest.StashKey()
+"""Plug -> the checks (globs) that it is to be asked, in a run where each memory has its own."""
+
+
+def memories_asked(metafunc: pytest.Metafunc) -> list[str]:
+    """The plugs that this check has items for: with a plan those of which it may ask this check, else all."""
+    plan = metafunc.config.stash.get(PLAN, None)
+    names = memories(metafunc.config)
+    if plan is None:
+        return names
+    from memspec.running.checks import named
+
+    check = named(metafunc.module.__name__, metafunc.function.__name__, "", []).id
+
+    def may_ask(glob: str) -> bool:
+        axis_and_name = "/".join(glob.split("/")[:2])
+        return axis_and_name == check or not WILD.isdisjoint(axis_and_name)
+
+    return [name for name in names if any(map(may_ask, plan.get(name, [])))]
+
+
+WILD = frozenset("*?[")
+"""With one of these a glob may mean checks of several names."""
+
+
 def session_of(config: pytest.Config) -> Session:
     """The run's session, made on first use (and torch imported with it)."""
     if SESSION not in config.stash:

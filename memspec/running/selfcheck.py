@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from memspec.errors import MemspecError
-from memspec.running.run import is_check
+from memspec.running.run import PLAN, is_check
 
 if TYPE_CHECKING:
     from memspec.failure import Failure
@@ -45,15 +45,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    path = config.getoption("--memspec-selfcheck-plan")
+    if path is not None:
+        config.stash[PLAN] = json.loads(path.read_text(encoding="utf-8"))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     from memspec.running.checks import identify
 
-    plan = json.loads(config.getoption("--memspec-selfcheck-plan").read_text(encoding="utf-8"))
     kept: list[pytest.Item] = []
     left: list[pytest.Item] = []
     for item in items:
-        name = getattr(getattr(item, "callspec", None), "params", {}).get("_memspec_plug_name")
-        wanted = is_check(item) and _matches(identify(item).id, plan.get(name, []))
+        name = str(getattr(getattr(item, "callspec", None), "params", {}).get("_memspec_plug_name"))
+        wanted = is_check(item) and any(
+            fnmatch.fnmatchcase(identify(item).id, glob) for glob in config.stash[PLAN].get(name, [])
+        )
         (kept if wanted else left).append(item)
     config.hook.pytest_deselected(items=left)
     items[:] = kept
@@ -258,7 +265,3 @@ def run_plan(plan: Mapping[str, Sequence[str]], workers: str | int, arguments: S
         if not card.exists():
             raise MemspecError(f"the run broke down ({done.returncode}):\n{done.stdout[-3000:]}")
         return {record.name: record for record in load(card)}
-
-
-def _matches(check: str, globs: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(check, glob) for glob in globs)

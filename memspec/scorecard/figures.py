@@ -64,12 +64,20 @@ def _samples(record: Record, experiment: str, wanted: KeyFigure) -> list[Sample]
         if block["experiment"] != experiment or wanted.metric not in block["metrics"]:
             continue
         fields = block.get("fields", {})
-        if wanted.setting and block["setting"] != wanted.setting.format(**fields):
+        if wanted.setting and block["setting"] != _filled(wanted.setting, fields):
             continue
         values = per_trial(block["metrics"][wanted.metric], None if wanted.at is None else (wanted.at,))
         if values is not None and np.isfinite(values).any():
             found.append((fields, values))
     return found
+
+
+def _filled(setting: str, fields: Mapping[str, Any]) -> str | None:
+    """The name of a setting with these fields; None where the ones that it is made of are missing."""
+    try:
+        return setting.format(**fields)
+    except (KeyError, ValueError, TypeError):
+        return None
 
 
 def _reduced(wanted: KeyFigure, samples: Sequence[Sample]) -> tuple[float, float | None, float | None]:

@@ -53,10 +53,12 @@ VARIANTS: dict[str, Variant] = {name: Variant(name) for name in sorted(reference
     ),
     "EpisodicMemory-items": Variant("EpisodicMemory", {"memory_size": 7, "reduction": "items", "lr": 0.3}),
     "GatedMemory-learned": Variant("GatedMemory", {"gates": "learned"}, steps=1000),
+    "HierarchicalMemory": Variant("HierarchicalMemory", steps=1000),
     "MatrixAssociativeMemory-decay": Variant("MatrixAssociativeMemory", {"key_norm": "unit", "decay": 0.9}),
     "ProjectingEpisodicMemory-learned": Variant(
         "ProjectingEpisodicMemory", {"memory_size": 7, "memory_dim": 4, "lr": 0.5, "projection": "learned"}
     ),
+    "RareEventsMemory": Variant("RareEventsMemory", steps=2000),
     "SoftmaxMemory-dot": Variant("SoftmaxMemory", {"beta": 1.0, "key_norm": "none"}),
 }
 

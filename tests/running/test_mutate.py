@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -228,6 +229,16 @@ def mutant(old: str, new: str) -> dict[str, Any]:
     return {"plug": PLUG, "module": MODULE, "source": source.replace(old, new)}
 
 
+@functools.cache
+def looked_at(folders: pytest.TempPathFactory) -> str:
+    """The file that says how the original answers."""
+    path = str(folders.mktemp("original") / "look.pt")
+    folder = str(Path(__file__).parents[2] / "reference")
+    look = child.ask(child.look, {"plug": PLUG, "folder": folder, "path": path}, 300)
+    assert [name for name in look["lines"] if name.endswith(PATH)]
+    return path
+
+
 @pytest.mark.parametrize(
     ("old", "new", "outcome"),
     [
@@ -236,14 +247,14 @@ def mutant(old: str, new: str) -> dict[str, Any]:
         ("@ state.matrix\n", "@ missing\n", "stillborn"),
     ],
 )
-def test_a_mutant_is_told_from_its_original(tmp_path: Path, old: str, new: str, outcome: str) -> None:
-    path = str(tmp_path / "look.pt")
-    folder = str(Path(__file__).parents[2] / "reference")
-    look = child.ask(child.look, {"plug": PLUG, "folder": folder, "path": path}, 300)
-    assert [name for name in look["lines"] if name.endswith(PATH)]
+def test_a_mutant_is_told_from_its_original(
+    tmp_path_factory: pytest.TempPathFactory, old: str, new: str, outcome: str
+) -> None:
+    path = looked_at(tmp_path_factory)
     assert child.ask(child.tell_apart, mutant(old, new) | {"path": path}, 300)["outcome"] == outcome
 
 
+@pytest.mark.ci
 def test_the_suites_fail_a_mutant_and_not_its_original_and_files_stay_as_they_are() -> None:
     before = Path(__file__).parents[2].joinpath(PATH).read_bytes()
     changed = mutant("@ state.matrix\n", "@ (state.matrix + 1e-2)\n")

@@ -205,6 +205,7 @@ def test_records_with_nothing_in_common_are_not_comparable() -> None:
     assert compare(made({"a/x": "pass"}), made({"b/y": "pass"})).exit_status == NOT_COMPARABLE
 
 
+@pytest.mark.ci
 def test_equal_memories_are_seldom_accused() -> None:
     """Twenty noisy metrics, both sides alike: any false regression in at most 5% of comparisons (200 of them)."""
     rng = np.random.default_rng(0)

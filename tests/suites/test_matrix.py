@@ -30,7 +30,7 @@ QUICK = [
 TWINS = sorted({mutant.twin for mutant in MUTANTS.values()})
 
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-HANDS = 4 * WORKERS if WORKERS > 1 else 1
+HANDS = 3 * WORKERS if WORKERS > 1 else 1
 """Enough that the workers end together, few enough that starting a run (three seconds) costs little."""
 HAND = {plug: number % HANDS for number, plug in enumerate(dict.fromkeys([*QUICK, *TWINS]))}
 """A mutant plays with its twin, which so runs once."""
