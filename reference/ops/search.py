@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from memspec.reference.ops import draws
-from memspec.reference.ops.rows import gather_rows, unit_rows
+from memspec.reference.ops.rows import gather_rows, rows_at, unit_rows
 
 SCORES = 2**22
 """Scores held at once in a search: 16 MB in float32."""
@@ -211,6 +211,36 @@ def nearest_slot(queries: Tensor, keys: Tensor, used: Tensor) -> tuple[Tensor, T
     distances = torch.where(used[..., None, :], unit_distances(queries, keys), torch.inf)
     least, index = distances.min(-1)
     return index, torch.where(used.any(-1, keepdim=True), 1 - least.square() / 2, 0.0)
+
+
+def nearest_cosine(queries: Tensor, keys: Tensor, used: Tensor) -> Tensor:
+    """``[..., Q]``: the highest cosine with a used slot, to rounding; 0 where none is used. No gradient flows.
+
+    As that of :func:`nearest_slot`, in a third of the time: a matrix product proposes the slot, and only its distance is
+    computed, so that a key that is stored has a cosine of 1 exactly. Slots that a product cannot tell apart have
+    cosines that differ by rounding alone.
+
+    Args:
+        queries: ``[..., Q, D]``.
+        keys: ``[..., S, D]``.
+        used: ``[..., S]`` bool.
+    """
+    if keys.shape[-2] == 0:
+        return queries.new_zeros(queries.shape[:-1])
+    dtype = torch.promote_types(queries.dtype, torch.float32)
+
+    def unit(rows: Tensor) -> Tensor:
+        """What :func:`unit_rows` gives, without a thought for gradients."""
+        rows = rows.detach().to(dtype)
+        size = rows.abs().amax(-1, keepdim=True)
+        rows = rows / torch.where(size > 1e-12, size, torch.inf)
+        return rows / torch.linalg.vector_norm(rows, dim=-1, keepdim=True).clamp_min(1)
+
+    queries, keys = unit(queries), unit(keys)
+    products = (queries @ keys.mT).masked_fill_(~used[..., None, :], -torch.inf)
+    product, index = products.max(-1)
+    cosine = 1 - (queries - rows_at(keys, index)).square().sum(-1) / 2
+    return torch.where((product == 0) | (product == -torch.inf), 0.0, cosine)  # a zero row's product is 0 exactly
 
 
 def unit_distances(queries: Tensor, keys: Tensor) -> Tensor:

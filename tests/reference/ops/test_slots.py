@@ -15,6 +15,7 @@ from memspec.reference.ops import ring
 from memspec.reference.ops.addressing import content_weights, located, top_k_weights
 from memspec.reference.ops.links import linked, read_modes
 from memspec.reference.ops.rows import gather_rows, one_hot_rows, place, rows_at, spread
+from memspec.reference.ops.search import nearest_cosine
 from memspec.reference.ops.softmax import masked_softmax, softmax_weights
 from memspec.reference.ops.usage import (
     allocated_weights,
@@ -183,3 +184,25 @@ def test_links_by_loops() -> None:
     modes = torch.eye(3)[:, None]  # backward, content, forward
     content = slots[None, 1]
     assert [read_modes(chain[0], slots[None, 0], content, m).argmax().item() for m in modes] == [3, 1, 4]
+
+
+@pytest.mark.parametrize("batch", [(), (2,)], ids=["one", "batch"])
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e30], ids=["tiny", "plain", "huge"])
+def test_nearest_cosine_is_the_highest_of_the_slots_in_use(batch: tuple[int, ...], scale: float) -> None:
+    keys, used = drawn(*batch, 30, W).float(), shares(*batch, 30, seed=1) > 0.4
+    keys[..., 3, :] = 0
+    queries = torch.cat((drawn(*batch, 9, W, seed=2).float(), -keys[..., :2, :]), -2)
+    exact = torch.cosine_similarity(queries[..., :, None, :].double(), keys[..., None, :, :].double(), -1)
+    expected = torch.where(used[..., None, :], exact, -math.inf).amax(-1)
+    torch.testing.assert_close(nearest_cosine(queries, scale * keys, used).double(), expected, rtol=0, atol=1e-6)
+
+
+def test_nearest_cosine_of_a_stored_row_is_1_and_of_nothing_0() -> None:
+    keys = drawn(50, 64).float()
+    every = torch.ones(50, dtype=torch.bool)
+    stored = nearest_cosine(3 * keys[:-1], keys, every)  # three is no power of two: the rows are scaled anew
+    assert (stored >= 1 - 2e-7).all()
+    assert (nearest_cosine(keys, keys, every) == 1).all()
+    assert (nearest_cosine(torch.zeros(2, 64), keys, every) == 0).all()
+    assert (nearest_cosine(keys, keys, ~every) == 0).all()
+    assert (nearest_cosine(keys, keys[:0], every[:0]) == 0).all()
