@@ -37,9 +37,7 @@ class AdaptiveMemory(RingMemory):
     def __init__(
         self, key_dim: int, value_dim: int, capacity: Count = 128, beta: Positive = 50.0, hidden: Count = 32
     ) -> None:
-        super().__init__(key_dim, value_dim, capacity)
-        self.slots, self.beta = capacity, beta
-        self.spec = dataclasses.replace(self.spec, beta=beta)
+        super().__init__(key_dim, value_dim, capacity, beta)
         last = nn.Linear(hidden, key_dim + 2 * value_dim)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)

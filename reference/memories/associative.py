@@ -50,10 +50,8 @@ class AssociativeMemory(RingMemory):
         beta: Positive | None = None,
         steps: Count = 1,
     ) -> None:
-        super().__init__(key_dim, value_dim, capacity)
-        self.beta = math.sqrt(key_dim) if beta is None else beta
-        self.slots, self.steps = capacity, steps
-        self.spec = dataclasses.replace(self.spec, beta=self.beta)
+        super().__init__(key_dim, value_dim, capacity, math.sqrt(key_dim) if beta is None else beta)
+        self.steps = steps
         if steps > 1:  # the closed forms of the family are for a single step
             self.spec = dataclasses.replace(self.spec, family="generic")
 

@@ -52,16 +52,14 @@ class AttentionMemory(RingMemory):
         key_norm: Literal["unit", "none"] = "unit",
         beta: Positive | None = None,
     ) -> None:
-        super().__init__(key_dim, value_dim, capacity)
         root = math.sqrt(-(-key_dim // heads))
-        self.beta = beta or (root if key_norm == "unit" else 1 / root)
+        super().__init__(key_dim, value_dim, capacity, beta or (root if key_norm == "unit" else 1 / root))
         self.heads, self.key_norm = heads, key_norm
         key_width, value_width = self.widths
         self.query_map = nn.Parameter(torch.eye(key_dim, key_width))
         self.key_map = nn.Parameter(torch.eye(key_dim, key_width))
         self.value_map = nn.Parameter(torch.eye(value_dim, value_width))
         self.answer_map = nn.Parameter(torch.eye(value_width, value_dim))
-        self.spec = dataclasses.replace(self.spec, beta=self.beta)
         if heads > 1:  # the closed forms of the family are for one softmax over whole keys
             self.spec = dataclasses.replace(self.spec, family="generic")
         if capacity is None:

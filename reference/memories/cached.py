@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from memspec.options import Cosine, Count, Positive, checked
-from memspec.reference.memories.slots import NearestMemory
+from memspec.reference.memories.slots import NearestMemory, PairsState
 from memspec.reference.memories.specs import CACHE
 from memspec.reference.ops.rows import picked, unit_rows
 
 BLOCK = 512
 """Rows of one update whose similarities are held at once: bounds the memory a large update needs."""
-
-
-class CachedState(NamedTuple):
-    """``keys [..., M, Dk]``, ``values [..., M, Dv]``, ``writes [..., M]``: how often each slot was written (int64)."""
-
-    keys: Tensor
-    values: Tensor
-    writes: Tensor
 
 
 class CachedMemory(NearestMemory):
@@ -62,25 +54,20 @@ class CachedMemory(NearestMemory):
         known: Literal["ignore", "overwrite"] = "ignore",
     ) -> None:
         super().__init__(key_dim, value_dim, capacity)
-        self.slots, self.similarity_threshold, self.temperature = capacity, similarity_threshold, temperature
-        self.known = known
+        self.similarity_threshold, self.temperature, self.known = similarity_threshold, temperature, known
         if known == "overwrite" and similarity_threshold <= 0.999:  # a key's cosine with itself may round below 1
             self.spec = dataclasses.replace(self.spec, overwrite="replace")
 
-    def init_state(self, batch_shape: tuple[int, ...] = ()) -> CachedState:
-        return CachedState(
-            torch.zeros(*batch_shape, self.slots, self.key_dim, **self.like),
-            torch.zeros(*batch_shape, self.slots, self.value_dim, **self.like),
-            torch.zeros(*batch_shape, self.slots, dtype=torch.int64, device=self.like["device"]),
-        )
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> PairsState:
+        return PairsState(*self.empty_rows(batch_shape, self.slots), self.counts(*batch_shape, self.slots))
 
-    def write(self, state: CachedState, keys: Tensor, values: Tensor) -> CachedState:
+    def write(self, state: PairsState, keys: Tensor, values: Tensor) -> PairsState:
         for k, v in zip(keys.split(BLOCK, -2), values.split(BLOCK, -2)):
             held, writes = self._placed(state, k.detach(), v.detach())
-            state = CachedState(picked(state.keys, k, held), picked(state.values, v, held), writes)
+            state = PairsState(picked(state.keys, k, held), picked(state.values, v, held), writes)
         return state
 
-    def _placed(self, state: CachedState, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def _placed(self, state: PairsState, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Which row each slot holds afterwards, ``[..., M]`` (j < M: what slot j held; M + i: new row i), and ``writes``.
 
         The rule is sequential, but it needs no more than the similarities of all rows, so the loop moves integers only.
@@ -122,7 +109,7 @@ class CachedMemory(NearestMemory):
             writes = writes + chosen
         return held, writes
 
-    def _compared(self, state: CachedState, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def _compared(self, state: PairsState, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines ``[..., N, M + N]`` of new rows with stored and new rows, and the classes ``[..., M + N]`` of both."""
         dtype = torch.promote_types(keys.dtype, torch.float32)  # a threshold wants more than three digits
         new, old = unit_rows(keys.to(dtype)), unit_rows(state.keys.detach().to(dtype))

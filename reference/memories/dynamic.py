@@ -87,10 +87,10 @@ class DynamicMemory(NearestMemory):
         read: Literal["nearest", "softmax"] = "nearest",
         beta: Positive = 16.0,
     ) -> None:
-        super().__init__(key_dim, value_dim, capacity)
+        super().__init__(key_dim, value_dim, capacity, read)
         self.most = capacity
         self.initial_slots, self.retention, self.threshold = min(initial_slots, capacity), retention, threshold
-        self.match, self.blend, self.soft, self.beta = match, blend, read == "softmax", beta
+        self.match, self.blend, self.beta = match, blend, beta
         self.spec = dataclasses.replace(
             self.spec,
             family=("cache" if read == "nearest" else "softmax") if match >= SELDOM else "generic",
@@ -104,14 +104,9 @@ class DynamicMemory(NearestMemory):
     # ---- the three functions ----------------------------------------------------------------------------------
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> DynamicState:
-        slots, device = self.initial_slots, self.like["device"]
-        return DynamicState(
-            torch.zeros(*batch_shape, slots, self.key_dim, **self.like),
-            torch.zeros(*batch_shape, slots, self.value_dim, **self.like),
-            torch.zeros(*batch_shape, slots, dtype=torch.int64, device=device),
-            torch.zeros(*batch_shape, slots, dtype=torch.int64, device=device),
-            torch.zeros(batch_shape, dtype=torch.int64, device=device),
-        )
+        slots = self.initial_slots
+        writes, last = self.counts(*batch_shape, slots), self.counts(*batch_shape, slots)
+        return DynamicState(*self.empty_rows(batch_shape, slots), writes, last, self.counts(*batch_shape))
 
     def write(self, state: DynamicState, keys: Tensor, values: Tensor) -> DynamicState:
         for k, v in zip(keys.split(BLOCK, -2), values.split(BLOCK, -2)):

@@ -83,7 +83,7 @@ class EpisodicMemory(SlotMemory):
         presentations: Count = 20,
     ) -> None:
         super().__init__(key_dim, value_dim, memory_size)
-        self.slot_key_dim, self.slot_value_dim, self.slots = key_dim, value_dim, memory_size
+        self.slot_key_dim, self.slot_value_dim = key_dim, value_dim
         self.lr, self.update_steps, self.optimiser, self.reduction = lr, update_steps, optimiser, reduction
         self.scale = scale
         self.spec = dataclasses.replace(self.spec, presentations=presentations)

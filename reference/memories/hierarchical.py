@@ -93,11 +93,11 @@ class HierarchicalMemory(NearestMemory):
     ) -> None:
         if sizes is not None and (not sizes or min(sizes) < 1):
             raise refused(self, "sizes", sizes, "one or more integers of at least 1")
-        super().__init__(key_dim, value_dim, capacity if sizes is None else sum(sizes))
+        super().__init__(key_dim, value_dim, capacity if sizes is None else sum(sizes), read)
         self.sizes = level_sizes(capacity, levels, growth) if sizes is None else tuple(sizes)
         if level_bias is not None and len(level_bias) != len(self.sizes):
             raise refused(self, "level_bias", level_bias, f"one number for each of {self.sizes}")
-        self.match, self.promote_count, self.soft, self.beta = match, promote_count, read == "softmax", beta
+        self.match, self.promote_count, self.beta = match, promote_count, beta
         self.level_bias = tuple(level_bias) if level_bias is not None else None
         ends = list(accumulate(self.sizes))
         self.levels = [slice(end - size, end) for end, size in zip(ends, self.sizes)]
@@ -120,15 +120,8 @@ class HierarchicalMemory(NearestMemory):
     # ---- the three functions ----------------------------------------------------------------------------------
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> HierarchicalState:
-        integers = {"dtype": torch.int64, "device": self.like["device"]}
-        return HierarchicalState(
-            torch.zeros(*batch_shape, self.slots, self.key_dim, **self.like),
-            torch.zeros(*batch_shape, self.slots, self.value_dim, **self.like),
-            torch.zeros(*batch_shape, self.slots, **integers),
-            torch.full((*batch_shape, self.slots), -1, **integers),
-            torch.zeros(batch_shape, **integers),
-            torch.zeros(batch_shape, **integers),
-        )
+        writes, clock = self.counts(*batch_shape, self.slots), self.counts(*batch_shape)
+        return HierarchicalState(*self.empty_rows(batch_shape, self.slots), writes, writes - 1, clock, clock.clone())
 
     def write(self, state: HierarchicalState, keys: Tensor, values: Tensor) -> HierarchicalState:
         for k, v in zip(keys.split(BLOCK, -2), values.split(BLOCK, -2)):

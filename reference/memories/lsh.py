@@ -69,8 +69,8 @@ class LSHMemory(NeighbourStore):
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> LSHState:
         planes = torch.randn(*batch_shape, self.tables, self.bits, self.key_dim)
-        empty = torch.zeros(*batch_shape, self.tables, 0, dtype=torch.int64, device=self.like["device"])
-        return LSHState(*self._empty(batch_shape), planes.to(**self.like), empty, empty)
+        empty = self.counts(*batch_shape, self.tables, 0)
+        return LSHState(*self.empty_rows(batch_shape, 0), planes.to(**self.like), empty, empty)
 
     def write(self, state: LSHState, keys: Tensor, values: Tensor) -> LSHState:
         keys = self._scaled(keys)

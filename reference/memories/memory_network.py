@@ -44,10 +44,8 @@ class _HoppingMemory(RingMemory):
         beta: Positive = 16.0,
         key_norm: Literal["unit", "none"] = "unit",
     ) -> None:
-        super().__init__(key_dim, value_dim, capacity)
-        self.slots, self.hops, self.hop = capacity, hops, hop
-        self.beta, self.key_norm = beta, key_norm
-        self.spec = dataclasses.replace(self.spec, beta=beta)
+        super().__init__(key_dim, value_dim, capacity, beta)
+        self.hops, self.hop, self.key_norm = hops, hop, key_norm
         if hop == "replace" and hops > 1:
             # It answers what a value leads to, not the value: recall of the pairs themselves is not to be asked.
             self.spec = dataclasses.replace(self.spec, family="generic", overwrite="none", fidelity="trained")

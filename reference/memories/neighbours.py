@@ -19,7 +19,7 @@ Metric = Literal["l2", "cosine"]
 Softening = Annotated[float, Real(above=0, why="a stored key has infinite weight without it")]
 
 
-class PairsState(NamedTuple):
+class NeighboursState(NamedTuple):
     """``keys [..., n, Dk]`` (unit rows where they are compared by cosine), ``values [..., n, Dv]``, oldest first.
 
     ``squares [..., n]``: squared lengths of the keys, float64.
@@ -50,16 +50,8 @@ class NeighbourStore(SlotMemory):
     spec = dataclasses.replace(STORE, constant_state=False)
     slot_usage = None  # type: ignore[assignment]  # every slot is in use: no statistic
 
-    @checked
     def __init__(
-        self,
-        key_dim: int,
-        value_dim: int,
-        neighbours: Count = 1,
-        read: Read = "mean",
-        metric: Metric = "l2",
-        beta: Positive = 10.0,
-        eps: Softening = 1e-3,
+        self, key_dim: int, value_dim: int, neighbours: int, read: Read, metric: Metric, beta: float, eps: float
     ) -> None:
         super().__init__(key_dim, value_dim)
         self.neighbours, self.reading, self.metric, self.beta, self.eps = neighbours, read, metric, beta, eps
@@ -75,12 +67,6 @@ class NeighbourStore(SlotMemory):
     def found(self, state: Any, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Indices ``[..., Q, k]`` and distances of the neighbours of ``queries``, nearest first; distance inf: none."""
         raise NotImplementedError
-
-    def _empty(self, batch_shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        return (
-            torch.zeros(*batch_shape, 0, self.key_dim, **self.like),
-            torch.zeros(*batch_shape, 0, self.value_dim, **self.like),
-        )
 
     def _scaled(self, keys: Tensor) -> Tensor:
         return unit_rows(keys) if self.metric == "cosine" else keys
@@ -171,12 +157,12 @@ class NearestNeighbourMemory(NeighbourStore):
         if neighbours == 1:
             self.spec = dataclasses.replace(self.spec, family="cache")
 
-    def init_state(self, batch_shape: tuple[int, ...] = ()) -> PairsState:
-        return PairsState(*self._empty(batch_shape), self._squares(torch.zeros(*batch_shape, 0, self.key_dim)))
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> NeighboursState:
+        return NeighboursState(*self.empty_rows(batch_shape, 0), self.counts(*batch_shape, 0).double())
 
-    def write(self, state: PairsState, keys: Tensor, values: Tensor) -> PairsState:
+    def write(self, state: NeighboursState, keys: Tensor, values: Tensor) -> NeighboursState:
         keys = self._scaled(keys)
-        after = PairsState(
+        after = NeighboursState(
             torch.cat((state.keys, keys), -2),
             torch.cat((state.values, values), -2),
             torch.cat((state.squares, self._squares(keys)), -1),
@@ -185,7 +171,7 @@ class NearestNeighbourMemory(NeighbourStore):
             self._flat.follow(state.keys, after.keys)
         return after
 
-    def found(self, state: PairsState, queries: Tensor) -> tuple[Tensor, Tensor]:
+    def found(self, state: NeighboursState, queries: Tensor) -> tuple[Tensor, Tensor]:
         propose = None if self._flat is None else self._flat.of(state.keys)
         return nearest(queries, state.keys, self.neighbours, candidates=propose, squares=state.squares)
 

@@ -75,7 +75,6 @@ class EvictingMemory(NearestMemory):
     @checked
     def __init__(self, key_dim: int, value_dim: int, capacity: Count = 128) -> None:
         super().__init__(key_dim, value_dim, capacity)
-        self.slots = capacity
 
     # ---- the policy -------------------------------------------------------------------------------------------
 
@@ -93,15 +92,8 @@ class EvictingMemory(NearestMemory):
         return StoreState(*self._empty(batch_shape))
 
     def _empty(self, batch_shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return (
-            torch.zeros(*batch_shape, self.slots, self.key_dim, **self.like),
-            torch.zeros(*batch_shape, self.slots, self.value_dim, **self.like),
-            self._counts(*batch_shape, self.slots),
-            self._counts(*batch_shape),
-        )
-
-    def _counts(self, *shape: int) -> Tensor:
-        return torch.zeros(shape, dtype=torch.int64, device=self.like["device"])
+        counts = self.counts(*batch_shape, self.slots), self.counts(*batch_shape)
+        return *self.empty_rows(batch_shape, self.slots), *counts
 
     def write(self, state: Any, keys: Tensor, values: Tensor) -> Any:
         for k, v in zip(keys.split(BLOCK, -2), values.split(BLOCK, -2)):
@@ -180,7 +172,7 @@ class LRUMemory(EvictingMemory):
     spec = dataclasses.replace(DICTIONARY, eviction="lru")
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> StampedState:
-        counts = self._counts(*batch_shape, self.slots), self._counts(*batch_shape)
+        counts = self.counts(*batch_shape, self.slots), self.counts(*batch_shape)
         return StampedState(*self._empty(batch_shape), *counts)
 
     def slots_for(self, state: StampedState, count: int) -> Tensor:

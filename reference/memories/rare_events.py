@@ -72,9 +72,8 @@ class RareEventsMemory(NearestMemory):
         age_noise: NotNegative = 8.0,
         read: Literal["nearest", "softmax"] = "nearest",
     ) -> None:
-        super().__init__(key_dim, value_dim, capacity)
-        self.slots, self.choose_k, self.alpha, self.age_noise = capacity, choose_k, alpha, age_noise
-        self.soft = read == "softmax"
+        super().__init__(key_dim, value_dim, capacity, read)
+        self.choose_k, self.alpha, self.age_noise = choose_k, alpha, age_noise
         self.softmax_temperature = max(1.0, math.log(0.2 * choose_k) / alpha)
         if read == "nearest":
             self.spec = dataclasses.replace(self.spec, overwrite="replace")
@@ -85,15 +84,10 @@ class RareEventsMemory(NearestMemory):
             self.spec = dataclasses.replace(self.spec, eviction="fifo")
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> RareEventsState:
-        device = self.like["device"]
-        counts = torch.zeros(*batch_shape, self.slots, dtype=torch.int64, device=device)
+        counts = self.counts(*batch_shape, self.slots)
+        seeds = draws.new_seeds(batch_shape, self.like["device"])
         return RareEventsState(
-            torch.zeros(*batch_shape, self.slots, self.key_dim, **self.like),
-            torch.zeros(*batch_shape, self.slots, self.value_dim, **self.like),
-            counts,
-            counts,
-            torch.zeros(batch_shape, dtype=torch.int64, device=device),
-            draws.new_seeds(batch_shape, device),
+            *self.empty_rows(batch_shape, self.slots), counts, counts, self.counts(*batch_shape), seeds
         )
 
     def write(self, state: RareEventsState, keys: Tensor, values: Tensor) -> RareEventsState:

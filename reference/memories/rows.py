@@ -36,7 +36,6 @@ class RowMemory(SlotMemory):
 
     def __init__(self, key_dim: int, value_dim: int, capacity: int, beta: float) -> None:
         super().__init__(key_dim, value_dim, capacity)
-        self.slots = capacity
         self.beta = beta
         self.spec = dataclasses.replace(self.spec, beta=beta)
 

@@ -7,15 +7,17 @@ with what one slot holds.
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from memspec.functional import FunctionalMemory
 from memspec.reference.memories.specs import ATTENDED, CACHE
 from memspec.reference.ops import ring
 from memspec.reference.ops.rows import one_hot_rows, rows_at, unit_rows
-from memspec.reference.ops.search import nearest_slot
+from memspec.reference.ops.search import nearest_cosine, nearest_slot
 from memspec.reference.ops.softmax import softmax_weights
 
 
@@ -25,7 +27,17 @@ class SlotMemory(FunctionalMemory):
     A subclass writes :meth:`init_state`, :meth:`write` and :meth:`weights`, and the other hooks where its state has no
     fields ``keys``, ``values`` and ``writes``. Where a public method would say nothing it is None, as ``__hash__`` may be,
     and the memory lacks that capability.
+
+    Attributes:
+        slots: how many there are; the capacity, where a subclass says nothing else.
     """
+
+    slots: int
+
+    def __init__(self, key_dim: int, value_dim: int, capacity: int | None = None) -> None:
+        super().__init__(key_dim, value_dim, capacity)
+        if capacity is not None:
+            self.slots = capacity
 
     # ---- what a subclass says of a state ----------------------------------------------------------------------
 
@@ -58,7 +70,20 @@ class SlotMemory(FunctionalMemory):
 
     def certainty(self, state: Any, keys: Tensor) -> Tensor:
         """``[..., Q]``: cosine with the nearest stored key, negative ones as 0; 0 where none is stored."""
-        return nearest_slot(self.queries(keys), self.stored_keys(state), self.in_use(state))[1].clamp(0, 1)
+        return nearest_cosine(self.queries(keys), self.stored_keys(state), self.in_use(state)).clamp(0, 1)
+
+    # ---- what it may start with -------------------------------------------------------------------------------
+
+    def empty_rows(self, batch_shape: tuple[int, ...], slots: int) -> tuple[Tensor, Tensor]:
+        """Keys ``[..., slots, Dk]`` and values ``[..., slots, Dv]`` of slots that hold nothing."""
+        return (
+            torch.zeros(*batch_shape, slots, self.key_dim, **self.like),
+            torch.zeros(*batch_shape, slots, self.value_dim, **self.like),
+        )
+
+    def counts(self, *shape: int) -> Tensor:
+        """Zeros to count from (int64)."""
+        return torch.zeros(shape, dtype=torch.int64, device=self.like["device"])
 
     # ---- what follows -----------------------------------------------------------------------------------------
 
@@ -87,10 +112,18 @@ class RingMemory(SlotMemory):
     """The newest ``capacity`` pairs, the oldest making room, read by attention.
 
     A subclass says what it stores of a pair (:meth:`entries`, of widths :attr:`widths`), and by which weights it reads.
+
+    Attributes:
+        beta: inverse temperature of the reading, which the spec tells as well.
     """
 
     spec = ATTENDED
     capacity: int
+
+    def __init__(self, key_dim: int, value_dim: int, capacity: int | None, beta: float) -> None:
+        super().__init__(key_dim, value_dim, capacity)
+        self.beta = beta
+        self.spec = dataclasses.replace(self.spec, beta=beta)
 
     @property
     def widths(self) -> tuple[int, int]:
@@ -114,10 +147,21 @@ class RingMemory(SlotMemory):
         return ring.in_use(state)
 
 
+class PairsState(NamedTuple):
+    """``keys [..., M, Dk]``, ``values [..., M, Dv]``, ``writes [..., M]``: how often each slot was written (int64)."""
+
+    keys: Tensor
+    values: Tensor
+    writes: Tensor
+
+
 class NearestMemory(SlotMemory):
     """Answers with what one slot holds, bit for bit; or, where it is ``soft``, with a mean over slots.
 
     Slots not in use hold zeros, so an empty memory answers zeros.
+
+    Args:
+        read: ``nearest``, or ``softmax``: it is soft.
 
     Attributes:
         soft: whether it reads by :meth:`shares`.
@@ -125,8 +169,11 @@ class NearestMemory(SlotMemory):
     """
 
     spec = CACHE
-    soft = False
     beta: float
+
+    def __init__(self, key_dim: int, value_dim: int, capacity: int, read: str = "nearest") -> None:
+        super().__init__(key_dim, value_dim, capacity)
+        self.soft = read == "softmax"
 
     def answering(self, state: Any, keys: Tensor) -> Tensor:
         """``[..., Q]``: the slot that answers, by default the one of the highest cosine; any where none is in use."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Literal
 
 from torch import Tensor
@@ -42,9 +41,8 @@ class SoftmaxMemory(RingMemory):
         beta: Positive = 16.0,
         key_norm: Literal["unit", "none"] = "unit",
     ) -> None:
-        super().__init__(key_dim, value_dim, capacity)
-        self.slots, self.beta, self.key_norm = capacity, beta, key_norm
-        self.spec = dataclasses.replace(self.spec, beta=beta)
+        super().__init__(key_dim, value_dim, capacity, beta)
+        self.key_norm = key_norm
 
     def weights(self, state: ring.RingState, keys: Tensor) -> Tensor:
         stored = state.keys

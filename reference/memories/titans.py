@@ -78,9 +78,9 @@ class TitansMemory(FunctionalMemory):
         self.initial = nn.ParameterList(inner.initial_layers(widths, bias=False))
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> TitansState:
-        flat = torch.cat([p.flatten() for p in self.initial]).expand(*batch_shape, -1)
+        flat = inner.joined_layers(self.initial, batch_shape)
         count = torch.zeros(batch_shape, dtype=torch.long, device=flat.device)
-        return TitansState(flat.clone(), flat.clone(), torch.zeros_like(flat), count)
+        return TitansState(flat, flat.clone(), torch.zeros_like(flat), count)
 
     def write(self, state: TitansState, keys: Tensor, values: Tensor) -> TitansState:
         keys = unit_rows(keys)

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from memspec.options import Cosine, Count, Positive, PositiveShare, checked
 from memspec.reference.memories.cached import BLOCK, contrastive_loss
-from memspec.reference.memories.slots import NearestMemory
+from memspec.reference.memories.slots import NearestMemory, PairsState
 from memspec.reference.memories.specs import STORE
 from memspec.reference.ops.rows import picked, unit_rows
-
-
-class TrainableState(NamedTuple):
-    """What writing has added to the slots: ``keys [..., M, Dk]``, ``values [..., M, Dv]``; ``writes [..., M]`` (int64)."""
-
-    keys: Tensor
-    values: Tensor
-    writes: Tensor
 
 
 class TrainableMemory(NearestMemory):
     """Slots of class scores that are written when something is new, and trained by an outer loss in between.
 
-    Slot i is ``(K_i, V_i)``, a Parameter (small noise at first) plus what writing has added to it, so gradients of an
+    Slot i is ``(K_i, V_i)``, a Parameter (small noise at first) plus what writing has added to it (the state), so gradients of an
     answer or of :meth:`auxiliary_loss` reach the slots, and an optimiser over ``parameters()`` trains them. Rows, in
     order: while a slot is free, the next one becomes ``(1 - update_rate) slot + update_rate row``. Afterwards, with s
     the cosines to all slots: if ``max s < similarity_threshold`` the slot whose largest class score is lowest, the
@@ -64,9 +56,9 @@ class TrainableMemory(NearestMemory):
         update_rate: PositiveShare = 0.25,
         read: Literal["nearest", "softmax"] = "nearest",
     ) -> None:
-        super().__init__(key_dim, value_dim, capacity)
-        self.slots, self.temperature, self.similarity_threshold = capacity, temperature, similarity_threshold
-        self.update_rate, self.soft, self.beta = update_rate, read == "softmax", 1 / temperature
+        super().__init__(key_dim, value_dim, capacity, read)
+        self.temperature, self.similarity_threshold = temperature, similarity_threshold
+        self.update_rate, self.beta = update_rate, 1 / temperature
         if read == "softmax":
             self.spec = dataclasses.replace(self.spec, differentiable=frozenset({"query", "keys", "values"}))
         elif update_rate == 1:
@@ -74,26 +66,22 @@ class TrainableMemory(NearestMemory):
         self.keys = nn.Parameter(0.01 * torch.randn(capacity, key_dim))
         self.values = nn.Parameter(0.01 * torch.randn(capacity, value_dim))
 
-    def init_state(self, batch_shape: tuple[int, ...] = ()) -> TrainableState:
-        return TrainableState(
-            torch.zeros(*batch_shape, self.slots, self.key_dim, **self.like),
-            torch.zeros(*batch_shape, self.slots, self.value_dim, **self.like),
-            torch.zeros(*batch_shape, self.slots, dtype=torch.int64, device=self.like["device"]),
-        )
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> PairsState:
+        return PairsState(*self.empty_rows(batch_shape, self.slots), self.counts(*batch_shape, self.slots))
 
-    def stored_keys(self, state: TrainableState) -> Tensor:
+    def stored_keys(self, state: PairsState) -> Tensor:
         """``[..., M, Dk]``: the keys of all slots, free ones too."""
         return self.keys + state.keys
 
-    def stored_values(self, state: TrainableState) -> Tensor:
+    def stored_values(self, state: PairsState) -> Tensor:
         return (self.values + state.values) * (state.writes > 0)[..., None]
 
-    def write(self, state: TrainableState, keys: Tensor, values: Tensor) -> TrainableState:
+    def write(self, state: PairsState, keys: Tensor, values: Tensor) -> PairsState:
         for k, v in zip(keys.split(BLOCK, -2), values.split(BLOCK, -2)):
             state = self._written(state, k, v)
         return state
 
-    def _written(self, state: TrainableState, keys: Tensor, values: Tensor) -> TrainableState:
+    def _written(self, state: PairsState, keys: Tensor, values: Tensor) -> PairsState:
         m, n = self.slots, keys.shape[-2]
         number = torch.arange(m, device=keys.device)
         used = (state.writes > 0).sum(-1, keepdim=True)  # slots fill from the first one on
@@ -107,7 +95,7 @@ class TrainableMemory(NearestMemory):
         new_keys, new_values = self.update_rate * keys, self.update_rate * values
         held, writes = self._replaced(slot_keys, slot_values, keys, new_values, writes, m - used)
         slot_keys, slot_values = picked(slot_keys, new_keys, held), picked(slot_values, new_values, held)
-        return TrainableState(slot_keys - self.keys, slot_values - self.values, writes)
+        return PairsState(slot_keys - self.keys, slot_values - self.values, writes)
 
     def _blended(self, slots: Tensor, rows: Tensor, row: Tensor, filled: Tensor) -> Tensor:
         return torch.where(filled[..., None], torch.lerp(slots, picked(slots, rows, row), self.update_rate), slots)
@@ -158,7 +146,7 @@ class TrainableMemory(NearestMemory):
         cosines = unit_rows(keys) @ unit_rows(self.stored_keys(self.state)).mT
         return contrastive_loss(cosines, share, self.state.writes > 0, self.temperature)
 
-    def clear_moments(self, optimiser: torch.optim.Optimizer, before: TrainableState) -> None:
+    def clear_moments(self, optimiser: torch.optim.Optimizer, before: PairsState) -> None:
         """Zero an outer optimiser's moments in the rows of slots written since ``before``: they are of other pairs.
 
         Without it, Adam or momentum goes on moving a replaced slot where the old pair was to go.

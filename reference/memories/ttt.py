@@ -87,9 +87,9 @@ class TTTMemory(FunctionalMemory):
     # ---- state ------------------------------------------------------------------------------------------------
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> TTTState:
-        flat = torch.cat([p.flatten() for p in self.initial]).expand(*batch_shape, -1)
+        flat = inner.joined_layers(self.initial, batch_shape)
         count = torch.zeros(batch_shape, dtype=torch.long, device=flat.device)
-        return TTTState(flat.clone(), flat.clone(), count)
+        return TTTState(flat, flat.clone(), count)
 
     @property
     def step(self) -> float:

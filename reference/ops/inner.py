@@ -52,6 +52,11 @@ def hidden_square(width: int) -> float:
     return width * GELU_SQUARE
 
 
+def joined_layers(layers: Iterable[Tensor], batch_shape: tuple[int, ...]) -> Tensor:
+    """``[*batch_shape, P]``: a copy of the layers' weights for each memory of a batch, side by side."""
+    return torch.cat([layer.flatten() for layer in layers]).expand(*batch_shape, -1).clone()
+
+
 def split_layers(flat: Tensor, like: Iterable[Tensor]) -> list[Tensor]:
     """Views ``[..., in, out]`` of weights that lie side by side in ``flat [..., P]``."""
     shapes = [p.shape for p in like]
