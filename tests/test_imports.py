@@ -33,6 +33,7 @@ LEVELS = (
     ("inference",),
     ("scorecard",),
     ("running",),
+    ("sweep",),
     ("plugin", "commands"),
     ("cli",),
     ("__main__",),

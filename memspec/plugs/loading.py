@@ -115,6 +115,16 @@ def _try(plug: Plug) -> None:
     _ = plug.capabilities
 
 
+def parsed_name(text: str) -> tuple[str, dict[str, Any]]:
+    """``module:attribute`` or ``path/to/file.py:attribute``, and the literal arguments behind it; nothing is imported.
+
+    Raises:
+        PlugError: if it cannot be parsed.
+    """
+    module, attribute, kwargs = _parse(text)
+    return f"{module}:{attribute}", kwargs
+
+
 PLUG_TEXT = re.compile(r"(?P<module>.+?):(?P<attribute>[A-Za-z_][\w.]*)\s*(?P<call>\(.*)?", re.DOTALL)
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from memspec.errors import MemspecError
 from memspec.running.mutation import child
+from memspec.running.process import Ended
 
 PACKAGE = "memspec.reference"
 CHANGED = ("memories", "ops")
@@ -301,7 +302,7 @@ def looked_at(plug: str, path: str) -> Original:
     """
     folder = package_folder()
     look = child.ask(child.look, {"plug": plug, "folder": folder, "path": path}, 600)
-    if isinstance(look, child.Ended):
+    if isinstance(look, Ended):
         raise MemspecError(f"{plug}: {look.what}")
     lines = {os.path.relpath(name, folder): numbers for name, numbers in look["lines"].items()}
     return replace(timed(plug), look=path, playing=look["seconds"], lines=lines)
@@ -316,7 +317,7 @@ def timed(plug: str) -> Original:
     runs = {}
     for form in FORMS:
         runs[form] = child.ask(child.suites, {"plug": plug, "bare": form == "bare", "stop": False}, 900)
-        if isinstance(runs[form], child.Ended):
+        if isinstance(runs[form], Ended):
             raise MemspecError(f"{plug}: {runs[form].what}")
     seconds = {form: run["seconds"] for form, run in runs.items()}
     return Original(plug, "", 0.0, {}, seconds, {form: sorted(run["failed"]) for form, run in runs.items()})
@@ -357,7 +358,7 @@ def judged(original: Original, module: str, path: str, change: Any, stop: bool =
     mutant = {"plug": original.plug, "module": module, "source": source}
     limit = 20 + 10 * original.playing
     came = child.ask(child.tell_apart, mutant | {"path": original.look}, limit)
-    if isinstance(came, child.Ended):
+    if isinstance(came, Ended):
         came = {"outcome": "different", "shows": "no end" if came.why == "time" else "death", "where": came.what}
     killed, messages = fates(original, module, source, stop) if came["outcome"] == "different" else ({}, {})
     diff = change.diff(path)
@@ -376,7 +377,7 @@ def fates(
         mutant = {"plug": original.plug, "module": module, "source": source, "bare": form == "bare", "stop": stop}
         known = {"seconds": original.seconds[form], "spared": original.failed[form]}
         run = child.ask(child.suites, mutant | known, original.limit(form))
-        if isinstance(run, child.Ended):
+        if isinstance(run, Ended):
             killed[form], messages[form] = run.why, run.what
         else:
             check, message = next(iter(run["failed"].items()), (None, ""))

@@ -13,14 +13,12 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import io
-import multiprocessing
 import os
 import sys
 import time
 import types
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,7 @@ import pytest
 from memspec.errors import MemspecError
 from memspec.judging.check import KINDS
 from memspec.protocol import MemorySpec
-from memspec.running import limits
+from memspec.running import process
 
 PRELOADED = [
     "memspec.running.mutation.child",
@@ -43,9 +41,6 @@ PRELOADED = [
     "scipy.stats",
 ]
 """What the server of processes imports; no memory is among it, for a mutant must be loaded first."""
-
-BYTES = 4 << 30
-"""Memory that a process may take beyond what it starts with."""
 
 BARE = "memspec_bare"
 """Module name of the plug whose memories have had their promises taken away."""
@@ -271,68 +266,6 @@ class Watcher:
 # ---- processes ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Ended:
-    """A process that gave no answer.
-
-    Attributes:
-        why: ``time`` or ``death``.
-        what: in words.
-    """
-
-    why: str
-    what: str
-
-
-@functools.cache
-def server() -> Any:
-    """Where processes come from: a fork server with everything imported; a fresh interpreter where there is none."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    return context
-
-
 def ask(task: Any, arguments: dict[str, Any], limit: float) -> Any:
-    """``task(**arguments)`` in a process of its own, or :class:`Ended` after ``limit`` seconds or its death.
-
-    Raises:
-        MemspecError: if the task raised one.
-    """
-    ours, theirs = server().Pipe(duplex=False)
-    process = server().Process(target=_answer, args=(theirs, task, arguments), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        if not ours.poll(limit):
-            return Ended("time", f"no end after {limit:.0f} s")
-        answer = ours.recv()
-    except EOFError:
-        process.join()
-        return Ended("death", f"the process ended with code {process.exitcode}")
-    finally:
-        process.kill()
-        process.join()
-        ours.close()
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
-
-
-def _answer(pipe: Connection, task: Any, arguments: dict[str, Any]) -> None:
-    import torch
-
-    torch.set_num_threads(1)
-    limits.die_with_parent()
-    limits.limit_memory(BYTES)
-    try:
-        answer = task(**arguments)
-    except MemoryError:
-        os._exit(1)
-    except Exception as error:
-        answer = error if isinstance(error, MemspecError) else MemspecError(f"{type(error).__name__}: {error}")
-    pipe.send(answer)
-    pipe.close()
-    os._exit(0)  # what a mutant has left behind is not waited for
+    """``task(**arguments)`` in a process that has imported :data:`PRELOADED`; see :func:`memspec.running.process.ask`."""
+    return process.ask(task, arguments, limit, PRELOADED)

@@ -1,0 +1,247 @@
+"""``memspec sweep``: the plan it was told, where it runs, what it shows meanwhile, and how it ends."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import random
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from memspec.errors import RecordError
+from memspec.running.executors import processes, worker_count
+from memspec.running.exits import Exit
+from memspec.sweep.cluster import Connected, NoScheduler, joined, local, needed
+from memspec.sweep.plan import ExperimentEntry, MemoryEntry, Plan, SweepError, Told, planned, read
+
+TIMED = 8
+"""Cells that a dry run times, and at least two of each memory."""
+LISTED = 12
+"""Cells that a dry run lists, unless all are asked for."""
+RESTARTS = 3
+"""Times that a sweep goes on after its scheduler was lost, without a cell having ended in between."""
+
+
+def told_by(options: argparse.Namespace) -> Told:
+    """The plan that a command line names: a file, with what stands beside it in its place.
+
+    Raises:
+        SweepError: if it names none, or two.
+    """
+    if options.file is not None:
+        if options.memory or options.experiment or options.grid or options.set:
+            raise SweepError("--memory, --experiment, --grid and --set stand in the file where one is named")
+        told = read(options.file)
+    else:
+        if not options.memory or not options.experiment:
+            raise SweepError("name a sweep file, or --memory and --experiment; docs/scale.md shows both")
+        grid = {name: [_literal(text) for text in value.split(",")] for name, value in map(_pair, options.grid)}
+        chosen = {name: _literal(value) for name, value in map(_pair, options.set)}
+        told = Told([MemoryEntry(plug) for plug in options.memory], [ExperimentEntry(options.experiment, grid, chosen)])
+    for name in ("seeds", "trials", "tier"):
+        if getattr(options, name) is not None:
+            setattr(told, name, getattr(options, name))
+    return told
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise SweepError(f"{text}: write name=value")
+    return name, value
+
+
+def _literal(text: str) -> Any:
+    import ast
+
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the command line says.
+
+    Raises:
+        MemspecError: for what cannot be meant, a memory that cannot be loaded, a package that is missing.
+    """
+    needed("pyarrow")
+    if options.scheduler or options.executor == "dask":
+        needed("distributed")
+    plan = planned(told_by(options))
+    workers = worker_count(options.workers)
+    if options.retries < 0:
+        raise SweepError(f"--retries is {options.retries}; it must be at least 0")
+    if options.dry_run:
+        return dry_run(plan, workers, options)
+    if options.into is None:
+        raise SweepError("say where results are to be kept: --into FOLDER")
+    return swept(plan, workers, options)
+
+
+# ---- a dry run ------------------------------------------------------------------------------------------------
+
+
+def dry_run(plan: Plan, workers: int, options: argparse.Namespace) -> int:
+    """List the cells, time a few of them here, and say how long all will take; nothing is written."""
+    from memspec.judging.statistics import mean_interval
+    from memspec.sweep.cell import Group
+    from memspec.sweep.drive import GROUP, looked_at_all
+    from memspec.sweep.measuring import run_group
+
+    cells = (cell for group in plan.groups(options.group or GROUP) for cell in group)
+    for number, cell in enumerate(cells):
+        if number == LISTED and not options.v:
+            print(f"... and {len(plan) - LISTED} more (-v lists all)")
+            break
+        print(cell.id)
+    signatures = looked_at_all(plan)
+    drawn = random.Random(0)
+    each = max(2, math.ceil(TIMED / len(plan.memories)))
+    chosen = [
+        plan.cell(memory, drawn.choice(plan.points), drawn.choice(plan.seeds))
+        for memory in plan.memories
+        for _ in range(each)
+    ]
+    seconds, overhead = [], []
+    for cell in chosen:
+        begun = time.perf_counter()
+        (outcome,) = run_group(Group((cell,), signatures[cell.memory], plan.bounds, folder=str(Path.cwd()))).outcomes
+        overhead.append(time.perf_counter() - begun - outcome.seconds)
+        seconds.append(outcome.seconds)
+        print(f"timed: {cell.id}: {outcome.seconds:.3g} s {outcome.why} {outcome.cause}".rstrip())
+    interval = mean_interval(seconds)
+    a_group = sorted(overhead)[len(overhead) // 2]
+    groups_count = sum(1 for _ in plan.groups(options.group or GROUP))
+
+    def all_of(a_cell: float) -> float:
+        return (a_cell * len(plan) + a_group * groups_count) / workers
+
+    low, high = max(interval.low, min(seconds)), interval.high
+    width = f", between {spell(all_of(low))} and {spell(all_of(high))}" if math.isfinite(high) else ""
+    print(
+        f"{len(plan)} cells: {len(plan.memories)} memories, {len(plan.points)} settings, {len(plan.seeds)} seeds, "
+        f"{plan.trials} trials each; about {spell(all_of(interval.mean))} with {workers} workers{width}"
+    )
+    return Exit.OK
+
+
+# ---- a sweep --------------------------------------------------------------------------------------------------
+
+
+def swept(plan: Plan, workers: int, options: argparse.Namespace) -> int:
+    """Run what is missing, and say how it ended."""
+    from memspec.sweep.drive import GROUP, SchedulerLost, Sweep, looked_at_all
+
+    bar = Bar()
+    sweep = Sweep(
+        plan,
+        options.into,
+        looked_at_all(plan),
+        retries=options.retries,
+        again=options.failed,
+        group=options.group or GROUP,
+        told=bar.show,
+    )
+    tally = sweep.tally
+    print(f"{len(plan)} cells, {tally.before} of them in {options.into} already")
+    lost = 0
+    try:
+        while tally.before + tally.done < tally.total:
+            before = tally.done
+            try:
+                with connected(options, workers) as there:
+                    if there.dashboard and not lost:
+                        print(f"Dask's dashboard: {there.dashboard}", flush=True)
+                    sweep.run(there.executor, there.workers())
+            except SchedulerLost as error:
+                lost = lost + 1 if tally.done == before else 1
+                print(f"memspec: the scheduler was lost ({error}); going on with what is missing", file=sys.stderr)
+                if lost > RESTARTS:
+                    raise NoScheduler(f"the scheduler was lost {lost} times in a row") from None
+    except KeyboardInterrupt:
+        return ended(sweep.tally, Exit.INTERRUPTED, "interrupted; the same command goes on")
+    except RecordError as error:
+        return ended(sweep.tally, Exit.NOT_WRITTEN, f"{error}; what was written stays, and the same command goes on")
+    except NoScheduler as error:
+        return ended(sweep.tally, Exit.BROKEN, f"{error}; what was written stays, and the same command goes on")
+    finally:
+        bar.close()
+    for path in sweep.store.damaged:
+        print(f"{path} cannot be read; its cells were run again")
+    return ended(sweep.tally, Exit.FAILED if tally.failed else Exit.OK, "")
+
+
+@contextlib.contextmanager
+def connected(options: argparse.Namespace, workers: int) -> Iterator[Connected]:
+    """What the command line says to run on."""
+    if options.scheduler:
+        with joined(options.scheduler) as there:
+            yield there
+    elif options.executor == "dask":
+        with local(workers) as there:
+            yield there
+    else:
+        with processes(workers) as executor:
+            yield Connected(executor, lambda: workers)
+
+
+def ended(tally: Any, code: Exit, why: str) -> int:
+    """The last lines, and the exit code."""
+    causes = ", ".join(f"{count} {cause}" for cause, count in tally.causes.most_common())
+    failed = f", {tally.failed} failed ({causes})" if tally.failed else ""
+    skipped = f", {tally.skipped} cannot be measured" if tally.skipped else ""
+    done = f"{tally.done} cells in {spell(tally.elapsed)}{failed}{skipped}"
+    left = tally.total - tally.before - tally.done
+    print(done + (f"; {left} are left" if left else ""))
+    if why:
+        print(f"memspec sweep: {why}", file=sys.stderr)
+    return int(code)
+
+
+class Bar:
+    """Cells done, failed, and the time that is left: a bar in a terminal, a line now and then elsewhere."""
+
+    EVERY = 20.0
+
+    def __init__(self) -> None:
+        self.told = time.monotonic()
+        self.bar: Any = None
+
+    def show(self, tally: Any) -> None:
+        done = tally.before + tally.done
+        failed = f", {tally.failed} failed" if tally.failed else ""
+        if sys.stderr.isatty():
+            if self.bar is None:
+                from tqdm import tqdm
+
+                form = "{n_fmt}/{total_fmt} cells{postfix} {bar:20} {desc}"
+                self.bar = tqdm(
+                    total=tally.total, initial=tally.before, leave=False, dynamic_ncols=True, bar_format=form
+                )
+            self.bar.n = done
+            self.bar.set_postfix_str(failed, refresh=False)
+            self.bar.set_description_str(f"about {spell(tally.left)} left", refresh=True)
+        elif time.monotonic() - self.told > self.EVERY:
+            self.told = time.monotonic()
+            print(
+                f"memspec: {done} of {tally.total} cells done{failed}, about {spell(tally.left)} left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def spell(seconds: float) -> str:
+    """A time in words: ``40 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 120:
+        return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

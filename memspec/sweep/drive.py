@@ -1,0 +1,214 @@
+"""Running a sweep: what is missing is handed to an executor, and what comes back is written at once.
+
+Nothing here grows with the number of cells but the set of those that are done: cells are planned as they are handed
+over, a window of groups is under way at a time, and rows are let go when they are written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Executor, Future
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from memspec.failure import plain
+from memspec.running.executors import completed
+from memspec.sweep.cell import Cell, Done, Group, Memory, Outcome
+from memspec.sweep.measuring import looked_at, run_group
+from memspec.sweep.plan import Plan
+from memspec.sweep.signature import digest_of
+from memspec.sweep.store import PASSING, Known, Store
+
+GROUP = 20
+"""Cells that are handed to a worker together at the most; its share of time usually ends before."""
+
+
+class SchedulerLost(Exception):
+    """The executor has lost what it runs on, and all that was under way."""
+
+
+@dataclass
+class Tally:
+    """How far a sweep is.
+
+    Attributes:
+        total: cells of the plan; ``before`` of them were in the folder already.
+        done: cells that have ended in this sweep; ``failed`` and ``skipped`` of them.
+        causes: failures by cause.
+        seconds: that cells took, added up; ``elapsed`` since the sweep began.
+    """
+
+    total: int
+    before: int = 0
+    done: int = 0
+    failed: int = 0
+    skipped: int = 0
+    causes: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.begun
+
+    @property
+    def left(self) -> float:
+        """Seconds until all is done, at the rate so far; nan before anything is."""
+        todo = self.total - self.before - self.done
+        return self.elapsed / self.done * todo if self.done else float("nan")
+
+
+class Sweep:
+    """One plan and one folder.
+
+    Args:
+        signatures: of each memory, as it is now; see :func:`looked_at_all`.
+        retries: times that a failed cell is run again.
+        again: whether cells that failed in an earlier sweep are run again.
+        told: called after each file is written.
+
+    Raises:
+        RecordError: if the folder cannot hold results.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Path,
+        signatures: Mapping[Memory, Mapping[str, Any]],
+        *,
+        retries: int = 0,
+        again: bool = False,
+        group: int = GROUP,
+        share: float = 2.0,
+        told: Callable[[Tally], None] = lambda tally: None,
+    ) -> None:
+        self.plan, self.signatures, self.retries, self.told = plan, signatures, retries, told
+        self.store = Store(folder)
+        self._size, self._share = group, share
+        self._attempts: Counter[str] = Counter()
+        self._again: deque[list[Cell]] = deque()
+        self._away: dict[str, list[Cell]] = {}  # handed over, by the key of the first
+        self._known: dict[Memory, dict[bytes, Known]] = {}
+        done = 0
+        for memory, signature in signatures.items():
+            known = self.store.known(signature)
+            self._known[memory] = {key: k for key, k in known.items() if _settled(k, again)}
+        if any(self._known.values()):
+            done = sum(
+                bytes.fromhex(cell.key) in self._known[cell.memory] for group_ in plan.groups(group) for cell in group_
+            )
+        self.tally = Tally(len(plan), before=done)
+        self._planned = self._missing()
+
+    def _missing(self) -> Iterator[list[Cell]]:
+        for cells in self.plan.groups(self._size):
+            known = self._known[cells[0].memory]
+            missing = [cell for cell in cells if bytes.fromhex(cell.key) not in known] if known else cells
+            if missing:
+                yield missing
+
+    def run(self, executor: Executor, workers: int, work: Callable[[Group], Done] = run_group) -> Tally:
+        """Run what is missing.
+
+        Args:
+            workers: jobs that the executor runs at once; twice as many are handed over.
+            work: what a worker does with a group.
+
+        Raises:
+            RecordError: if results cannot be written; what was written stays.
+            SchedulerLost: if the executor lost what it runs on; calling this again with another goes on.
+        """
+        self.store.note_plan(self._name(), self._described())
+        for group, future in completed(executor, work, self._take, window=2 * workers):
+            done = self._came(group, future)
+            if done.left:
+                self._again.append(list(done.left))
+            final = [kept for outcome in done.outcomes if (kept := self._judged(outcome)) is not None]
+            if final:
+                self.store.write(final, group.signature)
+                self._count(final)
+                self.told(self.tally)
+        return self.tally
+
+    def _take(self) -> Group | None:
+        cells = self._again.popleft() if self._again else next(self._planned, None)
+        if cells is None:
+            return None
+        self._away[cells[0].key] = cells
+        signature = dict(self.signatures[cells[0].memory])
+        return Group(tuple(cells), signature, self.plan.bounds, self._share, str(Path.cwd()))
+
+    def _came(self, group: Group, future: Future[Done]) -> Done:
+        """What came of a group; a worker that was lost with it is its cells' failure."""
+        try:
+            done = future.result()
+        except CancelledError as error:  # and so will be all others
+            self._again.extendleft(self._away.values())
+            self._away.clear()
+            raise SchedulerLost(str(error)) from error
+        except Exception as error:
+            del self._away[group.cells[0].key]
+            why = "worker" if type(error).__name__ in ("KilledWorker", "BrokenProcessPool") else "raised"
+            cause = f"{type(error).__name__}: {plain(error, 300)}"
+            if len(group.cells) > 1:  # which of them it was is found out one by one
+                self._again.extend([cell] for cell in group.cells)
+                return Done(())
+            return Done(tuple(Outcome(cell, "fail", why, cause) for cell in group.cells))
+        del self._away[group.cells[0].key]
+        return done
+
+    def _judged(self, outcome: Outcome) -> Outcome | None:
+        """The outcome to keep, or None where the cell is run once more."""
+        key = outcome.cell.key
+        before = self._attempts.pop(key, 0)
+        if outcome.status == "fail" and before < self.retries:
+            self._attempts[key] = before + 1
+            self._again.append([outcome.cell])
+            return None
+        return replace(outcome, attempts=before + 1)
+
+    def _count(self, outcomes: Sequence[Outcome]) -> None:
+        tally = self.tally
+        for outcome in outcomes:
+            tally.done += 1
+            tally.skipped += outcome.status == "skip"
+            tally.failed += outcome.status == "fail"
+            tally.seconds += outcome.seconds
+            if outcome.status == "fail":
+                tally.causes[outcome.why] += 1
+
+    def _name(self) -> str:
+        return hashlib.blake2b(repr(self.plan).encode(), digest_size=6).hexdigest()
+
+    def _described(self) -> dict[str, Any]:
+        plan = self.plan
+        return {
+            "cells": len(plan),
+            "memories": {m.name: digest_of(self.signatures[m]) for m in plan.memories},
+            "signatures": {digest_of(s): dict(s) for s in self.signatures.values()},
+            "experiments": sorted({point.experiment for point in plan.points}),
+            "axes": {p.experiment: [name for name, _ in p.axes] for p in plan.points},
+            "metrics": {point.experiment: list(point.metrics) for point in plan.points},
+            "seeds": list(plan.seeds),
+            "trials": plan.trials,
+            "tier": plan.tier,
+        }
+
+
+def _settled(known: Known, again: bool) -> bool:
+    """Whether a cell that ended so is not to be run again."""
+    return known.status != "fail" or not (again or known.why in PASSING)
+
+
+def looked_at_all(plan: Plan) -> dict[Memory, dict[str, Any]]:
+    """The signature of every memory of a plan, each loaded in a process of its own.
+
+    Raises:
+        MemspecError: for the first that cannot be loaded; before anything is run.
+    """
+    return {memory: looked_at(memory, plan.tier) for memory in plan.memories}
