@@ -372,13 +372,14 @@ def _translated(item: pytest.Item) -> Generator[None, Any, Any]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
-    """A check that was not decided is counted, and shown, as such: it is neither passed nor failed."""
+    """What is no pass is counted, and shown, as such: a check that was not decided, or that required nothing."""
     sent = [text for key, text in getattr(report, "user_properties", ()) if key == "memspec"]
     if report.when != "call" or not report.passed or not sent:
         return None
-    if json.loads(str(sent[-1]))["check"]["status"] != "inconclusive":
-        return None
-    return "inconclusive", "?", ("INCONCLUSIVE", {"yellow": True})
+    status = json.loads(str(sent[-1]))["check"]["status"]
+    if status == "measured":
+        return "measured", "m", ("MEASURED", {"green": False})
+    return ("inconclusive", "?", ("INCONCLUSIVE", {"yellow": True})) if status == "inconclusive" else None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -443,7 +443,7 @@ def untimed(thing: Any) -> Any:
 
 
 def test_a_regression_fails_the_run(suite: Any) -> None:
-    suite.write("test_small.py", SUITE.replace("at_least=0.5", "at_least=0.1"))
+    suite.write("test_small.py", SUITE.replace("at_least=0.5", "at_least=0.3"))
     suite.pytest("--memory=mem.py:Good", "--memspec-scorecard=old.json")
     gate = ("--memspec-baseline=old.json", "--memspec-gate=all")
     same = suite.pytest("--memory=mem.py:Good", *gate)
@@ -467,7 +467,7 @@ def test_a_regression_fails_the_run(suite: Any) -> None:
 
 
 def test_a_regression_is_the_headline_wherever_a_verdict_is_shown(suite: Any) -> None:
-    suite.write("test_small.py", SUITE.replace("at_least=0.5", "at_least=0.1"))
+    suite.write("test_small.py", SUITE.replace("at_least=0.5", "at_least=0.3"))
     suite.pytest("--memory=mem.py:Good", "--memspec-scorecard=old.json")
     shown = ("--memspec-scorecard=card.json", "--memspec-html", "--memspec-md", "--junitxml=junit.xml")
     done = suite.pytest("--memory=mem.py:Worse", "--memspec-baseline=old.json", "--memspec-gate=all", *shown)

@@ -1,7 +1,7 @@
 """Selectivity: does the memory know what it holds? Stored keys against keys that were never stored.
 
-Two signals are compared: the norm of the answer, which promises nothing but is there for every memory, and the
-``confidence`` of a Confident memory, which does. Confidence is also compared with what it should predict, whether the
+Two signals are looked at, each under its own name: the norm of the answer, which is there for every memory and promises
+nothing, and the ``confidence`` of a Confident memory, which does. Confidence is also compared with what it should predict, whether the
 answer is right: calibration (ECE, Brier) and selective answering (accuracy-coverage, AURC; Geifman and El-Yaniv 2017).
 
 All statistics are vectorised over trials; ties in a signal are resolved by their average, never by position.
@@ -164,8 +164,6 @@ def measure_foils(plug: Plug, setting: Foils, trials: Sequence[int], seed: int) 
         stored, foils = checked(memories.call("confidence", keys), plug.name).double().split(n, -1)
         out["confidence_auroc"] = auroc(stored, foils)
         out["confidence_false_recall"] = false_recall(stored, foils)
-    out["auroc"] = out["confidence_auroc" if confident else "norm_auroc"]
-    out["false_recall"] = out["confidence_false_recall" if confident else "norm_false_recall"]
     return out
 
 
@@ -191,8 +189,6 @@ FOILS = Experiment(
     "selectivity.foils",
     measure_foils,
     {
-        "auroc": Metric(_AUROC.format("confidence (answer norm, if the memory has no confidence)")),
-        "false_recall": Metric(_FALSE.format("confidence (or answer norm)"), better="down"),
         "norm_auroc": Metric(_AUROC.format("answer norm"), better="none"),
         "norm_false_recall": Metric(_FALSE.format("answer norm"), better="none"),
         "confidence_auroc": Metric(_AUROC.format("confidence")),
@@ -274,9 +270,10 @@ SCORES = (
     Scoring(
         "selectivity",
         FOILS.name,
-        "auroc",
+        "confidence_auroc",
         floor=0.5,
         ceiling=1.0,
-        description="2 AUROC - 1 of confidence (else answer norm), stored against never-stored keys; by definition",
+        description="2 AUROC - 1 of confidence, stored against never-stored keys; by definition. A memory that declares "
+        "no confidence has no such score",
     ),
 )

@@ -10,7 +10,7 @@ from memspec.failure import Failure
 from memspec.judging.verdicts import Bound, Verdict
 
 Kind = Literal["law", "claim", "measurement"]
-Status = Literal["pass", "fail", "inconclusive", "skip", "not_asked", "not_run"]
+Status = Literal["pass", "measured", "fail", "inconclusive", "skip", "not_asked", "not_run"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """In the order in which failures are to be looked at: what breaks a law may well break the rest."""
@@ -23,7 +23,8 @@ class Check:
     Attributes:
         id: ``axis/name`` or ``axis/name/parameters``, the same in every kind of run.
         kind, axis: law, claim or measurement, and the suite it belongs to.
-        status: None until it is known; ``not_asked`` where the check does not apply to the memory,
+        status: None until it is known; ``measured`` for a measurement within a bound that a blind memory meets as
+            well, so that it is no pass; ``not_asked`` where the check does not apply to the memory,
             ``not_run`` where it was planned and the run ended before it.
         reason: why it was skipped, not asked or not run.
         failure: why it failed, or could not be decided.
@@ -31,6 +32,9 @@ class Check:
         metric, estimate, interval, alpha, bound, trials: the verdict.
         judged: ``share`` where ``interval`` is of the share of trials that meet the bound.
         seconds: what the check took.
+        blind: the mean (or median, as ``estimate``) that a memory which answers zeros reaches; None where that was not
+            looked at: for laws, for what did not pass, and where no such memory can be measured.
+        required: False where that memory meets the bound as well.
     """
 
     id: str
@@ -49,17 +53,32 @@ class Check:
     setting: str | None = None
     failure: Failure | None = None
     reason: str = ""
+    blind: float | None = None
+    required: bool = True
 
     @property
     def message(self) -> str:
         """What there is to say, as text: the failure, or why the check was not carried out."""
         return str(self.failure) if self.failure is not None else self.reason
 
-    def with_verdict(self, verdict: Verdict, experiment: str, setting: str, failure: Failure | None) -> Check:
-        """This check, judged."""
+    def with_verdict(
+        self,
+        verdict: Verdict,
+        experiment: str,
+        setting: str,
+        failure: Failure | None,
+        blind: float | None = None,
+        required: bool = True,
+    ) -> Check:
+        """This check, judged; ``blind`` and ``required`` say what a memory that answers zeros makes of the bound."""
+        status: Status = verdict.status
+        if status == "pass" and self.kind == "measurement" and not required:
+            status = "measured"
         return replace(
             self,
-            status=verdict.status,
+            status=status,
+            blind=blind,
+            required=required,
             metric=verdict.metric,
             estimate=verdict.estimate,
             interval=verdict.interval,
@@ -101,6 +120,8 @@ class Check:
             known["interval"] = float(low), float(high)
         if known.get("estimate") is not None:
             known["estimate"] = float(known["estimate"])
+        if known.get("blind") is not None:
+            known["blind"] = float(known["blind"])
         if known.get("bound") is not None:
             known["judged"] = "share" if "share" in known["bound"] else "mean"
             given = dict(known["bound"])

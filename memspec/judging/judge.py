@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from memspec.errors import CheckFailed, NotAsked
 from memspec.failure import Failure
 from memspec.judging.check import CheckRun
-from memspec.judging.verdicts import FIRST_TRIALS, Bound, Verdict, decide_metric
+from memspec.judging.verdicts import FIRST_TRIALS, Bound, Verdict, decide_metric, surely_met
 from memspec.metrics import Metric
 
 if TYPE_CHECKING:
@@ -34,6 +37,8 @@ class Judge:
         strict: whether an open verdict fails the check.
         required: what the user's bounds file requires of this check, beside what is required of it anyway.
         untrained: whether the memory looks as if its weights had never been trained; asked where a check fails.
+        blind: what a memory that answers zeros reaches, ``(experiment, setting, metric, at)``, or None; asked where a
+            check passes.
     """
 
     run: CheckRun
@@ -44,6 +49,7 @@ class Judge:
     strict: bool = False
     required: Callable[[str], Bound | None] = lambda better: None
     untrained: Callable[[], bool] = lambda: False
+    blind: Callable[[Experiment, Setting, str, float | None], NDArray[np.float64] | None] = lambda *_: None
 
     def __call__(
         self,
@@ -98,10 +104,15 @@ class Judge:
         )
         if self.run.check.status == "inconclusive" and verdict.status == "pass":
             return verdict
-        failure = None
+        failure, blind = None, None
         if verdict.status != "pass":
             failure = self._failure(verdict, experiment.metrics[metric], experiment, setting, cause)
-        self.run.check = self.run.check.with_verdict(verdict, experiment.name, setting.label, failure)
+        elif self.run.check.kind != "law":
+            blind = self.blind(experiment, setting, metric, at)
+        held = self.run.check.status == "pass" and self.run.check.required  # by an earlier bound of this check
+        required = held or blind is None or not surely_met(blind, experiment.metrics[metric], bound)
+        centre = None if blind is None else float(np.mean(blind) if verdict.judged == "mean" else np.median(blind))
+        self.run.check = self.run.check.with_verdict(verdict, experiment.name, setting.label, failure, centre, required)
         if failure is not None and (verdict.status == "fail" or self.strict):
             raise CheckFailed(failure)
         return verdict

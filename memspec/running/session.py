@@ -19,6 +19,7 @@ from memspec.inference.observed import Observed, read
 from memspec.judging.bounds import asks, read_bounds
 from memspec.judging.check import CheckRun
 from memspec.judging.judge import Judge
+from memspec.plugs.blind import TRIALS, BlindPlug, blind_values
 from memspec.plugs.identity import same_factory, whereabouts
 from memspec.plugs.loading import as_plug, load_plug
 from memspec.plugs.meter import METER
@@ -49,6 +50,7 @@ class Session:
         self._loaded: set[str] = set()  # names that load_plug takes
         self._given: list[tuple[Any, Plug]] = [(plug.name, plug) for plug in plugs]  # and what memory fixtures return
         self._runners: dict[str, Runner] = {}
+        self._blind: dict[str, Runner] = {}
         self._budgets: dict[str, Budget] = {}
         self._observed: dict[str, Observed] = {}
         self.told: set[str] = set()  # memories whose description has gone to the record
@@ -189,7 +191,14 @@ class Session:
             strict=self.options.strict,
             required=partial(asks, run.check.id, self.bounds),
             untrained=partial(looks_untrained, self.runner(plug)),
+            blind=blind_values(partial(self._blind_runner, plug)),
         )
+
+    def _blind_runner(self, plug: Plug) -> Runner:
+        """What measures the blind memory beside this plug, on the same streams."""
+        if plug.name not in self._blind:
+            self._blind[plug.name] = Runner(BlindPlug.like(plug), self.options.seed, TRIALS)
+        return self._blind[plug.name]
 
     def _trial_command(self, plug: str, experiment: Experiment, setting: Setting, trial: int) -> str:
         return trial_command(plug, experiment, setting, trial, self.options.seed) if self.loadable(plug) else ""

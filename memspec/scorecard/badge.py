@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from memspec.scorecard.record import Record
 
-ORDER = ("fail", "worse", "error", "unfinished", "inconclusive", "partial", "pass")
+ORDER = ("fail", "worse", "error", "unfinished", "inconclusive", "partial", "measured", "pass")
 COLOURS = {"pass": "brightgreen", "fail": "red", "worse": "red", "error": "red"}
 
 

@@ -60,7 +60,10 @@ class Card:
 
     @property
     def checks(self) -> DataFrame:
-        """A row a check that was asked: axis, kind, status, metric, estimate, low, high, trials, seconds, message."""
+        """A row a check that was asked: axis, kind, status, metric, estimate, low, high, blind, trials, seconds, message.
+
+        ``blind`` is what a memory that answers zeros reaches; where it meets the bound the status is ``measured``.
+        """
         import pandas as pd
 
         rows = []
@@ -76,6 +79,7 @@ class Card:
                     "estimate": check.estimate,
                     "low": low,
                     "high": high,
+                    "blind": check.blind,
                     "trials": check.trials,
                     "seconds": check.seconds,
                     "message": check.message,

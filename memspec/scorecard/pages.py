@@ -34,7 +34,7 @@ def markdown(cards: Sequence[Record]) -> str:
     return environment(as_markdown).get_template("card.md.j2").render(**context(cards))
 
 
-WORST = ("fail", "not_run", "inconclusive", "skip", "pass")
+WORST = ("fail", "not_run", "inconclusive", "skip", "pass", "measured")
 
 
 MARKDOWN = str.maketrans({"<": "&lt;", "|": "\\|", "`": "\\`", "*": "\\*", "[": "\\[", "]": "\\]", "\n": " "})

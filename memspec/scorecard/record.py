@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pandas import DataFrame
 
-STATUSES = ("pass", "fail", "inconclusive", "skip", "not_run")
+STATUSES = ("pass", "measured", "fail", "inconclusive", "skip", "not_run")
 """Of the checks that were asked."""
 
 UNFINISHED = "the run has not ended"
@@ -82,12 +82,18 @@ class Record:
         return {status: sum(c.status == status for c in self.checks) for status in STATUSES}
 
     @property
+    def decided(self) -> int:
+        """Checks that came to an end and did not fail."""
+        return self.counts["pass"] + self.counts["measured"]
+
+    @property
     def verdict(self) -> str:
         """One of the following, the first that applies.
 
         ``fail``: a check failed. ``worse``: something is worse than in the baseline. ``unfinished``: this is the mark of a run that has not ended. ``error``: nothing was
         measured, or a planned check was not run and nobody stopped it. ``inconclusive``: no check was decided.
-        ``partial``: a check was skipped, only a selection ran, or the run was stopped. ``pass (n inconclusive)``. ``pass``.
+        ``partial``: a check was skipped, only a selection ran, or the run was stopped. ``measured``: nothing was required
+        that a memory which answers zeros does not meet. ``pass (n inconclusive)``. ``pass``.
         """
         counts = self.counts
         if counts["fail"]:
@@ -96,12 +102,14 @@ class Record:
             return "worse"
         if self.stopped == UNFINISHED:
             return "unfinished"
-        if not counts["pass"] + counts["inconclusive"] or (counts["not_run"] and not self.stopped):
+        if not self.decided + counts["inconclusive"] or (counts["not_run"] and not self.stopped):
             return "error"
-        if not counts["pass"]:
+        if not self.decided:
             return "inconclusive"
         if counts["skip"] or self.notes or self.stopped:
             return "partial"
+        if not counts["pass"]:
+            return "measured"
         return f"pass ({counts['inconclusive']} inconclusive)" if counts["inconclusive"] else "pass"
 
     def measurements(self) -> DataFrame:

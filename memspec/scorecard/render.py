@@ -12,8 +12,9 @@ from memspec.judging.verdicts import Bound
 from memspec.scorecard.formatting import Line, bar, clip, number, short_names, two_digits
 from memspec.scorecard.record import STATUSES, Record
 
-STYLE = {"pass": "green", "fail": "red", "inconclusive": "yellow", "skip": "yellow", "not_run": "red"}
+STYLE = {"pass": "green", "measured": "", "fail": "red", "inconclusive": "yellow", "skip": "yellow", "not_run": "red"}
 MOST_LINES = 12
+NOT_REQUIRED = "measured, not required"
 
 
 # ---- the terminal ---------------------------------------------------------------------------------------------
@@ -38,7 +39,7 @@ def _summary(one: Record, strict: bool, width: int) -> list[Line]:
     lines += [(f"  note: {note}; this card is partial", "yellow") for note in partial]
     if one.refused:
         lines += [(f"  {line}", "red") for line in one.refused.splitlines()]
-    elif one.verdict == "error" and not one.counts["pass"] + one.counts["inconclusive"]:
+    elif one.verdict == "error" and not one.decided + one.counts["inconclusive"]:
         lines.append(
             ("  nothing was measured: no check ran to a verdict, so this says nothing about the memory", "red")
         )
@@ -167,7 +168,10 @@ def about(one: Record) -> str:
 
 
 def axes(one: Record) -> list[dict[str, Any]]:
-    """A row for each axis: checks by status, and a row for each score (the first beside its checks)."""
+    """A row for each axis: checks by status, and a row for each score (the first beside its checks).
+
+    ``required`` is False where a memory that answers zeros meets all that was asked; such an axis is no pass.
+    """
     by_axis: dict[str, list[Check]] = {}
     for check in one.checks:
         by_axis.setdefault(check.axis, []).append(check)
@@ -176,20 +180,29 @@ def axes(one: Record) -> list[dict[str, Any]]:
     for axis in sorted(by_axis, key=lambda a: (a != "laws", a)):
         mine = [name for name in scores if axis_of(name, scores[name], by_axis) == axis]
         tally = {s: sum(c.status == s for c in by_axis[axis]) for s in STATUSES}
-        counts = " ".join(f"{n} {s}" for s, n in tally.items() if n)
+        required = any(map(_worth, by_axis[axis])) or not (mine or tally["measured"])
         worst = next((s for s in ("fail", "not_run", "inconclusive", "skip") if tally[s]), "pass")
-        rows.append(
-            {"name": axis, "axis": axis, "counts": counts, "tally": tally, "style": STYLE[worst]}
-            | _scored(one, mine[:1])
-        )
+        counts = " ".join(f"{n} {s}" for s, n in tally.items() if n)
+        if worst == "pass" and not required:
+            worst, counts = "measured", NOT_REQUIRED
+        own = {"name": axis, "axis": axis, "counts": counts, "tally": tally, "style": STYLE[worst]}
+        rows.append(own | {"required": required} | _scored(one, mine[:1]))
         rows += [
-            {"name": "", "axis": axis, "counts": "", "tally": {}, "style": ""} | _scored(one, [m]) for m in mine[1:]
+            {"name": "", "axis": axis, "counts": "", "tally": {}, "style": "", "required": required} | _scored(one, [m])
+            for m in mine[1:]
         ]
     rest = [name for name in scores if axis_of(name, scores[name], by_axis) not in by_axis]
     rows += [
-        {"name": name, "axis": name, "counts": "", "tally": {}, "style": ""} | _scored(one, [name]) for name in rest
+        {"name": name, "axis": name, "counts": NOT_REQUIRED, "tally": {}, "style": "", "required": False}
+        | _scored(one, [name])
+        for name in rest
     ]
     return rows
+
+
+def _worth(check: Check) -> bool:
+    """Whether a check asks of an axis something that a memory which answers zeros lacks: laws are no property of one."""
+    return check.kind != "law" and check.status != "measured" and check.required
 
 
 def axis_of(name: str, score: dict[str, Any], known: Iterable[str]) -> str:

@@ -111,6 +111,8 @@ class Check(Struct, kw_only=True):
     failure: Failure | None = None
     reason: str = ""
     message: str = ""
+    blind: Number | None = None
+    required: bool = True
 
 
 class Score(Struct, kw_only=True):

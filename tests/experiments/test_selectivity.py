@@ -132,7 +132,7 @@ def test_loudness_is_predicted(family: str, d: int, n: int, off: float) -> None:
 def test_dictionary_knows_what_it_holds() -> None:
     plug = load_plug("memspec.reference:ExactMemory")
     found = axis.FOILS.measure(plug, axis.Foils(), range(8), 0)
-    assert found["auroc"].tolist() == [1.0] * 8  # type: ignore[union-attr]
+    assert found["confidence_auroc"].tolist() == [1.0] * 8  # type: ignore[union-attr]
     assert found["norm_auroc"].mean() == pytest.approx(0.5, abs=0.1)  # type: ignore[union-attr]
     calibrated = axis.CALIBRATION.measure(plug, axis.Foils(), range(8), 0)
     curve = calibrated["accuracy_at_coverage"].values  # type: ignore[union-attr]
@@ -163,7 +163,7 @@ def test_answers_that_are_not_finite_count_against_the_memory() -> None:
             return torch.full((*keys.shape[:-1], self.value_dim), math.nan)
 
     found = axis.FOILS.measure(Plug("Broken", Broken), axis.Foils(), range(2), 0)
-    assert found["auroc"].tolist() == [0.0, 0.0]  # type: ignore[union-attr]
+    assert found["norm_auroc"].tolist() == [0.0, 0.0]  # type: ignore[union-attr]
 
 
 def test_too_small_for_foils() -> None:
