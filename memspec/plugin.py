@@ -51,6 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{kind}: this check states a {kind} (memspec)")
     config.addinivalue_line("markers", "slow: trains something or takes minutes; run with --memspec-full (memspec)")
     config.addinivalue_line("markers", "gpu: needs CUDA (memspec)")
+    config.addinivalue_line("markers", "sequence: asked of what has initial_state, step and run (memspec)")
     config.stash[LEDGER] = Ledger()
     if not in_memory_process(config):
         config.pluginmanager.register(config.stash[LEDGER], "memspec-ledger")
@@ -249,9 +250,10 @@ def plug(memory: Any, request: pytest.FixtureRequest) -> Generator[Plug, None, N
     session = session_of(request.config)
     found = session.plug(memory)
     if RUN in request.node.stash:
-        from memspec.running.checks import introduce
+        from memspec.running.checks import introduce, suits
 
         introduce(request.node.stash[RUN], request.node, session, found.name)
+        suits(request.node, found)
         with session.budget(found).check(request.node.stash[RUN].check.kind):
             yield found
     else:

@@ -260,52 +260,6 @@ class TestCapabilities:
                     expected=f"the {method} of a fresh memory",
                 )
 
-    # ---- the recurrent form ---------------------------------------------------------------------------------------
-
-    def test_run_is_steps(self, law: Law) -> None:
-        """`run` over a sequence is `step` after step, and its parts one after another: answers and the state at the end."""
-        law.plug.needs("Recurrent")
-        for case in law.cases(1, 2, 7, 33, 65):
-            memory, xs, start = _sequence(case)
-            case.let("ran", "{}.run({}, {})", memory, xs, start)
-            ys = case.let("ys", "ran[0].detach()")
-            case.do("s, steps = {}, []", start)
-            case.do("for x in {}: (y, s) = {}.step(x, s); steps.append(y.detach())", xs, memory)
-            cause = "run has a second implementation that has drifted from step, or drops the remainder of a chunk"
-            stepped = case.let("stepped", "torch.stack(steps)")
-            case.close(ys, stepped, cause=cause, expected="the outputs of step after step")
-            cut = case.n // 2
-            case.let("part", f"{{}}.run({{}}[:{cut}], {{}})" if cut else "(ys[:0], {2})", memory, xs, start)
-            case.let("rest", f"{{}}.run({{}}[{cut}:], part[1])", memory, xs)
-            parts = case.let("parts", "torch.cat((part[0].detach(), rest[0].detach()))")
-            carried = "the state that comes back is not the one that the last step left, or none is taken"
-            case.close(parts, ys, cause=carried, expected="the outputs of one run over the whole")
-            ends = [case.new("e", f"{{}}.step({{}}[0], {state})[0].detach()", memory, xs) for state in ("s", "ran[1]")]
-            case.close(ends[1], ends[0], cause=carried, expected="a next step as after step after step")
-
-    def test_run_is_pure(self, law: Law) -> None:
-        """`step` and `run` leave the state they are given as it was, so that a sequence can be run again from it."""
-        law.plug.needs("Recurrent")
-        for case in law.cases(1, 7):
-            memory, xs, start = _sequence(case)
-            case.let("half", "{}.step({}[0], {})[1]", memory, xs, start)
-            first, second = (case.new("y", "{}.run({}, half)[0].detach().clone()", memory, xs) for _ in range(2))
-            cause = "an in-place operation on the state that was given, or a state that is kept on the module"
-            case.same(second, first, cause=cause, expected="the same outputs again, bit for bit")
-
-    def test_run_is_isolated(self, law: Law) -> None:
-        """In a batch of sequences each has outputs of its own: another's inputs do not show in them."""
-        law.plug.needs("Recurrent")
-        for case in law.cases(1, 7):
-            memory, xs, start = _sequence(case)
-            others = case.let("ys", "{}.clone()", xs)
-            case.do("{}[:, 1] += 1", others)
-            first, second = (case.new("o", "{}.run({}, {})[0].detach()", memory, rows, start) for rows in (xs, others))
-            mine, was = case.let("mine", "{}[:, ::2]", second), case.let("was", "{}[:, ::2]", first)
-            cause = "a norm, a mean or a softmax over the batch, or one state for all sequences"
-            case.close(mine, was, cause=cause, expected="sequences 0 and 2 as before, whatever sequence 1 is")
-            case.moved(second, first, cause="run ignores its inputs", expected="other outputs in sequence 1")
-
     # ---- the functional form --------------------------------------------------------------------------------------
 
     def test_functional_is_stateful(self, law: Law) -> None:
@@ -429,15 +383,6 @@ def _others_stay(case: Case, memory: Driven, place: int) -> None:
         cause="a forgotten slot is not used again, so that another pair has to go",
         expected="the values of the keys that were left, and of one stored in place of the forgotten one",
     )
-
-
-def _sequence(case: Case) -> tuple[Driven, Tensor, Any]:
-    """A memory, inputs ``[case.n, 3, Dx]`` of three sequences, and the state they start from."""
-    memory = case.build()
-    width = getattr(memory.memory, "input_dim", case.shape.key_dim)
-    generator = f"torch.Generator().manual_seed({case.n})"
-    xs = case.let("xs", f"torch.randn({case.n}, 3, {width}, generator={generator})")
-    return memory, xs, case.let("start", "{}.initial_state(3)", memory)
 
 
 def _read(case: Case, memory: Driven, method: str) -> Any:

@@ -138,9 +138,6 @@ class Recorded:
 
     def broken(self, got: str, expected: str, cause: str, exception: str = "") -> LawBroken:
         """The failure, with its program (``exception``: the memory's own, where that broke the law)."""
-        shape = self.shape
-        pairs = f"{self.n} pair{'s' * (self.n != 1)}"
-        done = f"{pairs}, key_dim {shape.key_dim}, value_dim {shape.value_dim}, capacity {shape.capacity}"
         failure = Failure(
             check=self.law.check,
             memory=self.plug.name,
@@ -149,10 +146,16 @@ class Recorded:
             expected=expected,
             cause=cause,
             repeat=self.script.render(),
-            done=f"{done} (the first of ascending sizes that breaks it)",
+            done=f"{self.described()} (the first of ascending sizes that breaks it)",
             raised=exception,
         )
         return LawBroken(failure)
+
+    def described(self) -> str:
+        """The case in a few words."""
+        shape = self.shape
+        pairs = f"{self.n} pair{'s' * (self.n != 1)}"
+        return f"{pairs}, key_dim {shape.key_dim}, value_dim {shape.value_dim}, capacity {shape.capacity}"
 
     def check(self, template: str, *things: object, got: str, expected: str, cause: str) -> None:
         """Break the law unless this expression is true."""

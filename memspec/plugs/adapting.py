@@ -17,7 +17,8 @@ from torch import Tensor
 from memspec.errors import PlugError
 from memspec.plugs import kinds
 from memspec.plugs.kinds import KINDS, Call, Conversion, Kind, Methods
-from memspec.protocol import MemoryFactory, MemorySpec, Widths
+from memspec.plugs.sequences import adapted
+from memspec.protocol import MemorySpec, Widths
 from memspec.randomness import generator_states, set_generator_states
 
 DIMENSIONS = ("key_dim", "value_dim", "capacity")
@@ -43,7 +44,7 @@ def adapt(
     batched: bool = False,
     numpy: bool = False,
     dtype: torch.dtype | None = None,
-) -> MemoryFactory:
+) -> Callable[..., Any]:
     """A factory of protocol memories, from one that builds something else.
 
     Args:
@@ -54,7 +55,10 @@ def adapt(
         spec: what to declare.
         kind: ``methods`` (as above); ``index``: a vector index that returns ids, such as faiss, hnswlib, usearch, a
             chromadb collection or scikit-learn's neighbours; ``estimator``: fit or partial_fit, and predict;
-            ``mapping``: dict-likes; ``recurrent``: torch.nn's recurrent layers and cells, and modules like them.
+            ``mapping``: dict-likes; ``recurrent``: torch.nn's recurrent layers and cells, and modules like them, driven
+            as a memory of pairs; ``sequence``: the same as what they are, sequence models (``update`` is then what runs
+            over ``(module, xs [T, B, Dx], state)``, ``reset`` what makes the first state of ``(module, batch)``, and
+            ``arguments`` name sizes such as ``input_size``; see :mod:`memspec.plugs.sequences`).
         arguments: what the factory calls its dimensions: ``{"d_model": "dim", "slots": "capacity"}``; ``dim`` is the one
             width of keys and values, ``row`` the sum of both.
         batched: the object takes a batch dimension first, ``[1, N, D]``.
@@ -69,6 +73,8 @@ def adapt(
     """
     if kind not in KINDS:
         raise PlugError(f"memspec.adapt: kind is {kind!r}; there are {', '.join(KINDS)}")
+    if kind == "sequence":
+        return adapted(factory, run=update, start=reset, spec=spec, arguments=arguments)
     names = dict(arguments or {})
     unknown = [n for n in names.values() if n not in (*DIMENSIONS, WIDTH, "row")]
     if unknown:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from memspec.errors import PlugError
 
-Kind = Literal["methods", "index", "estimator", "mapping", "recurrent"]
+Kind = Literal["methods", "index", "estimator", "mapping", "recurrent", "sequence"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Call = str | Callable[..., Any] | None
 """The name of a method, or a function that takes the object first."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from memspec.errors import OutOfTime
 
-METHODS = ("update", "query", "reset", "write", "read")
+METHODS = ("update", "query", "reset", "write", "read", "step", "run")
 
 
 @dataclass

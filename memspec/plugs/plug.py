@@ -13,6 +13,7 @@ import io
 import re
 import shlex
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -22,6 +23,7 @@ import torch
 from memspec.errors import CannotMeasure, PlugError
 from memspec.plugs.meter import METER
 from memspec.plugs.offered import not_offered
+from memspec.plugs.sequences import ALIKE, SIZES, first_inputs, is_recurrent, sizes_named, wrong_outputs
 from memspec.plugs.widths import Fit, candidates, hints_of
 from memspec.protocol import MemoryFactory, MemorySpec, Size, Widths, capabilities_of, spec_of
 from memspec.randomness import made_from, unshared
@@ -42,6 +44,11 @@ SMALL = (6, 5, 16)
 """Widths and capacity of the memories that laws build; tried at loading, as the default ones are."""
 ANY = Size()
 UNSHARED = unshared(0)
+
+
+def is_sequence_model(thing: object) -> bool:
+    """Whether something is a recurrent model, and no memory of the three methods."""
+    return not all(callable(getattr(thing, name, None)) for name in METHODS) and is_recurrent(thing)
 
 
 class Refused(PlugError):
@@ -85,8 +92,8 @@ class Plug:
             *wanted,
             "memory_dim",
         }
-        if any(p.kind is p.VAR_KEYWORD for p in parameters):
-            taken |= wanted
+        if any(p.kind is p.VAR_KEYWORD for p in parameters) and not sizes_named(self.factory, {}):
+            taken |= wanted  # further keywords of a network are its own
         return frozenset(taken - self.kwargs.keys())
 
     def build(self, shape: Shape | None = None, seed: int = UNSHARED, **extra: Any) -> Any:
@@ -103,7 +110,8 @@ class Plug:
         arguments: dict[str, Any] = {
             name: getattr(shape, name) for name in ("key_dim", "value_dim", "capacity") if name in self.accepts
         }
-        arguments |= self.kwargs | extra
+        named = sizes_named(self.factory, self.kwargs)
+        arguments |= (self.sizes if set(named) - extra.keys() else {}) | self.kwargs | extra
         start = time.perf_counter()
         try:
             with contextlib.redirect_stdout(io.StringIO()):
@@ -115,6 +123,31 @@ class Plug:
         if METER.on:
             METER.attach(memory)
         return memory
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """What a sequence model is built with: no two sizes alike, or all alike where it works with nothing else."""
+        named = sizes_named(self.factory, self.kwargs)
+        unequal = {name: SIZES[name] for name in named}
+        if not named or self.refused_sizes(unequal) is None:
+            return unequal
+        equal = dict.fromkeys(named, ALIKE)
+        return equal if self.refused_sizes(equal) is None else unequal
+
+    def refused_sizes(self, sizes: Mapping[str, int]) -> Exception | None:
+        """What a sequence model of these sizes raises when it is built, or takes a few steps; None if nothing."""
+        try:
+            model = self.build(Shape(), **sizes)
+            if is_sequence_model(model):
+                cross("step and run", lambda: wrong_outputs(model, first_inputs(model)))
+        except Exception as error:
+            return error
+        return None
+
+    @cached_property
+    def is_sequence_model(self) -> bool:
+        """Whether what it builds has ``initial_state``, ``step`` and ``run`` in place of the three methods."""
+        return is_sequence_model(self.probe)
 
     def shape(self, key_dim: int = 64, value_dim: int = 64, capacity: int = 128) -> Shape:
         """The nearest shape this plug can be built with, upwards where there is a choice.
@@ -253,6 +286,8 @@ class Plug:
             found = capabilities_of(self.probe)
         except TypeError as error:
             raise PlugError(f"{self.name}: {error}") from error
+        if self.is_sequence_model:
+            return found
         return found - not_offered(self, found - {name for name, has in self.spec.capabilities.items() if has})
 
     def needs(self, *capabilities: str) -> None:
@@ -291,13 +326,14 @@ class Plug:
         if not attribute.isidentifier() or not place:
             place, attribute = getattr(self.factory, "__module__", "mypkg"), short
         module = re.split(r"[/\\]", place.removesuffix(".py"))[-1]
+        dimensions = ", ".join(sizes_named(self.factory, self.kwargs)) or "key_dim, value_dim, capacity"
         return (
             f"{self.name}: the factory could not be called as {short}({call})\n"
             f"  it raised {type(error).__name__}: {error}\n"
             "  A factory that would work, in a file of yours:\n\n"
-            "      def make(key_dim, value_dim, capacity):\n"
+            f"      def make({dimensions}):\n"
             f"          from {module} import {attribute}\n"
-            f"          return {attribute}(...)          # your arguments, made from these three\n\n"
+            f"          return {attribute}(...)          # your arguments, made from these\n\n"
             f"  and then --memory=that_file.py:make.{self._fixable(arguments)}"
         )
 
@@ -316,7 +352,7 @@ class Plug:
 
     def _check_methods(self, memory: Any) -> None:
         missing = [name for name in METHODS if not callable(getattr(memory, name, None))]
-        if not missing:
+        if not missing or is_sequence_model(memory):
             return
         has = sorted(
             name
@@ -334,7 +370,8 @@ class Plug:
                 wanted[name] = like[0]
         lines = [
             f"{self.name}: {type(memory).__name__} has no {' and no '.join(missing)}.",
-            "  A memory needs reset(), update(keys [N, Dk], values [N, Dv]) and query(keys [Q, Dk]) -> [Q, Dv].",
+            "  A memory needs reset(), update(keys [N, Dk], values [N, Dv]) and query(keys [Q, Dk]) -> [Q, Dv],",
+            "  a sequence model initial_state(batch), step(x [B, D], state) and run(xs [T, B, D], state).",
             f"  Methods found: {', '.join(has) or 'none'}.",
         ]
         arguments = ", ".join(f'{k}="{v}"' for k, v in wanted.items())

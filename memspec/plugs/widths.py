@@ -22,9 +22,10 @@ from torch import Tensor
 from memspec.errors import PlugError
 from memspec.fixtures.data.pairs import pairs
 from memspec.plugs.reachable import device_of
+from memspec.plugs.sequences import first_inputs, listed, wrong_outputs
 from memspec.protocol import MemorySpec, Size, Widths
 from memspec.randomness import made_from, unshared
-from memspec.world.boundary import call
+from memspec.world.boundary import call, cross
 
 if TYPE_CHECKING:
     from memspec.plugs.plug import Plug, Shape
@@ -65,6 +66,10 @@ class Fit:
 
     def _try(self, shape: Shape) -> None:
         memory = self.plug.build(shape)
+        if self.plug.is_sequence_model:
+            with contextlib.redirect_stdout(io.StringIO()):
+                self._wrong[shape] = cross("step and run", lambda: wrong_outputs(memory, first_inputs(memory)))
+            return
         keys, values = one_pair(self.plug.spec, shape, device_of(memory))
         with contextlib.redirect_stdout(io.StringIO()):
             call(memory, "update", keys, values)
@@ -77,6 +82,8 @@ class Fit:
     def problem(self, shape: Shape) -> str:
         """What is wrong with what a memory of this shape answers to one pair; empty if nothing is."""
         wrong = "" if self.refusal(shape) is not None else self._wrong[shape]
+        if wrong and self.plug.is_sequence_model:
+            return f"{self.plug.name}: {wrong}"
         return wrong and (
             f"{self.plug.name}: one pair was stored and asked for ({shape.key_dim} -> {shape.value_dim}), and query "
             f"{wrong}"
@@ -138,6 +145,11 @@ class Fit:
         )
 
     def _unusable(self, error: Exception) -> str:
+        if self.plug.is_sequence_model:
+            return (
+                f"{self.plug.name}: a sequence model was built ({listed(self.plug.sizes)}), but its first steps raised "
+                f"{type(error).__name__}: {error}"
+            )
         tried = ", ".join(dict.fromkeys(f"{s.key_dim} -> {s.value_dim}" for s in list(self._refusals)[:4]))
         untold = sorted({"key_dim", "value_dim"} - self.plug.accepts)
         advice = (

@@ -18,7 +18,9 @@ from typing import Any
 from memspec.plugs.meter import METER
 from memspec.plugs.plug import Plug
 from memspec.plugs.population import one_call
+from memspec.plugs.sequences import first_inputs
 from memspec.randomness import seeded, unshared
+from memspec.world.boundary import cross
 from memspec.world.guard import guarded
 
 WHOLE = 40_000
@@ -76,7 +78,7 @@ def plan_for(seconds: float, call: float) -> Plan:
 def pace(plug: Plug) -> float:
     """Seconds that a call of this memory takes: the slower of update and query, with eight pairs; or building, if that is slower.
 
-    Two calls of each, one where they are slow.
+    Two calls of each, one where they are slow. Of a sequence model, a step of two sequences.
     """
     with guarded(), seeded(unshared(0)):
         return _pace(plug)
@@ -85,6 +87,8 @@ def pace(plug: Plug) -> float:
 def _pace(plug: Plug) -> float:
     shape = plug.shape()
     build, memory = METER.timed(lambda: plug.build(shape))
+    if plug.is_sequence_model:
+        return max(build / 2, step_time(memory))
     taken: dict[str, list[float]] = {"update": [], "query": []}
     for _ in range(3):  # the first of several is not counted: it may load or compile something
         for name in taken:
@@ -95,6 +99,18 @@ def _pace(plug: Plug) -> float:
         if sum(map(sum, taken.values())) > 0.05:
             break
     return max(build / 2, *(median(times[-2:]) for times in taken.values()))
+
+
+def step_time(model: Any) -> float:
+    """Seconds that a step of a sequence model takes, by the third of three; 0 where it raises, which is for the checks to tell."""
+    xs, taken = first_inputs(model, steps=3), 0.0
+    try:
+        state = model.initial_state(xs.shape[1])
+        for x in xs:
+            taken, (_, state) = METER.timed(lambda x=x, state=state: cross("step", lambda: model.step(x, state)))  # type: ignore[misc]
+    except Exception:
+        return 0.0
+    return taken
 
 
 class Budget:

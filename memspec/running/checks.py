@@ -16,8 +16,10 @@ from typing import Any
 
 import pytest
 
+from memspec.errors import NotAsked
 from memspec.failure import Failure, frame_of, place, plain, raised
 from memspec.judging.check import KINDS, Check, CheckRun, Kind
+from memspec.plugs.plug import Plug
 from memspec.running.repeat import check_call, check_command, test_command
 from memspec.running.session import Session
 
@@ -113,6 +115,16 @@ def introduce(run: CheckRun, item: pytest.Item, session: Session, memory: str) -
         run.repeat = check_call(memory, run.check.id, session.options)
     else:
         run.repeat = test_command(item.path, item.nodeid, plug_of(item), session.options)
+
+
+def suits(item: pytest.Item, plug: Plug) -> None:
+    """What memspec's own suites ask of memories is not asked of sequence models, but for what is marked ``sequence``.
+
+    Raises:
+        NotAsked: if this check is for memories of the three methods, and that is none.
+    """
+    if plug.is_sequence_model and is_suite(item.function) and not item.get_closest_marker("sequence"):  # type: ignore[attr-defined]
+        raise NotAsked(f"{plug.name} is a sequence model: it has no update and no query")
 
 
 def conclude(run: CheckRun, report: pytest.TestReport, error: BaseException | None, module: str) -> Check:

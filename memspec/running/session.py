@@ -26,6 +26,7 @@ from memspec.plugs.meter import METER
 from memspec.plugs.plug import Plug
 from memspec.plugs.population import state_bytes
 from memspec.plugs.reachable import device_of
+from memspec.plugs.sequences import listed
 from memspec.running.budget import Budget, pace, plan_for
 from memspec.running.options import Options
 from memspec.running.repeat import trial_command
@@ -156,8 +157,9 @@ class Session:
             "capabilities": sorted(plug.capabilities),
             "widths": plug.widths_found(),
             "parameters": plug.parameter_count,
-            "shape": asdict(shape),
-            "state_bytes": state_bytes(memory),
+            "shape": None if plug.is_sequence_model else asdict(shape),
+            "sizes": plug.sizes or None,
+            "state_bytes": state_bytes(memory.initial_state(1) if plug.is_sequence_model else memory),
             "device": str(device_of(memory)),
             "plan": str(paced.plan) if paced is not None and not paced.plan.full else None,
         }
@@ -218,9 +220,11 @@ class Session:
         if extras:
             lines.append("memspec options: " + ", ".join(extras))
         for plug in self._plugs.values():
-            lines.append(
-                f"memory: {plug.name}, family {plug.spec.family}, {', '.join(sorted(plug.capabilities)) or 'no optional capabilities'}"
-            )
+            has = ", ".join(sorted(plug.capabilities)) or "no optional capabilities"
+            if plug.is_sequence_model:
+                lines.append(f"memory: {plug.name}, a sequence model ({listed(plug.sizes)}), {has}")
+                continue
+            lines.append(f"memory: {plug.name}, family {plug.spec.family}, {has}")
             if plug.widths_found() != "any":
                 lines.append(f"  widths {plug.widths_found()}")
         return lines

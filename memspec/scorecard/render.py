@@ -153,7 +153,9 @@ def about(one: Record) -> str:
         parts.append(" ".join(str(x) for x in (memory["package"], memory.get("version")) if x))
     if memory.get("spec"):
         parts.append(f"family {memory['spec']['family']}")
-    shape = memory.get("shape")
+    shape, sizes = memory.get("shape"), memory.get("sizes")
+    if sizes and not shape:
+        parts.append("a sequence model, " + ", ".join(f"{name} {size}" for name, size in sizes.items()))
     if shape:
         parts.append(f"{shape['key_dim']} -> {shape['value_dim']}, capacity {shape['capacity']}")
     if memory.get("parameters") is not None:

@@ -50,6 +50,7 @@ class Memory(Struct, kw_only=True):
     widths: str | None = None
     parameters: Count | None = None
     shape: Shape | None = None
+    sizes: dict[str, Count] | None = None
     state_bytes: Count | None = None
     device: str | None = None
     refused: str = ""

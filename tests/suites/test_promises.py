@@ -99,7 +99,7 @@ ASKED: dict[tuple[str, Any], Asked] = {
     ("capabilities", "Forgetting"): Asked("capabilities/forget", "all"),
     ("capabilities", "Consolidating"): Asked("capabilities/consolidate", "all"),
     ("capabilities", "Functional"): Asked("capabilities/functional-is-pure", "all"),
-    ("capabilities", "Recurrent"): Asked("capabilities/run-is-steps", "all"),
+    ("capabilities", "Recurrent"): Asked("sequences/run-is-steps", "all"),
 }
 """Field and choice (of a set or mapping, what it names) -> who asks."""
 
