@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +15,11 @@ from memspec.laws.driven import Driven
 from memspec.laws.ladder import Ladder
 from memspec.laws.law import LONGEST, Law, advise
 from memspec.plugs.population import state_bytes
+
+CORRECTING = ("delta", "least_squares")
+"""Families whose writes move the answer to the key towards the value."""
+LENGTHS = (1.0, 0.7, 1.3)
+"""Of the keys that they are to correct."""
 
 
 class TestClaims:
@@ -94,6 +101,35 @@ class TestClaims:
                 cause="the step is right for keys of length 1 alone: scale keys to that length when they are written and read, "
                 "or declare key_domain='unit'",
             )
+
+    def test_correction(self, law: Law) -> None:
+        """Where the family corrects errors (delta, least squares), a pair that is shown again and again is answered with its value, whatever the key's length."""
+        spec = law.spec
+        if (
+            spec.family not in CORRECTING
+            or spec.fidelity == "trained"
+            or (spec.family == "delta" and spec.beta is None)
+        ):
+            raise NotAsked("its family corrects no errors, or its step is not told")
+        if "real" not in (spec.key_domain, spec.value_domain) or spec.association == "auto":
+            raise NotAsked("its keys have one length, or it recalls the key itself")
+        for length in LENGTHS:
+            # Whether keys are scaled to length one, the step is divided by their square, or neither: the slowest of them.
+            left = 0.5 if spec.beta is None else max(abs(1 - spec.beta * square) for square in (1.0, length**2))
+            if left > 0.95:
+                continue
+            for case in law.cases(1):
+                key = case.let("key", f"keys / keys.norm() * {length}")
+                memory = case.build()
+                memory.update(key, case.values, times=math.ceil(math.log(1e-4) / math.log(max(left, 0.1))))
+                case.close(
+                    memory.query(key),
+                    case.values,
+                    cause="keys are scaled to length one when they are written and not when they are read, or the other way "
+                    "round: what is corrected is not what is answered",
+                    expected=f"the value itself, under a key of length {length:g}",
+                    tolerance=1e-2,
+                )
 
     # ---- exactness and eviction -----------------------------------------------------------------------------------
 

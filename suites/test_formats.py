@@ -10,7 +10,7 @@ from torch import Tensor
 
 from memspec.errors import NotAsked
 from memspec.laws.case import Case, Size
-from memspec.laws.compare import rounding
+from memspec.laws.compare import NAMES_A_DTYPE, rounding
 from memspec.laws.law import Law
 
 FORMATS = ["float64", "bfloat16", "float16"]
@@ -20,7 +20,6 @@ SMOOTH = ("hebbian", "delta", "least_squares", "softmax", "superposition")
 """Families whose answers follow every small step of a key."""
 STEP = 1e-9
 """A relative step that float64 resolves a million times over, and float32 not at all."""
-NAMES_A_DTYPE = r"(?i)dtype|float|double|half|precision|scalar ?type"
 
 
 class TestFormats:

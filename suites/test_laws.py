@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from memspec.errors import CannotMeasure, NotAsked
-from memspec.laws.case import CAPACITY, Case
+from memspec.laws.case import CAPACITY, Case, Size
 from memspec.laws.compare import graph_nodes
 from memspec.laws.driven import Driven
 from memspec.laws.ladder import Ladder, telling
@@ -20,6 +20,11 @@ LONG = 135
 """Rows of a long query: more than one chunk of any size in use, and no multiple of one."""
 
 HARD = ["zero-keys", "tiny-keys", "huge-keys", "constant-keys", "duplicate-keys", "zero-values", "huge-values"]
+
+ROOMY, IN_ORDER, OUT_OF_ORDER = 80, 1e-4, 1e-2
+"""A capacity in which every call of these has room, and how far one call and its rows are apart where they are one, or two."""
+IN_LINE = [*((6, n) for n in (2, 3, 7, 8, 9, 17, 33, 65)), *((width, 5) for width in (1, 2, 3))]
+"""Widths of keys and numbers of rows that are held beside each other."""
 
 
 class TestLaws:
@@ -255,6 +260,33 @@ class TestLaws:
                 cause="an answer depends on the row's place in the batch: a running state inside query, or a wrong index",
                 expected="the same answers in the other order",
             )
+
+    def test_any_number(self, law: Law) -> None:
+        """No number of rows is a case of its own: where rows of shorter and of longer calls act in order, as calls of their own, so do those of any between; and under keys of one number too."""
+        if law.spec.write in ("sequential", "set"):
+            raise NotAsked("it says what the rows of a call are to each other; claims/split asks that")
+        if draws_in_update(law.plug):
+            raise CannotMeasure("its writes draw random numbers, and other calls draw others")
+        tried = []
+        for case in law.cases(*(Size(n, key_dim=width, capacity=ROOMY) for width, n in IN_LINE)):
+            if case.n <= case.shape.capacity:
+                memory, other = case.build(), case.build()
+                memory.update(case.keys, case.values)
+                other.update_rows(case.keys, case.values)
+                tried.append((case, memory.answers(), other.answers()))
+        gaps = [float((a - b).abs().max() / max(1.0, float(b.abs().max()))) for _, a, b in tried]
+        held = [(case.shape.key_dim, case.n) for (case, _, _), gap in zip(tried, gaps) if gap <= IN_ORDER]
+        for (case, whole, rows), gap in zip(tried, gaps):
+            width, n = case.shape.key_dim, case.n
+            beside = [other for other in held if other[0] == width]
+            odd_number = any(m < n for _, m in [*beside, (width, 1)]) and any(m > n for _, m in beside)
+            if gap > OUT_OF_ORDER and (odd_number or (width == 1 and {(2, n), (3, n)} <= {*held})):
+                case.close(
+                    whole,
+                    rows,
+                    cause="a shortcut for this number of rows (or this width), which does not do what the others do",
+                    expected=f"as {sorted(m for _, m in beside) or 'wider keys'}: one call equals its rows in order",
+                )
 
     # ---- hard numbers ---------------------------------------------------------------------------------------------
 

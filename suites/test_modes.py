@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from memspec.errors import CannotMeasure, NotAsked
 from memspec.laws.case import Case, Size
-from memspec.laws.compare import NOISE, rounding
+from memspec.laws.compare import NAMES_A_DTYPE, NOISE, rounding
 from memspec.laws.driven import Driven
 from memspec.laws.ladder import Ladder
 from memspec.laws.law import Law
@@ -17,6 +19,9 @@ STEP = 1e-6
 """Of finite differences, in float64."""
 SLOPES = 1e-3
 """How near a gradient comes to a difference quotient, relative to the larger: rounding is far below, a lost term far above."""
+HALVES = ["bfloat16", "float16"]
+AT_ODDS = r"(?i)same d?type|dtypes? .*(match|be the same)|expected scalar type|!="
+"""What torch says where two tensors that meet are of different dtypes: then a module of one dtype mixes them itself."""
 DIRECTIONS = 5
 """Along which slopes are compared; some may meet a kink, where another slot is chosen."""
 
@@ -191,6 +196,26 @@ class TestModes:
                     tolerance=rounding(torch.float64),
                 )
 
+    @pytest.mark.parametrize("name", HALVES)
+    def test_half(self, law: Law, name: str) -> None:
+        """Moved to half precision by `.to()`, full or empty, a module works throughout, for many rows as for one, or refuses in words that name the dtype."""
+        _module(law)
+        dtype = getattr(torch, name)
+        one_row: dict[tuple[str, int], bool] = {}
+        for case in law.cases(1, 7, 33):
+            rows = {part: case.let(f"{part}_half", f"{part}.to({dtype})") for part in ("keys", "values", "probe")}
+            calls = {"update": (rows["keys"], rows["values"]), "query": (rows["probe"],)}
+            for life, memory in (("full", case.stored()), ("empty", case.build())):
+                case.do(f"{{}}.to({dtype})", memory)
+                for turn, method in enumerate(("query", "update", "query")):
+                    error = memory.refused(method, *calls[method])
+                    if error is not None:
+                        _refuses(case, error, name, one_row.get((life, turn), False))
+                        break
+                    one_row.setdefault((life, turn), case.n == 1)
+                    if method == "query":
+                        _halved(case, memory.query(rows["probe"]), dtype)
+
     # ---- gradients ------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("what", ["query", "keys", "values"])
@@ -239,6 +264,37 @@ def _widened(case: Case, memory: Driven) -> Tensor | None:
     if memory.refused("query", probe) is not None:
         return None
     return memory.query(probe)
+
+
+def _refuses(case: Case, error: Exception, name: str, taken: bool) -> None:
+    """A module of one dtype refuses rows of that dtype, which ``taken`` says it took when there was one of them."""
+    said = f"{type(error).__name__}: {error}"
+    case.check(
+        "{0}({1}, str(error)) and not {0}({2}, str(error))",
+        *(re.search, NAMES_A_DTYPE, AT_ODDS),
+        got=said,
+        expected=f"an answer in {name}, or an error that says that {name} is not taken",
+        cause="module and rows are of one dtype, and something inside is of another: a state or constant made anew, or a "
+        "cast of one of two tensors that meet; or what rounding left of the state is a singular system",
+    )
+    case.check(
+        f"not {taken}",
+        got=f"{case.n} rows are refused ({said}), and one row was taken",
+        expected="the same for any number of rows",
+        cause="a solver that only several rows need has no half precision: compute in float32 there",
+    )
+
+
+def _halved(case: Case, answer: Tensor, dtype: torch.dtype) -> None:
+    """What a module that was moved to ``dtype`` answers to keys of that dtype."""
+    case.check(
+        f"{{}}.dtype == {dtype}",
+        answer,
+        got=f"answers of {answer.dtype}",
+        expected=f"{dtype}, as the keys and the module",
+        cause="the state is of a dtype of its own and the answer is not cast: answer.to(keys.dtype)",
+    )
+    case.finite(answer, cause="an eps that is nothing in half precision, or a sum that overflows; compute in float32")
 
 
 def _slopes(case: Case, memory: Driven, what: str, turn: int) -> tuple[float, float, float]:

@@ -14,6 +14,9 @@ NOISE = 16 * torch.finfo(torch.float32).eps
 FLOAT = 1e-5
 """Two float32 computations of the same thing in another order agree to this, relative to the largest number in them."""
 
+NAMES_A_DTYPE = r"(?i)dtype|float|double|half|precision|scalar ?type"
+"""What an error says that refuses a precision in so many words, its own or torch's."""
+
 
 def rounding(*dtypes: torch.dtype) -> float:
     """What two computations in the coarsest of these dtypes may differ by: :data:`FLOAT`, scaled by their epsilon."""

@@ -18,6 +18,7 @@ from memspec.options import Count, Positive, PositiveShare, checked
 from memspec.reference.memories.slots import SlotMemory
 from memspec.reference.memories.specs import SMOOTH
 from memspec.reference.ops.implicit import Norm, address, moved, normed, read_slots, summarise, take_in
+from memspec.reference.ops.rows import smallest
 
 
 class LinformerState(NamedTuple):
@@ -89,7 +90,7 @@ class LinformerMemory(SlotMemory):
 
     def stored_values(self, state: LinformerState) -> Tensor:
         # A slot so far from every key that its mass has all but vanished answers nearly nothing.
-        return state.contents / state.mass[..., None].clamp_min(1e-30) @ self.value_map
+        return state.contents / state.mass[..., None].clamp_min(smallest(state.mass.dtype, 1e-30)) @ self.value_map
 
     def usage(self, state: LinformerState) -> Tensor:
         """``[..., S]`` in [0, 1]: the mass of each slot, ``1 - prod (1 - g_s)`` over all pairs written."""

@@ -13,7 +13,7 @@ from memspec.reference.memories.neighbours import Softening
 from memspec.reference.memories.specs import SMOOTH
 from memspec.reference.ops import ring
 from memspec.reference.ops.inner import adapted_answers
-from memspec.reference.ops.rows import gather_rows, unit_rows
+from memspec.reference.ops.rows import gather_rows, smallest, unit_rows
 
 
 class MbPAMemory(FunctionalMemory):
@@ -84,4 +84,8 @@ class MbPAMemory(FunctionalMemory):
         # The distance again, from the rows themselves: exact for a stored key, and differentiable.
         exact = (near - q[..., None, :]).square().sum(-1)
         weights = torch.where(torch.isfinite(squared), 1 / (exact + self.eps), 0.0)
-        return near, gather_rows(state.values, index), weights / weights.sum(-1, keepdim=True).clamp_min(1e-30)
+        return (
+            near,
+            gather_rows(state.values, index),
+            weights / weights.sum(-1, keepdim=True).clamp_min(smallest(weights.dtype, 1e-30)),
+        )

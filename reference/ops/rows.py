@@ -21,6 +21,11 @@ def unit_rows(rows: Tensor, eps: float = 1e-12) -> Tensor:
     return scaled / norm
 
 
+def smallest(dtype: torch.dtype, eps: float) -> float:
+    """``eps``, or the smallest number of full precision where the dtype has none so small: what may be divided by."""
+    return max(eps, torch.finfo(dtype).tiny)
+
+
 def near_unit(rows: Tensor, eps: float = 1e-12) -> tuple[Tensor, Tensor]:
     """Rows divided by their largest entry, and what their lengths are then, at least 1.
 
@@ -28,7 +33,7 @@ def near_unit(rows: Tensor, eps: float = 1e-12) -> tuple[Tensor, Tensor]:
     below ``eps`` fade to zero.
     """
     # A cosine does not depend on the scale, so no gradient is owed to it.
-    rows = rows / rows.detach().abs().amax(-1, keepdim=True).clamp_min(eps)
+    rows = rows / rows.detach().abs().amax(-1, keepdim=True).clamp_min(smallest(rows.dtype, eps))
     return rows, torch.linalg.vector_norm(rows, dim=-1).clamp_min(1)
 
 
