@@ -44,8 +44,8 @@ class AssociativeMemory(RingMemory):
     @checked
     def __init__(
         self,
-        key_dim: int,
-        value_dim: int,
+        key_dim: Count,
+        value_dim: Count,
         capacity: Count = 128,
         beta: Positive | None = None,
         steps: Count = 1,
@@ -104,8 +104,8 @@ class HopfieldMemory(FunctionalMemory):
     @checked
     def __init__(
         self,
-        key_dim: int,
-        value_dim: int,
+        key_dim: Count,
+        value_dim: Count,
         rule: Literal["hebb", "storkey", "pinv"] = "hebb",
         update_order: Literal["async", "sync"] = "async",
         sweeps: Count = 100,
@@ -159,7 +159,7 @@ class BidirectionalMemory(FunctionalMemory):
     spec = SIGNS
 
     @checked
-    def __init__(self, key_dim: int, value_dim: int, bounces: Count = 20) -> None:
+    def __init__(self, key_dim: Count, value_dim: Count, bounces: Count = 20) -> None:
         super().__init__(key_dim, value_dim)
         self.bounces = bounces
 

@@ -45,8 +45,8 @@ class AttentionMemory(RingMemory):
     @checked
     def __init__(
         self,
-        key_dim: int,
-        value_dim: int,
+        key_dim: Count,
+        value_dim: Count,
         capacity: Count | None = 128,
         heads: Count = 1,
         key_norm: Literal["unit", "none"] = "unit",
