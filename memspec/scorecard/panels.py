@@ -1,8 +1,9 @@
 """What is worth drawing of a record, from its raw rows alone: every curve, and every metric over a swept setting.
 
 Experiments and metrics say themselves how they are shown (:mod:`memspec.metrics`). A curve metric is drawn along its
-axis; a number measured at several settings is drawn over the numeric field that varies most. Means carry a 95% t interval over trials; theory bands and required
-bounds come from the checks. Several memories share a panel.
+axis; a number measured at several settings is drawn over the numeric field that varies most; a matrix over tasks is
+kept as one. Means carry a 95% t interval over trials; theory bands and required bounds come from the checks. Several
+memories share a panel.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from numpy.typing import NDArray
 from memspec.judging.statistics import mean_interval
 from memspec.metrics import Axis, View
 from memspec.scorecard.declared import metric_of, showing_of
-from memspec.scorecard.formatting import short_names
 from memspec.scorecard.record import Record, merged, values_of
 
 MOST_LINES = 6
@@ -29,7 +29,7 @@ FloatArray = NDArray[np.float64]
 
 @dataclass
 class Line:
-    """Mean and interval over trials at each point; ``memory`` and ``group`` index colour and dash."""
+    """Mean and interval over trials at each point, of the memory with this index; ``label`` tells the groups apart."""
 
     label: str
     memory: int
@@ -53,6 +53,14 @@ class Band:
 
 
 @dataclass
+class Matrix:
+    """``[K, K]`` means over trials: row i after task i, a column for each task."""
+
+    memory: int
+    values: FloatArray
+
+
+@dataclass
 class Panel:
     """One metric of one experiment, or several that share a unit; ``metric`` is its title."""
 
@@ -63,6 +71,8 @@ class Panel:
     high: float
     lines: list[Line] = field(default_factory=list)
     bands: list[Band] = field(default_factory=list)
+    matrices: list[Matrix] = field(default_factory=list)
+    """Instead of lines."""
     left_out: int = 0
     several: bool = False
     """Whether the page shows several memories: then a colour is a memory's, here as in every panel."""
@@ -82,7 +92,7 @@ def panels_of(cards: Sequence[Record]) -> dict[str, list[Panel]]:
         for metric in dict.fromkeys(name for _, b in mine for name in b["metrics"]):
             view = showing.view(metric)
             panel = _panel_of(cards, [(i, b) for i, b in mine if metric in b["metrics"]], metric, view, showing.axis)
-            if panel is not None and any(line.x.size > 1 for line in panel.lines):
+            if panel is not None and (panel.matrices or any(line.x.size > 1 for line in panel.lines)):
                 panel.several = len(cards) > 1
                 drawn.setdefault(view, []).append(panel)
         if drawn:
@@ -112,16 +122,16 @@ def _panel_of(cards: Sequence[Record], blocks: Blocks, metric: str, view: View, 
         at, low, high = (np.array(column) for column in zip(*view.people))
         panel.bands.append(Band("people", -1, at, low, high, False))
     if view.form == "matrix":
-        return _matrix_panel(panel, cards, blocks, metric)
+        return _matrix_panel(panel, blocks, metric)
     if any(len(b["metrics"][metric]["at"] or ()) > 1 for _, b in blocks):
         return _curve_panel(panel, cards, blocks, metric)
     return _sweep_panel(panel, cards, blocks, metric, axis)
 
 
 def _together(view: View, parts: Sequence[Panel]) -> Panel:
-    """The panels of one view as one: a line's label says which metric it is of, or nothing beside a memory's own name."""
+    """The panels of one view as one: a line's label says which metric it is of."""
     first = replace(parts[0], metric=view.title or parts[0].metric)
-    if len(parts) == 1:
+    if len(parts) == 1 or first.matrices:
         return first
     groups = 1 + max(line.group for part in parts for line in part.lines)
     return replace(
@@ -132,7 +142,7 @@ def _together(view: View, parts: Sequence[Panel]) -> Panel:
         lines=[
             replace(line, label=", ".join(p for p in (said, line.label) if p), group=i * groups + line.group)
             for i, part in enumerate(parts)
-            for said in ["" if part.several and i == 0 else part.y_label or part.metric.replace("_", " ")]
+            for said in [part.y_label or part.metric.replace("_", " ")]
             for line in part.lines
         ],
         bands=[band for part in parts for band in part.bands],
@@ -150,7 +160,7 @@ def _curve_panel(panel: Panel, cards: Sequence[Record], blocks: Blocks, metric: 
         if block["setting"] not in shown:
             continue
         kept = block["metrics"][metric]
-        label = _label(cards, memory, block["setting"] if len(settings) > 1 else "")
+        label = block["setting"] if len(settings) > 1 else ""
         group = shown.index(block["setting"])
         panel.lines.append(_line(label, memory, group, np.asarray(kept["at"], dtype=float), values_of(kept)))
         panel.bands += _required(
@@ -162,17 +172,13 @@ def _curve_panel(panel: Panel, cards: Sequence[Record], blocks: Blocks, metric: 
     return panel
 
 
-def _matrix_panel(panel: Panel, cards: Sequence[Record], blocks: Blocks, metric: str) -> Panel:
-    """A square matrix over a task sequence (row i: after task i, flattened): a line for each task, over the tasks learned."""
+def _matrix_panel(panel: Panel, blocks: Blocks, metric: str) -> Panel:
+    """A square matrix over a task sequence (row i: after task i), which a record keeps flattened."""
     for memory, block in blocks:
         values = values_of(block["metrics"][metric])
         tasks = math.isqrt(values.shape[-1])
-        shown = _some(range(tasks))
-        panel.left_out = max(panel.left_out, tasks - len(shown))
-        for group, task in enumerate(shown):
-            after = values.reshape(len(values), tasks, tasks)[:, :, task]
-            label = _label(cards, memory, f"task {task + 1}")
-            panel.lines.append(_line(label, memory, group, np.arange(1.0, tasks + 1), after))
+        if len(values) and tasks**2 == values.shape[-1]:
+            panel.matrices.append(Matrix(memory, values.mean(axis=0).reshape(tasks, tasks)))
     return panel
 
 
@@ -197,7 +203,7 @@ def _sweep_panel(panel: Panel, cards: Sequence[Record], blocks: Blocks, metric: 
             mine = sorted(mine, key=lambda b: b["fields"][x_name])
             x = np.array([float(b["fields"][x_name]) for b in mine])
             columns = [values_of(b["metrics"][metric]).reshape(-1) for b in mine]
-            panel.lines.append(_line(_label(cards, memory, what), memory, group, x, columns))
+            panel.lines.append(_line(what, memory, group, x, columns))
             at = {(b["setting"], metric): float(b["fields"][x_name]) for b in mine}
             panel.bands += _required(cards, memory, mine[0]["experiment"], at)
     return panel
@@ -228,11 +234,6 @@ def _some(names: Sequence[Any]) -> list[Any]:
     return [names[round(i * (len(names) - 1) / (MOST_LINES - 1))] for i in range(MOST_LINES)]
 
 
-def _label(cards: Sequence[Record], memory: int, setting: str) -> str:
-    name = short_names(cards)[memory] if len(cards) > 1 else ""
-    return ", ".join(part for part in (name, setting) if part)
-
-
 def _line(label: str, memory: int, group: int, x: FloatArray, values: Any) -> Line:
     """Points from ``[T, K]`` values, or from K columns of different lengths."""
     columns = [np.asarray(c, dtype=float) for c in (values.T if isinstance(values, np.ndarray) else values)]
@@ -252,7 +253,7 @@ def _line(label: str, memory: int, group: int, x: FloatArray, values: Any) -> Li
 
 def _required(cards: Sequence[Record], memory: int, experiment: str, at: Mapping[tuple[str, str], float]) -> list[Band]:
     """Bands and bounds that checks put on these points, theory apart from the rest."""
-    card, name = cards[memory], _label(cards, memory, "")
+    card = cards[memory]
     points: dict[bool, dict[float, tuple[float, float]]] = {}
     for check in card.checks:
         place, bound = (check.setting or "", check.metric or ""), check.bound
@@ -262,9 +263,8 @@ def _required(cards: Sequence[Record], memory: int, experiment: str, at: Mapping
         high = math.inf if bound.at_most is None else bound.at_most
         points.setdefault(bound.source.startswith("theory"), {})[at[place]] = (low, high)
     bands = []
-    whose = f", {name}" if name else ""
     for theory, found in points.items():
         x = np.array(sorted(found))
         low, high = np.array([found[p] for p in x]).T
-        bands.append(Band(f"{'theory' if theory else 'required'}{whose}", memory, x, low, high, theory))
+        bands.append(Band("theory" if theory else "required", memory, x, low, high, theory))
     return bands

@@ -1,136 +1,206 @@
-"""Plots of a record: the panels of :mod:`memspec.scorecard.panels`, drawn with matplotlib."""
+"""Plots of a record: the panels of :mod:`memspec.scorecard.panels` as SVG that takes its colours from the page.
+
+A memory (or, on the page of one memory, a setting) is a class ``m0``, ``m1``, ...; which of them has which colour, and
+whether it is shown in colour at all, the page's style says. So a page follows light and dark, and readers may pick.
+"""
 
 from __future__ import annotations
 
-import base64
-import io
 import math
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from memspec.scorecard.panels import Band, FloatArray, Panel, panels_of
+from memspec.scorecard import svg
+from memspec.scorecard.formatting import short_names
+from memspec.scorecard.panels import Band, FloatArray, Line, Matrix, Panel, panels_of
 from memspec.scorecard.record import Record
+from memspec.scorecard.svg import Scale
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+WIDTH, HEIGHT = 340, 232
+LEFT, RIGHT, TOP, BOTTOM = 48, 12, 24, 40
+DASHES = 4
+"""Kinds of line in the style, for the groups of several memories."""
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
-"""Okabe and Ito's palette: told apart by colour-blind readers too."""
-
-DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
-COLUMNS = 3
-WIDTH = 4.1
-"""Of a panel, in inches."""
+NUMBERED = 6
+"""Up to so many matrices have their numbers written into them."""
 
 TINY = 1e-6
 """A logarithmic axis goes down to this share of its top: an exact answer's rounding errors are no finding."""
 
-
-def figures(cards: Sequence[Record]) -> list[dict[str, str]]:
-    """A figure for each experiment that has something to draw: ``title``, ``caption``, ``png`` (base64), ``width``."""
-    out = []
-    for experiment, panels in panels_of(cards).items():
-        figure = draw(panels)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=110)
-        left_out = max(p.left_out for p in panels)
-        captions = [f"{p.metric}: {p.description}" for p in panels]
-        if left_out:
-            captions.append(f"{left_out} further settings or tasks are in the record")
-        png = base64.b64encode(buffer.getvalue()).decode("ascii")
-        width = f"{100 * min(COLUMNS, len(panels)) / COLUMNS:.0f}%"  # so that a panel has one size everywhere
-        out.append({"title": experiment, "caption": "; ".join(captions), "png": png, "width": width})
-    return out
+HAIR = 0.7
+"""Intervals narrower than this many units are not drawn."""
 
 
-def draw(panels: Sequence[Panel]) -> Figure:
-    """All panels of an experiment in one figure."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+@dataclass(frozen=True)
+class Key:
+    """What a line or an area means: ``kind`` is ``line``, ``theory``, ``required`` or ``people``; ``look`` its classes."""
 
-    columns = min(COLUMNS, len(panels))
-    rows = math.ceil(len(panels) / columns)
-    labels = {line.label for panel in panels for line in panel.lines}
-    figure = Figure(figsize=(WIDTH * columns, 3.1 * rows + 0.12 * max(0, len(labels) - 4)), layout="constrained")
-    FigureCanvasAgg(figure)
-    handles: dict[str, Any] = {}
-    for i, panel in enumerate(panels):
-        axes = figure.add_subplot(rows, columns, i + 1)
-        _draw_panel(axes, panel)
-        for handle, label in zip(*axes.get_legend_handles_labels()):
-            handles.setdefault(label, handle)
-    if len(handles) > 1 or any(handles):
-        named = {label: handle for label, handle in handles.items() if label}
-        if named:
-            longest = max(map(len, named))
-            fitting = int(WIDTH * columns / (0.075 * longest + 0.6))  # inches: 8 point letters, handle and gap
-            place: dict[str, Any] = {"loc": "outside lower center", "ncols": max(1, min(4, fitting))}
-            figure.legend(named.values(), named.keys(), fontsize=8, frameon=False, **place)
-    return figure
+    kind: str
+    look: str
+    label: str
 
 
-def _draw_panel(axes: Axes, panel: Panel) -> None:
-    several = panel.several
+@dataclass(frozen=True)
+class Figure:
+    """One plot of the page, or (matrices) one for each memory."""
+
+    name: str
+    experiment: str
+    title: str
+    caption: str
+    drawings: Sequence[tuple[str, str]]
+    """Name and SVG; the name is empty where the drawing is of all memories."""
+    keys: Sequence[Key] = field(default_factory=list)
+
+    @property
+    def axis(self) -> str:
+        """The axis of the suites that it belongs to."""
+        return self.experiment.partition(".")[0]
+
+
+def figures(cards: Sequence[Record]) -> list[Figure]:
+    """A figure for each panel that has something to draw, in the order of their experiments."""
+    names = short_names(cards)
+    return [figure(panel, experiment, names) for experiment, panels in panels_of(cards).items() for panel in panels]
+
+
+def figure(panel: Panel, experiment: str, names: Sequence[str]) -> Figure:
+    """A panel as a figure; ``names`` are the memories'."""
+    caption = panel.description
+    if panel.left_out:
+        caption = f"{caption}; {panel.left_out} further settings are in the record"
+    name = re.sub(r"[^a-z0-9]+", "-", f"{experiment} {panel.metric}".lower()).strip("-")
+    title = panel.metric.replace("_", " ")
+    if panel.matrices:
+        several = len(panel.matrices) > 1
+        drawings = [
+            (names[m.memory] if several else "", matrix(m, panel, f"{title} of {names[m.memory]}", several=several))
+            for m in panel.matrices
+        ]
+        return Figure(name, experiment, title, caption, drawings)
+    label = f"{title} over {panel.x_label}, {experiment}"
+    return Figure(name, experiment, title, caption, [("", lines(panel, label))], keys_of(panel))
+
+
+# ---- lines over an axis ---------------------------------------------------------------------------------------
+
+
+def lines(panel: Panel, label: str) -> str:
+    """The panel's bands and lines over its two axes."""
+    x, y = scales(panel)
+    parts = list(axes(panel, x, y))
     for band, owned in _apart(panel.bands):
-        _draw_band(axes, band, COLOURS[band.memory % len(COLOURS)] if several and owned else "")
+        parts += _band(band, x, y, f" own m{band.memory}" if owned and panel.several else "")
     for line in panel.lines:
-        colour = COLOURS[(line.memory if several else line.group) % len(COLOURS)]
-        dash = DASHES[line.group % len(DASHES)] if several else "-"
-        sides = np.maximum(line.low, panel.low), np.minimum(line.high, panel.high)  # an interval may leave the range
-        x, mean, low, high = _parted(line.x, line.mean, *sides)
-        axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
-        marker = "o" if line.x.size <= 12 else ""
-        axes.plot(x, mean, color=colour, linestyle=dash, linewidth=1.6, marker=marker, markersize=3, label=line.label)
-    axes.set_title(panel.metric, fontsize=9, loc="left", fontweight="bold")
-    axes.set_xlabel(panel.x_label, fontsize=8)
-    axes.set_ylabel(panel.y_label, fontsize=8)
-    axes.tick_params(labelsize=8)
-    axes.grid(visible=True, color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    _scales(axes, panel)
+        parts.append(_line(line, panel, x, y))
+    return svg.drawing(WIDTH, HEIGHT, parts, label, "plot")
+
+
+def scales(panel: Panel) -> tuple[Scale, Scale]:
+    """Where the numbers of a panel lie: logarithmic where they span much, never below a metric's range."""
+    at = np.concatenate([line.x for line in panel.lines])
+    wide = at.min() > 0 and at.max() / at.min() >= 16
+    log = bool(at.min() > 0 and (panel.x_scale == "log" or (panel.x_scale == "auto" and wide)))
+    x = Scale(*_apart_ends(float(at.min()), float(at.max())), LEFT + 8, WIDTH - RIGHT - 6, log)
+    low, high, log = _ends(panel)
+    return x, Scale(low, high, HEIGHT - BOTTOM, TOP, log)
+
+
+def _ends(panel: Panel) -> tuple[float, float, bool]:
+    """The ends of the upright axis, and whether it is logarithmic."""
+    if math.isfinite(panel.low) and math.isfinite(panel.high):
+        low = panel.low if panel.low >= 0 or min(line.low.min() for line in panel.lines) < 0 else 0.0
+        margin = 0.03 * (panel.high - low)
+        return low - margin, panel.high + margin, False
+    seen = np.concatenate([line.mean for line in panel.lines])
+    edges = np.concatenate([seen, *(side for band in panel.bands for side in (band.low, band.high))])
+    edges = edges[np.isfinite(edges)]
+    if not edges.size:
+        return 0.0, 1.0, False
+    low, top, positive = float(edges.min()), float(edges.max()), edges[edges > 0]
+    if panel.low == 0 and positive.size and top / positive.min() > 100:  # with a bound far off, too
+        return max(float(positive.min()) / 2, TINY * top), 2 * top, True
+    low = 0.0 if panel.low == 0 else low
+    low, top = _apart_ends(low, top)
+    margin = 0.06 * (top - low)
+    return low if panel.low == 0 else low - margin, top + margin, False
+
+
+def _apart_ends(low: float, high: float) -> tuple[float, float]:
+    return (low, high) if high > low else (low, low + (abs(low) or 1.0))
+
+
+def axes(panel: Panel, x: Scale, y: Scale) -> Iterable[str]:
+    """Grid, ticks and what stands at the axes."""
+    bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
+    levels = svg.log_ticks(y.low, y.high) if y.log else svg.linear_ticks(y.low, y.high)
+    grid = "".join(f"M{LEFT} {svg.place(float(y(v)))}H{right}" for v in levels)
+    yield f'<path class="grid" d="{grid}"/>'
+    for value in levels:
+        yield svg.text(LEFT - 6, float(y(value)) + 4, svg.tick_text(value, panel.unit), "end")
+    for value in _x_ticks(panel, x):
+        place = float(x(value))
+        yield f'<path class="grid" d="M{svg.place(place)} {bottom}v4"/>'
+        yield svg.text(place, bottom + 16, svg.tick_text(value), "mid")
+    if panel.y_label:
+        yield svg.text(4, 13, panel.y_label, "soft")
+    yield svg.text((LEFT + right) / 2, HEIGHT - 6, panel.x_label, "mid soft")
+
+
+def _x_ticks(panel: Panel, x: Scale) -> list[float]:
+    at = np.concatenate([line.x for line in panel.lines])
+    if not x.log:
+        return svg.linear_ticks(x.low, x.high, whole=bool((at == at.round()).all() or at.max() > 10), most=7)
+    powers = np.log2(at)
+    return svg.log_ticks(x.low, x.high, 2 if np.allclose(powers, powers.round()) else 10, most=7)
+
+
+def _line(line: Line, panel: Panel, x: Scale, y: Scale) -> str:
+    """A line with its interval, of the class of its memory (or of its group, on the page of one memory)."""
+    sides = np.maximum(line.low, panel.low), np.minimum(line.high, panel.high)  # an interval may leave the range
+    at, mean, low, high = _parted(line.x, line.mean, *sides)
+    px, py, top, bottom = x(at), y(mean), y(high), y(low)
+    shade = ""
+    if np.nanmax(bottom - top, initial=0.0) > HAIR:
+        shade = f'<path class="r" d="{svg.area(px, bottom, top)}"/>'
+    look = "l" + (" pts" if line.x.size <= 12 else "")
+    look += f" d{line.group % DASHES}" if panel.several and line.group else ""
+    drawn = svg.path(px, py) if line.x.size > 1 else svg.path(np.repeat(px, 2), np.repeat(py, 2))
+    return f'<g class="m{line.memory if panel.several else line.group}">{shade}<path class="{look}" d="{drawn}"/></g>'
 
 
 def _apart(bands: Sequence[Band]) -> list[tuple[Band, bool]]:
     """The bands, each once, and whether it belongs to one memory alone: what is asked of all alike is nobody's."""
-    kept: dict[tuple[Any, ...], list[Band]] = {}
+    kept: dict[tuple[object, ...], list[Band]] = {}
     for band in bands:
         kept.setdefault((band.theory, *(tuple(a) for a in (band.x, band.low, band.high))), []).append(band)
-    out = []
-    for mine in kept.values():
-        owned = len({band.memory for band in mine}) == 1 and mine[0].memory >= 0
-        out.append((mine[0] if owned else replace(mine[0], label=mine[0].label.partition(",")[0]), owned))
-    return out
+    return [(mine[0], len({band.memory for band in mine}) == 1 and mine[0].memory >= 0) for mine in kept.values()]
 
 
-def _draw_band(axes: Axes, band: Band, colour: str) -> None:
-    """A band where both sides are given; a dashed (theory) or dotted (other) line where one is. No colour is grey."""
-    x, low, high = _parted(band.x, band.low, band.high)
+def _kind(band: Band) -> str:
+    return "people" if band.memory < 0 else "theory" if band.theory else "required"
+
+
+def _band(band: Band, x: Scale, y: Scale, owner: str) -> list[str]:
+    """An area where both sides are given, a line where one is; without ``owner`` it is grey."""
+    at, low, high = _parted(band.x, band.low, band.high)
+    kind = _kind(band)
     if np.isfinite(band.low).all() and np.isfinite(band.high).all():
         if band.x.size > 1:
-            hatch = "////" if band.theory else None
-            look: dict[str, Any] = {
-                "facecolor": f"{colour}30" if colour else "#bbbbbb66",
-                "edgecolor": f"{colour or '#999999'}99",
-            }
-            axes.fill_between(x, low, high, linewidth=0, hatch=hatch, label=band.label, **look)
-        else:
-            axes.vlines(
-                band.x, band.low, band.high, color=colour or "#888888", alpha=0.5, linewidth=5, label=band.label
-            )
-        return
-    for edge, side in ((low, "at least"), (high, "at most")):
-        if np.isfinite(edge[np.isfinite(x)]).all():
-            one_sided: dict[str, Any] = {
-                "linestyle": "--" if band.theory else ":",
-                "marker": "_" if band.x.size <= 12 else "",
-            }
-            axes.plot(x, edge, color=colour or "#444444", linewidth=1, label=f"{band.label} {side}", **one_sided)
+            return [f'<path class="b {kind}{owner}" d="{svg.area(x(at), y(low), y(high))}"/>']
+        upright = svg.path(np.repeat(x(at), 2), np.r_[y(low), y(high)])
+        return [f'<path class="b {kind} upright{owner}" d="{upright}"/>']
+    out = []
+    for edge in (low, high):
+        if np.isfinite(edge[np.isfinite(at)]).all():
+            px, py = x(at), y(edge)
+            if band.x.size == 1:  # a point would not be seen
+                px, py = np.r_[px - 6, px + 6], np.repeat(py, 2)
+            out.append(f'<path class="b {kind} edge{owner}" d="{svg.path(px, py)}"/>')
+    return out
 
 
 def _parted(x: FloatArray, *columns: FloatArray) -> tuple[FloatArray, ...]:
@@ -141,34 +211,42 @@ def _parted(x: FloatArray, *columns: FloatArray) -> tuple[FloatArray, ...]:
     return x, *columns
 
 
-def _scales(axes: Axes, panel: Panel) -> None:
-    from matplotlib.ticker import EngFormatter, MaxNLocator
+def keys_of(panel: Panel) -> list[Key]:
+    """What the lines and areas of a panel mean, beside which memory they are of."""
+    groups = dict(sorted({line.group: line.label for line in panel.lines if line.label}.items()))
+    keys = [Key("line", f"d{g % DASHES}" if panel.several else f"m{g}", label) for g, label in groups.items()]
+    kinds = {_kind(band) for band in panel.bands}
+    return keys + [Key(kind, kind, kind) for kind in ("theory", "required", "people") if kind in kinds]
 
-    x = np.concatenate([line.x for line in panel.lines])
-    wide = x.min() > 0 and x.max() / x.min() >= 16
-    if x.min() > 0 and (panel.x_scale == "log" or (panel.x_scale == "auto" and wide)):
-        powers = np.log2(x)
-        two = bool(np.allclose(powers, powers.round()))
-        axes.set_xscale("log", base=2 if two else 10)
-        if two:
-            axes.xaxis.set_major_formatter("{x:g}")
-    elif (x == x.round()).all() or x.max() > 10:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if math.isfinite(panel.low) and math.isfinite(panel.high):
-        low = panel.low if panel.low >= 0 or min(line.low.min() for line in panel.lines) < 0 else 0.0
-        margin = 0.04 * (panel.high - low)
-        axes.set_ylim(low - margin, panel.high + margin)
-        return
-    y = np.concatenate([line.mean for line in panel.lines])
-    edges = np.concatenate([y, *(side for band in panel.bands for side in (band.low, band.high))])
-    edges = edges[np.isfinite(edges)]
-    top, positive = edges.max(), edges[edges > 0]
-    if panel.low == 0 and positive.size and top / positive.min() > 100:  # with a bound far off, too
-        axes.set_yscale("log")
-        axes.set_ylim(max(positive.min() / 2, TINY * top), 2 * top)
-    elif panel.low == 0:
-        axes.set_ylim(bottom=0)
-    if panel.unit in ("s", "B"):
-        axes.yaxis.set_major_formatter(EngFormatter(panel.unit))
-    elif axes.get_yscale() == "linear" and (top >= 1e4 or 0 < top < 1e-2):
-        axes.yaxis.set_major_formatter(EngFormatter())
+
+# ---- matrices over tasks --------------------------------------------------------------------------------------
+
+
+def matrix(one: Matrix, panel: Panel, label: str, *, several: bool) -> str:
+    """A heat map: a row for each task learned, a column for each task tested. Small where there are several."""
+    tasks = len(one.values)
+    numbered = not several
+    left, top, size = (LEFT, TOP, 36 if tasks <= 6 else 216 // tasks) if not several else (2, 2, max(100 // tasks, 6))
+    parts = []
+    if not several:
+        parts.append(svg.text(4, 13, "after task", "soft"))
+        parts.append(svg.text(left + size * tasks / 2, top + size * tasks + 32, "tested on task", "mid soft"))
+    span = panel.high - panel.low
+    for i, row in enumerate(one.values):
+        if not several:
+            parts.append(svg.text(left - 8, top + size * (i + 0.5) + 4, str(i + 1), "end"))
+            parts.append(svg.text(left + size * (i + 0.5), top + size * tasks + 16, str(i + 1), "mid"))
+        for j, value in enumerate(row):
+            strength = (value - panel.low) / span if math.isfinite(span) else value
+            strength = min(max(float(strength), 0.0), 1.0) if math.isfinite(value) else 0.0
+            parts.append(
+                f'<rect class="cell{" seen" if j <= i else ""}" x="{left + size * j}" y="{top + size * i}" width="{size}"'
+                f' height="{size}" style="fill-opacity:{strength:.2f}"/>'
+            )
+            if numbered and tasks <= 8:
+                on = " on" if strength > 0.55 else ""
+                said = f"{value:.2f}".replace("0.", ".", 1) if 0 <= value < 0.995 else f"{value:.2g}"
+                parts.append(svg.text(left + size * (j + 0.5), top + size * (i + 0.5) + 4, said, f"mid{on}"))
+    width = left + size * tasks + (RIGHT if not several else 2)
+    height = top + size * tasks + (BOTTOM if not several else 2)
+    return svg.drawing(max(width, WIDTH) if not several else width, height, parts, label, "plot heat")

@@ -51,6 +51,8 @@ class Record:
         notes: why this is not the whole specification (a selection of checks, an interrupted run).
         gate: what came of the comparison with a baseline: ``baseline``, ``verdict``, ``policy``, ``losses``, ``warnings``;
             empty if there was none.
+        made: when and of what: ``at`` (UTC), and in a git checkout ``commit``, ``committed`` (when that was) and
+            ``changed`` (whether files differ from it).
         stopped: why the run ended before all planned checks had run; empty if it came to its end.
     """
 
@@ -66,6 +68,7 @@ class Record:
     stopped: str = ""
     observed: dict[str, Any] = field(default_factory=dict)
     gate: dict[str, Any] = field(default_factory=dict)
+    made: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -152,6 +155,7 @@ class Record:
                 "notes": self.notes,
                 "stopped": self.stopped,
                 "gate": self.gate,
+                "made": self.made,
                 "counts": self.counts,
                 "checks": [c.to_json() for c in sorted(self.checks, key=lambda c: c.id)],
                 "not_asked": dict(sorted(self.not_asked.items())),
@@ -183,6 +187,7 @@ class Record:
             data.get("stopped", ""),
             data.get("observed", {}),
             data.get("gate", {}),
+            data.get("made", {}),
         )
 
 

@@ -248,20 +248,27 @@ def _by_kind(checks: Sequence[Check]) -> str:
 
 def listed(checks: Sequence[Check], width: int, most: int = MOST_LINES) -> list[str]:
     """A line a check; checks that end in the same exception share one. What is beyond ``most`` is counted."""
-    groups: dict[str, list[Check]] = {}
-    for check in checks:
-        error = check.failure.raised if check.failure is not None else ""
-        groups.setdefault(f"raised {error}" if error else check.id, []).append(check)
+    groups = causes(checks)
     lines = []
-    for error, mine in list(groups.items())[:most]:
+    for mine in groups[:most]:
         if len(mine) == 1:
             lines.append(clip(f"{mine[0].id}: {gist(mine[0])}", width))
             continue
         few = ", ".join(c.id for c in mine[:3]) + (", ..." if len(mine) > 3 else "")
         head = f"{len(mine)} checks "
+        error = f"raised {mine[0].failure.raised}" if mine[0].failure is not None else ""
         lines.append(f"{head}{clip(error, max(width - len(head) - len(few) - 2, 100))}: {few}")
-    hidden = sum(len(mine) for mine in list(groups.values())[most:])
+    hidden = sum(len(mine) for mine in groups[most:])
     return lines + [f"... and {hidden} more (pytest shows each in full; --memspec-html lists them)"] * bool(hidden)
+
+
+def causes(checks: Iterable[Check]) -> list[list[Check]]:
+    """The checks, those together that ended in the same exception."""
+    groups: dict[str, list[Check]] = {}
+    for check in checks:
+        error = check.failure.raised if check.failure is not None else ""
+        groups.setdefault(f"raised {error}" if error else check.id, []).append(check)
+    return list(groups.values())
 
 
 def gist(check: Check) -> str:

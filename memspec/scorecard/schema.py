@@ -182,6 +182,15 @@ class Gate(Struct, kw_only=True):
     warnings: list[str] = []
 
 
+class Made(Struct, kw_only=True):
+    """When a card was made, and of which commit."""
+
+    at: str
+    commit: str = ""
+    committed: str = ""
+    changed: bool = False
+
+
 class Card(Struct, kw_only=True):
     """Everything one run found out about one memory."""
 
@@ -199,6 +208,7 @@ class Card(Struct, kw_only=True):
     stopped: str = ""
     observed: dict[str, Any] = {}
     gate: dict[str, Any] = {}
+    made: dict[str, Any] = {}
     counts: dict[str, int] = {}
 
 
@@ -218,6 +228,8 @@ def checked(data: Any) -> Any:
             msgspec.convert({"observed": card.observed}, dict[str, Observed])
         if card.gate:
             msgspec.convert({"gate": card.gate}, dict[str, Gate])
+        if card.made:
+            msgspec.convert({"made": card.made}, dict[str, Made])
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at ")
         raise RecordError(f"{where.strip('`').removeprefix('$.') or 'the card'}: {what}") from error

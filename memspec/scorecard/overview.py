@@ -1,0 +1,300 @@
+"""A card at a glance: what a memory is strong and weak in, its profile, and several memories as one leaderboard."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from memspec.judging.check import KINDS
+from memspec.scorecard.formatting import number, two_digits
+from memspec.scorecard.record import Record
+from memspec.scorecard.svg import tick_text
+
+NEAR = 0.005
+"""A score this near to 1 is shown as 1.00."""
+
+FARTHEST = (-0.5, 1.6)
+"""A profile goes no farther beyond its anchors; what does is shown at the edge, with its number."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the leaderboard: ``name`` is its heading, ``unit`` that of its numbers; ``less`` is better or more."""
+
+    name: str
+    description: str
+    unit: str = ""
+    less: bool = False
+    score: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of the leaderboard, None where it was not measured, and how it is written."""
+
+    value: float | None
+    text: str
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One memory's score on the profile: places are shares of the track, in per cent."""
+
+    memory: int
+    score: float
+    low: float
+    high: float
+    at: float
+    start: float
+    end: float
+    beyond: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One score of the profile."""
+
+    name: str
+    description: str
+    marks: Sequence[Mark]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Every score of some memories; ``zero`` and ``one`` are the places of the anchors on the track, in per cent."""
+
+    rows: Sequence[Row]
+    zero: float
+    one: float
+
+
+def strength(one: Record) -> str:
+    """One sentence on what the memory does best; empty where no score was measured."""
+    scores = _scores(one)
+    perfect = [name for name, score in scores.items() if score >= 1 - NEAR]
+    if perfect:
+        return f"As good as an exact dictionary in {_listed(perfect)}."
+    if not scores:
+        return ""
+    best = max(scores, key=lambda name: scores[name])
+    return f"Strongest in {_told(one, best)}."
+
+
+def weakness(one: Record) -> str:
+    """One sentence on what is wrong with the memory, else on what it does worst."""
+    failed = [check for check in one.checks if check.status == "fail"]
+    if failed:
+        tally = [(kind, sum(check.kind == kind for check in failed)) for kind in KINDS]
+        broken = ", ".join(f"{n} {kind}{'s' * (n != 1)}" for kind, n in tally if n)
+        first = min(failed, key=lambda check: (KINDS.index(check.kind), check.axis != "laws", check.id))
+        return f"It fails {broken}; first {first.id}."
+    scores = _scores(one)
+    if not scores:
+        return "No score was measured."
+    worst = min(scores, key=lambda name: scores[name])
+    if scores[worst] >= 1 - NEAR:
+        return "No score is below that of an exact dictionary."
+    return f"Weakest in {_told(one, worst)}."
+
+
+def _scores(one: Record) -> dict[str, float]:
+    scores = {name: float(score["score"]) for name, score in one.scores.items()}
+    return {name: score for name, score in scores.items() if math.isfinite(score)}
+
+
+def _told(one: Record, name: str) -> str:
+    score = one.scores[name]
+    low, high = (float(end) for end in score["interval"])
+    interval = f" ({two_digits(low)} to {two_digits(high)})" if math.isfinite(low) and math.isfinite(high) else ""
+    what = str(score.get("description", "")).partition(";")[0].partition(". ")[0]
+    return f"{name}, {two_digits(score['score'])}{interval}{f': {what}' if what else ''}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+# ---- the profile ----------------------------------------------------------------------------------------------
+
+
+def profile(cards: Sequence[Record]) -> Profile:
+    """Every score of every memory, with its interval, between the anchors."""
+    found = [
+        (name, memory, one.scores[name])
+        for name in score_names(cards)
+        for memory, one in enumerate(cards)
+        if name in one.scores
+    ]
+    ends = [float(x) for _, _, s in found for x in (s["score"], *s["interval"]) if math.isfinite(float(x))]
+    low = max(min([-0.06, *ends]), FARTHEST[0])
+    high = min(max([1.06, *ends]), FARTHEST[1])
+
+    def place(x: float) -> float:
+        return round(100 * (min(max(x, low), high) - low) / (high - low), 2)
+
+    rows: dict[str, Row] = {}
+    for name, memory, score in found:
+        value, (start, end) = float(score["score"]), (float(x) for x in score["interval"])
+        if not math.isfinite(value):
+            continue
+        start, end = (x if math.isfinite(x) else value for x in (start, end))
+        row = rows.setdefault(name, Row(name, str(score.get("description", "")), []))
+        mark = Mark(memory, value, start, end, place(value), place(start), place(end), not low <= value <= high)
+        rows[name] = Row(name, row.description, [*row.marks, mark])
+    return Profile(list(rows.values()), place(0.0), place(1.0))
+
+
+def score_names(cards: Sequence[Record]) -> list[str]:
+    """The scores that any of the cards has, in their order."""
+    return list(dict.fromkeys(name for one in cards for name in one.scores))
+
+
+# ---- the leaderboard ------------------------------------------------------------------------------------------
+
+COSTS = (
+    Column("state", "bytes of state at the most pairs stored", "B", less=True),
+    Column("store", "time to store a pair, at the most pairs stored", "s", less=True),
+    Column("query", "time to answer a query, at the most pairs stored", "s", less=True),
+)
+_MEASURES = {"state": "state_bytes", "store": "update_seconds", "query": "query_seconds"}
+
+
+def leaderboard(cards: Sequence[Record]) -> tuple[list[Column], list[list[Cell]]]:
+    """The columns, and for each card its cells: every score, bytes and times."""
+    names = score_names(cards)
+    columns = [Column(name, _described(cards, name), score=True) for name in names]
+    columns += [c for c in COSTS if any(cost(one, _MEASURES[c.name]) is not None for one in cards)]
+    return columns, [[_cell(one, column) for column in columns] for one in cards]
+
+
+def _cell(one: Record, column: Column) -> Cell:
+    if not column.score:
+        value = cost(one, _MEASURES[column.name])
+        return Cell(value, "–" if value is None else tick_text(value, column.unit))
+    score = one.scores.get(column.name)
+    if score is None or not math.isfinite(float(score["score"])):
+        return Cell(None, "–")
+    low, high = (float(end) for end in score["interval"])
+    return Cell(float(score["score"]), two_digits(score["score"]), (low, high))
+
+
+def _described(cards: Sequence[Record], name: str) -> str:
+    return next(str(one.scores[name].get("description", "")) for one in cards if name in one.scores)
+
+
+def cost(one: Record, measure: str) -> float | None:
+    """One measure of the cost: where it was taken along a curve, its last point; None where it was not measured."""
+    entry = one.cost.get(measure)
+    if isinstance(entry, Mapping) and entry.get("settings"):
+        value = next(iter(entry["settings"].values()))
+        value = value["median"][-1] if isinstance(value, Mapping) else value
+        return float(value) if math.isfinite(float(value)) else None
+    if measure == "state_bytes" and one.memory.get("state_bytes") is not None:
+        return float(one.memory["state_bytes"])
+    return None
+
+
+# ---- what is paid for what is recalled ------------------------------------------------------------------------
+
+RECALL = "capacity"
+"""The score that stands for recall."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A memory by what it costs and how well it recalls; ``low`` and ``high`` are the interval of ``recall``."""
+
+    memory: int
+    cost: float
+    recall: float
+    low: float
+    high: float
+
+
+def points(cards: Sequence[Record], measures: Sequence[str]) -> list[Point]:
+    """The cards that have both; the cost is the sum of the measures."""
+    out = []
+    for memory, one in enumerate(cards):
+        parts = [cost(one, measure) for measure in measures]
+        score = one.scores.get(RECALL)
+        if score is None or not all(part is not None and part > 0 for part in parts):
+            continue
+        low, high = (float(end) for end in score["interval"])
+        value = float(score["score"])
+        low, high = (end if math.isfinite(end) else value for end in (low, high))
+        out.append(Point(memory, sum(part for part in parts if part is not None), value, low, high))
+    return out
+
+
+def frontier(found: Iterable[Point]) -> list[Point]:
+    """Those that no other beats in both: none is as cheap and recalls as much; by cost."""
+    out: list[Point] = []
+    for point in sorted(found, key=lambda p: (p.cost, -p.recall)):
+        if not out or point.recall > out[-1].recall:
+            out.append(point)
+    return out
+
+
+def picked(cards: Sequence[Record], most: int) -> list[int]:
+    """Which memories are shown in colour until the reader picks others: all, or some that span what there is."""
+    if len(cards) <= most:
+        return list(range(len(cards)))
+    best = frontier(points(cards, ("state_bytes",)))
+    chosen = [best[round(i * (len(best) - 1) / 5)].memory for i in range(6)] if best else []
+    names = [*chosen, *range(len(cards))]
+    return list(dict.fromkeys(names))[: min(6, most)]
+
+
+def machines(cards: Sequence[Record]) -> list[str]:
+    """The different machines that the cards are of, each in a few words."""
+    told = []
+    for one in cards:
+        parts = [str(one.machine.get("processor") or "unknown processor"), f"{number(one.machine.get('cores'))} cores"]
+        told.append(", ".join(parts + ([str(one.machine["cuda"])] if one.machine.get("cuda") else [])))
+    return list(dict.fromkeys(told))
+
+
+def best(column: Column, cells: Iterable[Cell]) -> str:
+    """The best number of a column, as it is written; what differs out of sight is no better."""
+    sign = 1.0 if column.less else -1.0
+    known = [cell for cell in cells if cell.value is not None]
+    return min(known, key=lambda cell: sign * (cell.value or 0.0)).text if known else ""
+
+
+def ranked(columns: Sequence[Column], cells: Sequence[Sequence[Cell]], by: int) -> list[int]:
+    """The memories' places, best of the column ``by`` first; those without a number in it come last."""
+    if not columns:
+        return list(range(len(cells)))
+    sign = 1.0 if columns[by].less else -1.0
+
+    def key(memory: int) -> tuple[bool, float]:
+        value = cells[memory][by].value
+        return value is None, 0.0 if value is None else sign * value
+
+    return sorted(range(len(cells)), key=key)
+
+
+def verdicts(cards: Sequence[Record]) -> dict[str, int]:
+    """How many cards have which verdict, worst first."""
+    order = ("fail", "worse", "error", "unfinished", "inconclusive", "partial", "measured", "pass")
+    words = [one.verdict.partition(" ")[0] for one in cards]
+    return {word: words.count(word) for word in order if word in words}
+
+
+def verdict_word(one: Record) -> str:
+    """The verdict in a table's cell: with the number of failures, and with what the baseline says against it."""
+    word = one.verdict.partition(" ")[0]
+    parts = [f"{word} {one.counts['fail']}" if word == "fail" else word]
+    gate = one.gate.get("verdict", "")
+    if gate in ("worse", "inconclusive", "not comparable") and gate != word:
+        parts.append(f"baseline: {gate}")
+    return ", ".join(parts)
+
+
+def made(one: Record) -> str:
+    """When a card was made, and of which commit; empty where it does not tell."""
+    at, commit = str(one.made.get("at", ""))[:16].replace("T", " "), str(one.made.get("commit", ""))[:10]
+    changed = " with changes" if one.made.get("changed") else ""
+    return ", ".join(part for part in (at, f"commit {commit}{changed}" if commit else "") if part)
