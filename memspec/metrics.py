@@ -106,6 +106,8 @@ class KeyFigure:
         along, level: of ``reach``: the setting's field, and the level.
         factor: what the number is multiplied by, where a column has a unit of its own.
         place: columns are ordered by it.
+        price: ``bytes`` or ``time`` where it is paid for what a memory recalls, in ``B`` or ``s`` before ``factor``; what
+            is paid in one kind adds up.
     """
 
     name: str
@@ -118,6 +120,7 @@ class KeyFigure:
     level: float = 0.95
     factor: float = 1.0
     place: int = 100
+    price: Literal["", "bytes", "time"] = ""
 
 
 @dataclass(frozen=True)

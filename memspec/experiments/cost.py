@@ -335,6 +335,7 @@ GROWTH = Experiment(
                 at=128.0,
                 factor=1e6,
                 place=16,
+                price="time",
             ),
             KeyFigure(
                 "query us",
@@ -344,6 +345,7 @@ GROWTH = Experiment(
                 at=128.0,
                 factor=1e6,
                 place=17,
+                price="time",
             ),
             KeyFigure(
                 "state KiB",
@@ -353,6 +355,7 @@ GROWTH = Experiment(
                 at=128.0,
                 factor=1 / 1024,
                 place=18,
+                price="bytes",
             ),
         ),
         cost=(

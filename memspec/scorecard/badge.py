@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from memspec.scorecard.record import Record
+from memspec.scorecard.record import VERDICTS, Record
 
-ORDER = ("fail", "worse", "error", "unfinished", "inconclusive", "partial", "measured", "pass")
 COLOURS = {"pass": "brightgreen", "fail": "red", "worse": "red", "error": "red"}
 
 
 def badge(cards: Sequence[Record]) -> str:
     """The worst verdict of some cards, as JSON."""
     verdicts = [one.verdict.partition(" ")[0] for one in cards]
-    worst = min(verdicts, key=ORDER.index)
+    worst = min(verdicts, key=VERDICTS.index)
     counts = [one.counts for one in cards]
     message = f"{worst}, {sum(c['pass'] for c in counts)} of {sum(sum(c.values()) for c in counts)} checks"
     return json.dumps(

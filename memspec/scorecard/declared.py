@@ -46,6 +46,16 @@ def key_figures(cards: Sequence[Record]) -> list[tuple[str, KeyFigure]]:
     return sorted(((name, figure) for (name, _), figure in found.items()), key=lambda pair: pair[1].place)
 
 
+def prices(cards: Sequence[Record]) -> list[tuple[str, KeyFigure]]:
+    """The experiment and the figure of whatever is paid for what a memory recalls."""
+    from memspec.experiments import catalog
+
+    known = [(e.name, f) for e in catalog.experiments().values() for f in e.showing.figures]
+    told = [(block["experiment"], f) for card in cards for block in card.blocks for f in showing_of(block).figures]
+    found = {(name, f.name): f for name, f in [*known, *told] if f.price}  # an older card does not tell
+    return sorted(((name, figure) for (name, _), figure in found.items()), key=lambda pair: pair[1].place)
+
+
 def cost_names() -> list[str]:
     """What a cost section always names: the costs that the known experiments measure, in their order."""
     from memspec.experiments import catalog

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from memspec.judging.check import KINDS
+from memspec.scorecard.declared import prices
+from memspec.scorecard.figures import figures
 from memspec.scorecard.formatting import number, two_digits
-from memspec.scorecard.record import Record
-from memspec.scorecard.svg import tick_text
+from memspec.scorecard.record import VERDICTS, Record
 
 NEAR = 0.005
 """A score this near to 1 is shown as 1.00."""
@@ -20,13 +21,11 @@ FARTHEST = (-0.5, 1.6)
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the leaderboard: ``name`` is its heading, ``unit`` that of its numbers; ``less`` is better or more."""
+    """A column of the leaderboard: ``name`` is its heading; ``less``: a price, of which less is better."""
 
     name: str
     description: str
-    unit: str = ""
     less: bool = False
-    score: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,27 +152,24 @@ def score_names(cards: Sequence[Record]) -> list[str]:
 
 # ---- the leaderboard ------------------------------------------------------------------------------------------
 
-COSTS = (
-    Column("state", "bytes of state at the most pairs stored", "B", less=True),
-    Column("store", "time to store a pair, at the most pairs stored", "s", less=True),
-    Column("query", "time to answer a query, at the most pairs stored", "s", less=True),
-)
-_MEASURES = {"state": "state_bytes", "store": "update_seconds", "query": "query_seconds"}
-
 
 def leaderboard(cards: Sequence[Record]) -> tuple[list[Column], list[list[Cell]]]:
-    """The columns, and for each card its cells: every score, bytes and times."""
-    names = score_names(cards)
-    columns = [Column(name, _described(cards, name), score=True) for name in names]
-    columns += [c for c in COSTS if any(cost(one, _MEASURES[c.name]) is not None for one in cards)]
-    return columns, [[_cell(one, column) for column in columns] for one in cards]
+    """The columns, and for each card its cells: every score, then what is paid in bytes and time."""
+    names, paid = score_names(cards), prices(cards)
+    columns = [Column(name, _described(cards, name)) for name in names]
+    rows = [[_cell(one, name) for name in names] for one in cards]
+    costs = [figures(one, paid) for one in cards]
+    for _, figure in paid:
+        values = [cost[figure.name].value for cost in costs]
+        if any(value is not None for value in values):
+            columns.append(Column(figure.name, figure.description, less=True))
+            for row, value in zip(rows, values):
+                row.append(Cell(value, "–" if value is None else number(value)))
+    return columns, rows
 
 
-def _cell(one: Record, column: Column) -> Cell:
-    if not column.score:
-        value = cost(one, _MEASURES[column.name])
-        return Cell(value, "–" if value is None else tick_text(value, column.unit))
-    score = one.scores.get(column.name)
+def _cell(one: Record, name: str) -> Cell:
+    score = one.scores.get(name)
     if score is None or not math.isfinite(float(score["score"])):
         return Cell(None, "–")
     low, high = (float(end) for end in score["interval"])
@@ -182,18 +178,6 @@ def _cell(one: Record, column: Column) -> Cell:
 
 def _described(cards: Sequence[Record], name: str) -> str:
     return next(str(one.scores[name].get("description", "")) for one in cards if name in one.scores)
-
-
-def cost(one: Record, measure: str) -> float | None:
-    """One measure of the cost: where it was taken along a curve, its last point; None where it was not measured."""
-    entry = one.cost.get(measure)
-    if isinstance(entry, Mapping) and entry.get("settings"):
-        value = next(iter(entry["settings"].values()))
-        value = value["median"][-1] if isinstance(value, Mapping) else value
-        return float(value) if math.isfinite(float(value)) else None
-    if measure == "state_bytes" and one.memory.get("state_bytes") is not None:
-        return float(one.memory["state_bytes"])
-    return None
 
 
 # ---- what is paid for what is recalled ------------------------------------------------------------------------
@@ -213,18 +197,19 @@ class Point:
     high: float
 
 
-def points(cards: Sequence[Record], measures: Sequence[str]) -> list[Point]:
-    """The cards that have both; the cost is the sum of the measures."""
+def points(cards: Sequence[Record], kind: str) -> list[Point]:
+    """The cards that have both; the price is all that is paid in this kind, ``bytes`` or ``time``, in B or s."""
+    paid = [(experiment, figure) for experiment, figure in prices(cards) if figure.price == kind]
     out = []
     for memory, one in enumerate(cards):
-        parts = [cost(one, measure) for measure in measures]
-        score = one.scores.get(RECALL)
-        if score is None or not all(part is not None and part > 0 for part in parts):
+        score, found = one.scores.get(RECALL), figures(one, paid)
+        parts = [found[figure.name].value for _, figure in paid]
+        price = sum(part / figure.factor for part, (_, figure) in zip(parts, paid) if part is not None)
+        if score is None or None in parts or not price > 0:
             continue
-        low, high = (float(end) for end in score["interval"])
-        value = float(score["score"])
+        value, (low, high) = float(score["score"]), (float(end) for end in score["interval"])
         low, high = (end if math.isfinite(end) else value for end in (low, high))
-        out.append(Point(memory, sum(part for part in parts if part is not None), value, low, high))
+        out.append(Point(memory, price, value, low, high))
     return out
 
 
@@ -241,7 +226,7 @@ def picked(cards: Sequence[Record], most: int) -> list[int]:
     """Which memories are shown in colour until the reader picks others: all, or some that span what there is."""
     if len(cards) <= most:
         return list(range(len(cards)))
-    best = frontier(points(cards, ("state_bytes",)))
+    best = frontier(points(cards, "bytes"))
     chosen = [best[round(i * (len(best) - 1) / 5)].memory for i in range(6)] if best else []
     names = [*chosen, *range(len(cards))]
     return list(dict.fromkeys(names))[: min(6, most)]
@@ -278,9 +263,8 @@ def ranked(columns: Sequence[Column], cells: Sequence[Sequence[Cell]], by: int) 
 
 def verdicts(cards: Sequence[Record]) -> dict[str, int]:
     """How many cards have which verdict, worst first."""
-    order = ("fail", "worse", "error", "unfinished", "inconclusive", "partial", "measured", "pass")
     words = [one.verdict.partition(" ")[0] for one in cards]
-    return {word: words.count(word) for word in order if word in words}
+    return {word: words.count(word) for word in VERDICTS if word in words}
 
 
 def verdict_word(one: Record) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from memspec.scorecard import svg
+from memspec.scorecard.declared import prices
 from memspec.scorecard.formatting import short_names
 from memspec.scorecard.overview import RECALL, Point, frontier, points
 from memspec.scorecard.plots import Figure, Key
@@ -17,28 +18,24 @@ LETTER = 6.1
 """Width of a letter of a label, in units."""
 
 PLOTS = (
-    ("recall-bytes", "recall against bytes of state", "bytes of state at the most pairs stored", "B", ("state_bytes",)),
-    (
-        "recall-time",
-        "recall against time",
-        "time to store a pair and to answer a query",
-        "s",
-        ("update_seconds", "query_seconds"),
-    ),
+    ("recall-bytes", "recall against bytes of state", "bytes", "B"),
+    ("recall-time", "recall against time", "time", "s"),
 )
+"""Name and title of each plot, what is paid, and its unit."""
 
 
 def paretos(cards: Sequence[Record]) -> list[Figure]:
     """Recall against bytes and against time, where at least two memories have both."""
     names, out = short_names(cards), []
-    for name, title, label, unit, measures in PLOTS:
-        found = points(cards, measures)
+    for name, title, kind, unit in PLOTS:
+        found = points(cards, kind)
+        label = ", and ".join(figure.description for _, figure in prices(cards) if figure.price == kind)
         if len(found) < 2:
             continue
         description = next(str(one.scores[RECALL].get("description", "")) for one in cards if RECALL in one.scores)
         keys = [Key("frontier", "", "no other recalls more for less")]
-        drawn = pareto(found, names, label, unit, title)
-        out.append(Figure(name, "", title, f"recall: {description}", [("", drawn)], keys))
+        drawn = pareto(found, names, kind, unit, title)
+        out.append(Figure(name, "", title, f"Recall: {description}. Price: {label}", [("", drawn)], keys))
     return out
 
 

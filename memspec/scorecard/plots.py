@@ -24,9 +24,6 @@ LEFT, RIGHT, TOP, BOTTOM = 48, 12, 24, 40
 DASHES = 4
 """Kinds of line in the style, for the groups of several memories."""
 
-NUMBERED = 6
-"""Up to so many matrices have their numbers written into them."""
-
 TINY = 1e-6
 """A logarithmic axis goes down to this share of its top: an exact answer's rounding errors are no finding."""
 

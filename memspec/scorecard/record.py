@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 STATUSES = ("pass", "measured", "fail", "inconclusive", "skip", "not_run")
 """Of the checks that were asked."""
 
+VERDICTS = ("fail", "worse", "error", "unfinished", "inconclusive", "partial", "measured", "pass")
+"""The first word of a verdict, worst first."""
+
 UNFINISHED = "the run has not ended"
 """Why a card holds nothing that was put in place when its run began."""
 

@@ -22,7 +22,7 @@ from memspec.scorecard.compare import compare
 from memspec.scorecard.declared import metric_of, showing_of
 from memspec.scorecard.differences import comparison
 from memspec.scorecard.panels import panels_of
-from memspec.scorecard.plots import draw
+from memspec.scorecard.plots import figure, keys_of
 from memspec.scorecard.record import Record
 
 SCORECARD = Path(records.__file__).parent
@@ -30,6 +30,8 @@ WORDS = re.compile(r"\w+(?:\.\w+)*")
 
 ALLOWED = {
     ("badge.py", "error"): "a verdict",
+    ("pareto.py", "recall"): "a word of the plots' titles",
+    ("plots.py", "b"): "a class of the drawings",
     ("record.py", "error"): "a verdict",
     ("render.py", "error"): "a verdict",
     ("render.py", "parameters"): "of the memory, not of an experiment",
@@ -241,9 +243,13 @@ def test_it_is_drawn_as_it_says(cards: list[Record]) -> None:
     assert (echoes.metric, echoes.x_label) == ("echoes", "hops made")
     assert {line.label for line in echoes.lines} == {"share that comes back", "echo again"}
     assert {band.label for band in echoes.bands} >= {"people"}
-    assert draw([luggage]).axes[0].yaxis.get_major_formatter()(2e3) == "2 kB"
+    (_, drawn) = figure(luggage, "mine.hops", ["Good"]).drawings[0]
+    assert " kB</text>" in drawn
     (both, _) = panels_of(cards)["mine.hops"]
-    assert {line.label for line in both.lines} == {"Good", "Worse", "echo again, Good", "echo again, Worse"}
+    assert {(line.memory, line.label) for line in both.lines} == {
+        (memory, label) for memory in (0, 1) for label in ("share that comes back", "echo again")
+    }
+    assert {"share that comes back", "echo again", "people"} <= {key.label for key in keys_of(both)}
 
 
 def test_it_is_in_the_tables_with_its_units(cards: list[Record]) -> None:

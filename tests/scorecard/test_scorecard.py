@@ -4,71 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from made_cards import block, card, check
 from memspec.errors import RecordError
 from memspec.experiments.base import Scoring
-from memspec.failure import Failure
-from memspec.judging.check import Check, Status
 from memspec.judging.verdicts import Bound
 from memspec.scorecard import formatting, pages, render
 from memspec.scorecard import record as records
 from memspec.scorecard.pages import page
-from memspec.scorecard.panels import Band, Line, Panel, panels_of
-from memspec.scorecard.plots import _apart, draw
 from memspec.scorecard.record import Record, merged
 from memspec.scorecard.score import rescore, score_of
-
-META = {"description": "a metric", "low": 0.0, "high": 1.0, "better": "up"}
-
-
-def block(
-    values: Any, *, experiment: str = "axis.exp", setting: str = "n8", at: Any = None, first: int = 0, **fields: Any
-) -> dict[str, Any]:
-    return {
-        "experiment": experiment,
-        "setting": setting,
-        "fields": fields,
-        "done": "stored 8 pairs",
-        "first_trial": first,
-        "metrics": {"recall": {**META, "at": at, "values": np.asarray(values, dtype=float).tolist()}},
-    }
-
-
-def check(name: str, status: Status, got: str = "", **more: Any) -> Check:
-    """A check; ``got`` is what its failure says (or the reason of a skip), ``rule`` and the like go to the failure."""
-    parts = {part: more.pop(part) for part in ("rule", "raised", "meaning", "done", "repeat") if part in more}
-    if status in ("fail", "inconclusive"):
-        told = {"rule": "", "expected": "", "cause": "", "repeat": "", **parts}
-        more["failure"] = Failure(name, "m:M", got=got, **told)
-    return Check(name, more.pop("kind", "measurement"), name.split("/")[0], status, reason=got, **more)
-
-
-def card(*blocks: dict[str, Any], checks: Any = (), **more: Any) -> Record:
-    memory = {
-        "plug": "m:M",
-        "parameters": 12,
-        "spec": {"family": "generic"},
-        "shape": {"key_dim": 4, "value_dim": 2, "capacity": 8},
-    }
-    signature = {
-        "memspec": "0.1.0",
-        "seed": 0,
-        "alpha": 1e-3,
-        "max_trials": 256,
-        "tier": "default",
-        "dtype": "float32",
-        "device": "cpu",
-        "torch": "2",
-    }
-    machine = {"processor": "x86", "cores": 2, "python": "3.11", "cuda": None}
-    return Record(memory, signature, machine, list(checks), blocks=list(blocks), **more)
-
 
 SCORING = Scoring("axis", "axis.exp", "recall", floor=0.2, ceiling=1.0, description="recall above chance")
 
@@ -395,8 +346,7 @@ def test_numbers_are_for_people(value: Any, text: str) -> None:
 def test_the_page_is_self_contained_and_escapes_what_it_shows() -> None:
     text = page([full_card()])
     assert "&lt;stored&gt; 8 pairs" in text
-    assert "<script" not in text
-    assert "src=" not in text.replace('src="data:image/png;base64,', "")
+    assert not re.search(r"<(link|img|iframe|object|script [^>]*src)|@import|url\((?!#)|https?://", text)
     assert "FAIL (1 passed, 2 failed" in text
 
 
@@ -454,99 +404,3 @@ def test_an_old_card_with_a_missing_part_still_renders() -> None:
     )
     assert "ERROR (no checks)" in page([bare])
     assert "nothing was measured" in "\n".join(line for line, _ in render.terminal([bare]))
-
-
-# ---- plots ----------------------------------------------------------------------------------------------------
-
-
-def test_curves_and_sweeps_become_panels_with_their_bands() -> None:
-    curve = block(np.random.default_rng(0).random((8, 3)), experiment="axis.curve", at=[1, 2, 3])
-    sweep = [block([n / 100, n / 50], setting=f"n{n}", n=n, d=64) for n in (8, 16, 32)]
-    theory = Bound(0.1, 0.3, "theory: hebbian")
-    checks = [
-        check(f"axis/recall/n{n}", "pass", metric="recall", experiment="axis.exp", setting=f"n{n}", bound=theory)
-        for n in (8, 16)
-    ]
-    panels = panels_of([card(curve, *sweep, checks=checks)])
-    assert panels.keys() == {"axis.curve", "axis.exp"}
-    (panel,) = panels["axis.exp"]
-    assert panel.x_label == "n"
-    assert panel.lines[0].x.tolist() == [8, 16, 32]
-    assert panel.lines[0].mean.tolist() == pytest.approx([0.12, 0.24, 0.48])
-    (band,) = panel.bands
-    assert band.theory
-    assert band.x.tolist() == [8, 16]
-    (drawn,) = panels["axis.curve"]
-    assert drawn.lines[0].x.tolist() == [1, 2, 3]
-
-
-def test_other_fields_that_vary_make_lines_of_their_own() -> None:
-    sweep = [block([0.5, 0.6], setting=f"n{n}{p}", n=n, presented=p) for n in (8, 16, 32) for p in ("batch", "rows")]
-    (panel,) = panels_of([card(*sweep)])["axis.exp"]
-    assert [line.label for line in panel.lines] == ["presented batch", "presented rows"]
-
-
-def test_a_single_setting_is_no_sweep() -> None:
-    assert panels_of([card(block([0.5, 0.6], n=8))]) == {}
-
-
-def test_what_is_required_wears_the_name_of_its_memory_or_of_none_if_of_all() -> None:
-    sweep = [block([0.5, 0.6], setting=f"n{n}", n=n) for n in (8, 16, 32)]
-    asked = {"metric": "recall", "experiment": "axis.exp", "setting": "n8"}
-
-    def made(name: str, theory: float) -> Record:
-        own = Bound(at_least=theory, source="theory: hebbian")
-        alike = Bound(at_least=0.1, source="universal floor")
-        checks = [check("axis/own", "pass", bound=own, **asked), check("axis/all", "pass", bound=alike, **asked)]
-        one = card(*sweep, checks=checks)
-        one.memory["plug"] = name
-        return one
-
-    (panel,) = panels_of([made("m:A", 0.5), made("m:B", 0.6)])["axis.exp"]
-    assert {(band.label, owned) for band, owned in _apart(panel.bands)} == {
-        ("theory, A", True),
-        ("theory, B", True),
-        ("required", False),
-    }
-    (alone,) = panels_of([made("m:A", 0.5)])["axis.exp"]
-    assert {band.label for band in alone.bands} == {"theory", "required"}
-
-
-def test_an_axis_is_the_experiments_own_where_an_older_card_does_not_tell() -> None:
-    (panel,) = panels_of([card(block([[0.5, 0.6]] * 2, experiment="robustness.noise", at=[0, 1]))])["robustness.noise"]
-    assert panel.x_label == "noise sigma"
-
-
-def drawn_axes(panel: Panel) -> Any:
-    return draw([panel]).axes[0]
-
-
-def panel_of(metric: str, mean: list[float], spread: float = 0.0, high: float = math.inf) -> Panel:
-    x, y = np.arange(1.0, len(mean) + 1), np.array(mean)
-    return Panel(metric, "", "n", 0.0, high, [Line("M", 0, 0, x, y, y - spread, y + spread)])
-
-
-def test_axes_show_whole_numbers_units_and_no_negative_times() -> None:
-    axes = drawn_axes(replace(panel_of("update_seconds", [2e-5, 3e-5, 2e-5], spread=1e-3), unit="s"))
-    assert axes.yaxis.get_major_formatter()(2e-5).endswith("µs")
-    assert axes.get_ylim()[0] >= 0
-    assert min(path.get_extents().y0 for path in axes.collections[0].get_paths()) >= 0
-    assert all(float(tick).is_integer() for tick in axes.get_xticks())
-
-
-def test_a_bound_far_above_makes_the_axis_logarithmic() -> None:
-    panel = panel_of("share_of_ceiling", [1e-3, 2e-3, 3e-3])
-    panel.bands = [Band("required", 0, np.array([3.0]), np.array([-math.inf]), np.array([1.0]), False)]
-    assert drawn_axes(panel).get_yscale() == "log"
-    assert drawn_axes(panel_of("x", [1.0, 2.0, 3.0])).get_yscale() == "linear"
-
-
-def test_a_legend_of_long_names_stays_inside_its_figure() -> None:
-    one, x = panel_of("crp", [0.1, 0.2, 0.3]), np.arange(3.0)
-    one.lines = [Line(f"MatrixAssociativeMemory{i}", i, 0, x, x, x, x) for i in range(3)]
-    figure = draw([one])
-    figure.canvas.draw()
-    box, whole = figure.legends[0].get_window_extent(), figure.bbox
-    assert box.x0 >= whole.x0
-    assert box.x1 <= whole.x1
-    assert box.y0 >= whole.y0
