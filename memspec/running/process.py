@@ -34,6 +34,8 @@ GRACE = 0.5
 """Seconds between the time at which a process writes its stacks and its end."""
 LOOK = 0.1
 """Seconds between two looks at how much memory a process holds."""
+STACK = ("Timeout (", "Fatal Python error", "Current thread", "Thread 0x")
+"""How faulthandler begins."""
 LINES = 30
 """Lines of what a process wrote at its end that are kept."""
 
@@ -197,7 +199,7 @@ def forked(function: Callable[[], Any], bounds: Bounds, waited_for: int | None =
                 return pickle.loads(answer)
         why, what = broken or ("death", _how(status))
         words.seek(0)
-        return Ended(why, what, printable("\n".join(words.read().splitlines()[-LINES:])))
+        return Ended(why, what, _told(words.read().splitlines()))
 
 
 def _in_copy(function: Callable[[], Any], bounds: Bounds, pipe: int, words: IO[str]) -> None:
@@ -210,6 +212,7 @@ def _in_copy(function: Callable[[], Any], bounds: Bounds, pipe: int, words: IO[s
         os.dup2(null, 0)
         os.dup2(null, 1)
         os.dup2(words.fileno(), 2)
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
         faulthandler.enable(words, all_threads=True)
         faulthandler.dump_traceback_later(bounds.seconds, exit=False, file=words)
         limits.limit_memory(bounds.memory_bytes)
@@ -247,6 +250,13 @@ def _read(pipe: int, pid: int, bounds: Bounds, waited_for: int | None) -> tuple[
         held = limits.resident_bytes(pid)
         if held is not None and held > 2 * bounds.memory_bytes:
             return b"", ("memory", f"it held {held / 2**30:.1f} GiB of memory")
+
+
+def _told(lines: list[str]) -> str:
+    """What is worth keeping of what a copy wrote: the innermost frames of its stacks, or else its last words."""
+    first = next((n for n, line in enumerate(lines) if line.startswith(STACK)), len(lines))
+    own = [n for n, line in enumerate(lines) if n > first and __file__ in line]
+    return printable("\n".join([*lines[:first][-LINES:], *lines[first : min([*own, first + LINES])]]))
 
 
 def _end(pid: int) -> int:
