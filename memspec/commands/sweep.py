@@ -48,6 +48,13 @@ def add(commands: Commands) -> None:
     how.add_argument(
         "--executor", choices=("dask", "processes"), default="dask", help="processes: without Dask, on this machine"
     )
+    how.add_argument(
+        "--patience",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="to wait for the scheduler to be there, or back (60)",
+    )
     how.add_argument("--retries", type=int, default=0, metavar="N", help="times a failed cell is run again (0)")
     how.add_argument("--failed", action="store_true", help="run again what failed in an earlier sweep")
     how.add_argument(

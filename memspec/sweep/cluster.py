@@ -16,8 +16,6 @@ from dataclasses import dataclass
 
 from memspec.errors import MemspecError
 
-PATIENCE = 60.0
-"""Seconds that are waited for a scheduler to be there (again)."""
 INSTALL = "pip install -e '.[sweep]'"
 
 
@@ -86,7 +84,7 @@ def local(workers: int) -> Iterator[Connected]:
 
 
 @contextlib.contextmanager
-def joined(address: str, patience: float = PATIENCE) -> Iterator[Connected]:
+def joined(address: str, patience: float) -> Iterator[Connected]:
     """A cluster that is there: ``tcp://host:8786``. It stays when the block ends.
 
     Raises:

@@ -181,7 +181,7 @@ def swept(plan: Plan, workers: int, options: argparse.Namespace) -> int:
 def connected(options: argparse.Namespace, workers: int) -> Iterator[Connected]:
     """What the command line says to run on."""
     if options.scheduler:
-        with joined(options.scheduler) as there:
+        with joined(options.scheduler, options.patience) as there:
             yield there
     elif options.executor == "dask":
         with local(workers) as there:

@@ -153,7 +153,7 @@ def test_a_full_disk_leaves_what_was_written_and_no_half_of_a_file(tmp_path: Pat
 
     sweep.told = told
     try:
-        with pytest.raises(RecordError, match="could not be written: .*File too large"):
+        with pytest.raises(RecordError, match=r"could not be written: .*File too large"):
             sweep.run(Serial(), 1, made_up)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
