@@ -129,7 +129,7 @@ class TestSequences:
     def test_remembers(self, law: Law) -> None:
         """What came first shows in a later output: the state carries something."""
         for case in sequences(law, 2, 4):
-            model = case.shaken() if isinstance(law.plug.probe, nn.Module) else case.build()
+            model = case.build()
             was = model.run(case.xs, model.start())
             now = model.run(case.let("other", "torch.cat(({}[:1], {}[1:]))", case.others, case.xs), model.start())
             case.moved(
@@ -154,7 +154,7 @@ class TestSequences:
     def test_alive(self, law: Law) -> None:
         """Every parameter matters: changed altogether, it changes some output."""
         for case in sequences(law, 7):
-            model = case.shaken()
+            model = case.trained()
             dead = case.let("dead", "{}({}, {})", shared.dead_weights, model, case.xs)
             case.check(
                 "not dead",
@@ -166,7 +166,7 @@ class TestSequences:
     def test_gradients(self, law: Law) -> None:
         """Gradients of the outputs reach every parameter that they depend on, and the first input from the last output."""
         for case in sequences(law, 7):
-            model = case.shaken()
+            model = case.trained()
             unreached = case.let("unreached", "{}({}, {})", shared.unreached_weights, model, case.xs)
             case.check(
                 "not unreached",
@@ -194,7 +194,7 @@ class TestSequences:
         """Saved in the middle of a sequence and loaded into another instance, weights and state go on as before."""
         law.plug.needs("Persistent")
         for case in sequences(law, 2, 9):
-            model = case.shaken() if isinstance(law.plug.probe, nn.Module) else case.build()
+            model = case.build()
             half = case.n // 2
             model.run(case.let("early", f"xs[:{half}]"), model.start(), "middle")
             rest = case.let("rest", f"xs[{half}:]")

@@ -1,8 +1,7 @@
 """Laws of sequence models: a case is a few sequences, and the models that run over them.
 
-Modules are put in ``eval()``, as they are where they are used, so that dropout draws nothing. Where a law asks what
-weights do, they are first moved a little from where they start: a layer that starts at zero lets nothing through yet,
-which is no defect.
+Modules are put in ``eval()``, as they are where they are used, so that dropout draws nothing; and their weights are moved
+a little from where they start, because a layer that starts at zero lets nothing through yet: no defect, and no evidence.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from memspec.randomness import seed_of, unshared
 
 BATCH = 3
 SHAKEN = 0.2
-"""Standard deviation of what is added to every weight where a law asks what weights do."""
+"""Standard deviation of what is added to every weight."""
 
 
 class Running(Subject):
@@ -102,24 +101,24 @@ class SequenceCase(Recorded):
         return f"{self.n} step{'s' * (self.n != 1)} of {BATCH} sequences{sizes}"
 
     def build(self, seed: int = 0) -> Running:
-        """A fresh model, constructed under ``seed``, in ``eval()``."""
+        """A fresh model, constructed under ``seed``, in ``eval()``, its weights moved a little."""
         name = self.script.fresh("m")
         shape = "" if self.plug.is_sequence_model else "shape, "
         model = self.let(name, f"plug.build({shape}seed={unshared(seed)}{self._given})")
+        running = Running(self, model, name)
         if isinstance(model, nn.Module):
-            self.do(f"{name}.eval()")
-        return Running(self, model, name)
+            self.do("{}({}.eval())", shaken, running)
+        return running
 
-    def shaken(self) -> Running:
-        """A fresh model whose weights were moved a little.
+    def trained(self) -> Running:
+        """As :meth:`build`, of a model that has weights.
 
         Raises:
-            NotAsked: if it has no weights.
+            NotAsked: if it has none.
         """
         model = self.build()
         if not isinstance(model.model, nn.Module) or not any(True for _ in model.model.parameters()):
             raise NotAsked(f"{self.plug.name} has no parameters")
-        self.do("{}({})", shaken, model)
         return model
 
 

@@ -13,7 +13,7 @@ from memspec.options import Count, Step, checked
 from memspec.protocol import Overwrite
 from memspec.reference.memories.matrix import MatrixState
 from memspec.reference.memories.specs import SMOOTH
-from memspec.reference.ops.delta import delta
+from memspec.reference.ops.delta import delta, delta_answers
 from memspec.reference.ops.rows import unit_rows
 
 
@@ -73,6 +73,21 @@ class DeltaMemory(FunctionalMemory):
 
     def read(self, state: MatrixState, keys: Tensor) -> Tensor:
         return self._normed(keys) @ state.matrix
+
+    def scan(
+        self,
+        state: MatrixState,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        step: Tensor | None = None,
+        log_decay: Tensor | None = None,
+    ) -> tuple[Tensor, MatrixState]:
+        """What query t is answered once row t is written, and the state after all rows; see :class:`~memspec.reference.layers.held.Scans`."""
+        beta = self.beta if step is None else self.beta * step
+        queries, keys = self._normed(queries), self._normed(keys)
+        answers, matrix = delta_answers(state.matrix, queries, keys, values, beta, log_decay, self.chunk)
+        return answers, MatrixState(matrix)
 
     def _normed(self, keys: Tensor) -> Tensor:
         return unit_rows(keys) if self.key_norm == "unit" else keys

@@ -12,9 +12,9 @@ from memspec.functional import FunctionalMemory
 from memspec.options import Count, PositiveShare, Step, checked
 from memspec.reference.memories.matrix import MatrixState
 from memspec.reference.memories.specs import SMOOTH
-from memspec.reference.ops.delta import delta
+from memspec.reference.ops.delta import delta, delta_answers
 from memspec.reference.ops.rows import unit_rows
-from memspec.reference.ops.scan import constant_log
+from memspec.reference.ops.scan import both_logs, constant_log
 
 
 class GatedDeltaMemory(FunctionalMemory):
@@ -67,3 +67,19 @@ class GatedDeltaMemory(FunctionalMemory):
 
     def read(self, state: MatrixState, keys: Tensor) -> Tensor:
         return unit_rows(keys) @ state.matrix
+
+    def scan(
+        self,
+        state: MatrixState,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        step: Tensor | None = None,
+        log_decay: Tensor | None = None,
+    ) -> tuple[Tensor, MatrixState]:
+        """What query t is answered once row t is written, and the state after all rows; see :class:`~memspec.reference.layers.held.Scans`."""
+        beta = self.beta if step is None else self.beta * step
+        queries, keys = unit_rows(queries), unit_rows(keys)
+        log_decay = both_logs(constant_log(self.alpha, keys), log_decay)
+        answers, matrix = delta_answers(state.matrix, queries, keys, values, beta, log_decay, self.chunk)
+        return answers, MatrixState(matrix)

@@ -11,8 +11,8 @@ from torch import Tensor
 from memspec.functional import FunctionalMemory
 from memspec.options import checked, refused
 from memspec.reference.memories.specs import SMOOTH
-from memspec.reference.ops.hebb import hebb
-from memspec.reference.ops.linear_attention import FeatureMap, features, normalised
+from memspec.reference.ops.hebb import hebb, hebb_answers
+from memspec.reference.ops.linear_attention import FeatureMap, features, linear_attention_answers, normalised
 from memspec.reference.ops.rows import unit_rows
 
 
@@ -88,3 +88,21 @@ class LinearAttentionMemory(FunctionalMemory):
         if not self.normalise:
             return answers
         return normalised(answers, phi @ state.normaliser[..., None])
+
+    def scan(
+        self,
+        state: LinearAttentionState,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        step: Tensor | None = None,
+        log_decay: Tensor | None = None,
+    ) -> tuple[Tensor, LinearAttentionState]:
+        """What query t is answered once row t is written, and the state after all rows; see :class:`~memspec.reference.layers.held.Scans`."""
+        queries, keys = self.features(queries), self.features(keys)
+        if self.normalise:
+            answers, *after = linear_attention_answers(*state, queries, keys, values, step, log_decay)
+            return answers, LinearAttentionState(*after)
+        answers, matrix = hebb_answers(state.matrix, queries, keys, values, step, log_decay)
+        mass = hebb(state.normaliser[..., None], keys, torch.ones_like(values[..., :1]), step, log_decay)
+        return answers, LinearAttentionState(matrix, mass[..., 0])

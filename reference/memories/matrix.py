@@ -11,9 +11,9 @@ from torch import Tensor
 from memspec.functional import FunctionalMemory
 from memspec.options import PositiveShare, checked
 from memspec.reference.memories.specs import SMOOTH
-from memspec.reference.ops.hebb import hebb
+from memspec.reference.ops.hebb import hebb, hebb_answers
 from memspec.reference.ops.rows import unit_rows
-from memspec.reference.ops.scan import constant_log
+from memspec.reference.ops.scan import both_logs, constant_log
 
 
 class MatrixState(NamedTuple):
@@ -58,6 +58,21 @@ class MatrixAssociativeMemory(FunctionalMemory):
 
     def read(self, state: MatrixState, keys: Tensor) -> Tensor:
         return self._normed(keys) @ state.matrix
+
+    def scan(
+        self,
+        state: MatrixState,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        step: Tensor | None = None,
+        log_decay: Tensor | None = None,
+    ) -> tuple[Tensor, MatrixState]:
+        """What query t is answered once row t is written, and the state after all rows; see :class:`~memspec.reference.layers.held.Scans`."""
+        keys = self._normed(keys)
+        log_decay = both_logs(constant_log(self.decay, keys), log_decay)
+        answers, matrix = hebb_answers(state.matrix, self._normed(queries), keys, values, step, log_decay)
+        return answers, MatrixState(matrix)
 
     def _normed(self, keys: Tensor) -> Tensor:
         return unit_rows(keys) if self.key_norm == "unit" else keys

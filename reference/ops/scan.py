@@ -26,6 +26,13 @@ def constant_log(share: float, rows: Tensor) -> Tensor | None:
     return torch.full(rows.shape[-2:-1], log_share(share), dtype=dtype, device=rows.device)
 
 
+def both_logs(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """Log decays of two kinds that act at once; None forgets nothing."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other
+
+
 def linear_scan(log_decay: Tensor, inputs: Tensor, start: Tensor | None = None) -> Tensor:
     """Every ``x_t = exp(log_decay_t) x_{t-1} + inputs_t``, in log2(N) steps of doubling.
 
