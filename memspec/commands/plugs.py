@@ -12,7 +12,7 @@ from memspec.commands.base import Commands, command, expanded, show
 
 def add(commands: Commands) -> None:
     """Enter the commands."""
-    command(commands, "list", _list, help="the reference memories")
+    command(commands, "list", _list, help="the reference memories, and networks that carry one")
 
     adapter = command(
         commands,
@@ -38,13 +38,15 @@ def add(commands: Commands) -> None:
 
 def _list(options: argparse.Namespace) -> int:
     from memspec.plugs.loading import load_plug
-    from memspec.plugs.references import reference_plugs
+    from memspec.plugs.references import network_plugs, reference_plugs
+    from memspec.plugs.sequences import listed
 
-    for name in reference_plugs():
+    for name in [*reference_plugs(), *network_plugs()]:
         plug = load_plug(name)
         what, source = described(plug.factory)
         print(f"{plug.name}\n  {what}")
-        print(f"  family {plug.spec.family}; {', '.join(sorted(plug.capabilities)) or 'no optional capabilities'}")
+        kind = f"a sequence model ({listed(plug.sizes)})" if plug.is_sequence_model else f"family {plug.spec.family}"
+        print(f"  {kind}; {', '.join(sorted(plug.capabilities)) or 'no optional capabilities'}")
         if source:
             print(f"  source: {source}")
     return 0

@@ -1,0 +1,29 @@
+"""Every layer keeps the laws of sequences, over memories of every kind."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+
+from memspec.plugs.references import network_plugs
+from memspec.running.selfcheck import run_plan
+from memspec.scorecard.record import Record
+
+LAYER = "memspec.reference.layers:MemoryLayer"
+KINDS = ["SoftmaxMemory", "LinearAttentionMemory", "TitansMemory", "NTMMemory", "AttentionMemory"]
+
+
+@functools.cache
+def cards(*plugs: str) -> dict[str, Record]:
+    return run_plan({plug: ["sequences/*"] for plug in plugs}, 1, ["--memspec-no-isolate"])
+
+
+QUICK = (*network_plugs(), *(f"{LAYER}(memory={kind!r}, num_heads=2)" for kind in KINDS))
+
+
+@pytest.mark.parametrize("plug", QUICK)
+def test_laws_of_sequences(plug: str) -> None:
+    card = cards(*QUICK)[plug]
+    assert {check.id: str(check.failure) for check in card.checks if check.status != "pass"} == {}
+    assert len(card.checks) == 14
