@@ -205,8 +205,16 @@ def _clipping(pairs: list[tuple[Tensor, Tensor]], most: float | None) -> Tensor:
     if most is None:
         return torch.ones_like(pairs[0][0][..., 0])
     # The norm of an outer product is the product of the norms; hypot-like sums so that huge errors do not overflow.
-    norms = torch.stack([x.norm(dim=-1) * e.norm(dim=-1) for x, e in pairs]).amax(0) * len(pairs) ** 0.5
+    norms = torch.stack([_lengths(x) * _lengths(e) for x, e in pairs]).amax(0) * len(pairs) ** 0.5
     return most / norms.clamp_min(most)
+
+
+def _lengths(rows: Tensor) -> Tensor:
+    """``[..., N]`` of ``rows [..., N, D]``; that of a zero row is 0 with all its derivatives (of a norm, the second is NaN)."""
+    if not rows.requires_grad:
+        return rows.norm(dim=-1)
+    zero = (rows == 0).all(-1, keepdim=True)
+    return torch.where(zero[..., 0], 0.0, torch.where(zero, 1.0, rows).norm(dim=-1))
 
 
 def adapted_answers(

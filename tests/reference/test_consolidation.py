@@ -12,9 +12,8 @@ import torch
 from torch import nn
 
 from drawing import EXACT, drawn
-from memspec.functional import named_tensors, replace_tensors, state_tensors
-from memspec.reference import ElasticWeightConsolidation, EpisodicMemory, ExactMemory, TitansMemory, TTTMemory
-from memspec.reference.memories.ttt import ttt_mlp
+from memspec.functional import state_tensors
+from memspec.reference import ElasticWeightConsolidation, EpisodicMemory, ExactMemory, TTTMemory
 from memspec.reference.ops.ring import append, empty_ring
 from memspec.reference.wrappers.consolidation import (
     ElasticPenalty,
@@ -26,15 +25,8 @@ from memspec.reference.wrappers.consolidation import (
     penalty,
     pulled,
 )
+from variants import INNER, two_tasks
 
-INNER = {
-    "ttt": functools.partial(TTTMemory, minibatch=3),
-    "ttt-mlp": functools.partial(ttt_mlp, minibatch=2, hidden=7),
-    "titans": functools.partial(TitansMemory, chunk=3),
-    "episodic": functools.partial(EpisodicMemory, memory_size=6, lr=0.5),
-    "episodic-adam": functools.partial(EpisodicMemory, memory_size=6, lr=0.1, optimiser="adam"),
-    "delta": "DeltaMemory",
-}
 every_inner = pytest.mark.parametrize("inner", INNER.values(), ids=list(INNER))
 
 
@@ -266,10 +258,6 @@ def test_buffers_of_the_penalty_are_saved():
 # ---- memories -------------------------------------------------------------------------------------------------
 
 
-def two_tasks(seed: int = 0) -> tuple[torch.Tensor, ...]:
-    return drawn(6, 5, seed=seed), drawn(6, 3, seed=seed + 1), drawn(6, 5, seed=seed + 2), drawn(6, 3, seed=seed + 3)
-
-
 @every_inner
 def test_before_a_task_ends_and_at_strength_0_it_is_the_wrapped_memory(inner):
     ka, va, kb, vb = two_tasks()
@@ -359,66 +347,6 @@ def test_old_tasks_are_forgotten_less(merge):
     assert learnt[0.3] < 0.5 * vb.square().mean()
 
 
-@every_inner
-def test_protected_memories_of_a_batch_are_separate(inner):
-    """Two memories, of which one has ended a task: each as it is alone."""
-    ka, va, kb, vb = two_tasks()
-    wrapper = ElasticWeightConsolidation(5, 3, inner, examples=4).double()
-    with torch.no_grad():
-        start = wrapper.init_state(())
-    ended = wrapper.consolidated(wrapper.write(start, ka, va))
-    assert int(ended.tasks) == 1
-    assert wrapper.consolidated(ended).tasks == 1  # nothing new was written
-    columns = [torch.stack(pair) for pair in zip(state_tensors(start), state_tensors(ended))]
-    batch = wrapper.init_state((2,))
-    names = [name for name, _ in named_tensors(batch)]
-    batch = replace_tensors(batch, dict(zip(names, columns)))
-    after = wrapper.write(batch, kb.expand(2, -1, -1), vb.expand(2, -1, -1))
-    answers = wrapper.read(wrapper.consolidated(after), ka.expand(2, -1, -1))
-    for b, single in enumerate((start, ended)):
-        alone = wrapper.consolidated(wrapper.write(single, kb, vb))
-        torch.testing.assert_close(answers[b], wrapper.read(alone, ka), **EXACT)
-    assert not torch.allclose(answers[0], answers[1])
-
-
-@every_inner
-def test_it_works_in_inference_mode_and_keeps_no_graph(inner):
-    ka, va, kb, vb = two_tasks()
-    answers = []
-    for mode in (False, True):
-        torch.manual_seed(0)
-        memory = ElasticWeightConsolidation(5, 3, inner).double()
-        with torch.inference_mode(mode):
-            memory.update(ka, va)
-            memory.consolidate()
-            memory.update(kb, vb)
-            memory.consolidate()
-            answers.append(memory.query(ka).clone())
-        assert not any(t.requires_grad for t in state_tensors(memory.state))
-    torch.testing.assert_close(answers[0], answers[1], **EXACT)
-
-
-@pytest.mark.parametrize("inner", [INNER["ttt"], INNER["titans"]], ids=["ttt", "titans"])
-def test_rows_one_by_one_are_rows_together_under_protection(inner):
-    ka, va, kb, vb = two_tasks()
-    memory = ElasticWeightConsolidation(5, 3, inner).double()
-    state = memory.consolidated(memory.write(memory.init_state(()), ka, va))
-    together, alone = memory.write(state, kb, vb), state
-    for k, v in zip(kb.split(1), vb.split(1)):
-        alone = memory.write(alone, k, v)
-    torch.testing.assert_close(memory.read(together, ka), memory.read(alone, ka), **EXACT)
-
-
-@every_inner
-def test_gradients_through_protected_writes(inner):
-    ka, va, kb, vb = two_tasks()
-    memory = ElasticWeightConsolidation(5, 3, inner, strength=0.5).double()
-    with torch.no_grad():
-        state = memory.consolidated(memory.write(memory.init_state(()), ka, va))
-    kb, vb, asked = kb[:3].requires_grad_(), vb[:3].requires_grad_(), ka[:2].clone().requires_grad_()
-    assert torch.autograd.gradcheck(lambda k, v, q: memory.read(memory.write(state, k, v), q), (kb, vb, asked))
-
-
 def test_the_loss_is_that_of_the_pairs_and_the_penalty():
     ka, va, kb, vb = two_tasks()
     memory = ElasticWeightConsolidation(5, 3, strength=2.0).double()
@@ -431,24 +359,6 @@ def test_the_loss_is_that_of_the_pairs_and_the_penalty():
     expected = recall + 2.0 / 2 * (fisher * (moved - theta) ** 2).sum()
     torch.testing.assert_close(memory.auxiliary_loss(kb, vb), expected, **EXACT)
     assert expected > recall
-
-
-def test_a_protected_memory_is_saved_whole():
-    ka, va, kb, vb = (t.float() for t in two_tasks())
-    memory, other = (ElasticWeightConsolidation(5, 3) for _ in range(2))
-    memory.update(ka, va)
-    memory.consolidate()
-    memory.update(kb, vb)
-    other.load_state_dict(memory.state_dict())
-    for each in (memory, other):
-        each.update(va @ torch.ones(3, 5), vb)
-        each.consolidate()
-        each.update(kb, va)
-    assert torch.equal(other.query(ka), memory.query(ka))
-    assert not any(name.startswith("memory.state") for name in memory.state_dict())
-    memory.reset()
-    assert memory.state.tasks == 0
-    assert not memory.state.anchor.precision.any()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import memspec.reference as reference
+from drawing import EXACT, drawn
 from memspec.functional import FunctionalMemory, map_state, named_tensors
 from variants import VARIANTS, data
 
@@ -152,7 +153,7 @@ def test_write_and_read_change_nothing_they_are_given(name: str) -> None:
 
 @every
 def test_declared_gradients_are_right(name: str) -> None:
-    """gradcheck through write, then read, in float64, for what the spec says is differentiable."""
+    """gradcheck through write, then read, in float64, for what the spec says is differentiable; nothing flows to the rest."""
     memory = build(name, key_dim=4, value_dim=3, capacity=4).double()
     declared = memory.spec.differentiable
     if not declared:
@@ -170,15 +171,64 @@ def test_declared_gradients_are_right(name: str) -> None:
         return memory.read(memory.write(state, keys.flip(0), values.flip(0) * 0.5), query)
 
     assert torch.autograd.gradcheck(run, tuple(inputs.values()), eps=1e-6, atol=1e-5, rtol=1e-4)
+    for tensor in inputs.values():
+        tensor.requires_grad_()
+    loss = run(**inputs).square().sum()
+    for part, grad in zip(inputs, torch.autograd.grad(loss, list(inputs.values()), allow_unused=True)):
+        flows = grad is not None and bool(grad.any())
+        assert flows == (part in declared), part
+
+
+TWICE = [n for n, v in VARIANTS.items() if build(n).spec.differentiable == {"query", "keys", "values"} and not v.twice]
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_second_derivatives_through_the_writes(name: str) -> None:
+    """An outer optimiser may differentiate what an inner step did."""
+    memory = build(name, key_dim=4, value_dim=3, capacity=4).double()
+    keys, values = (t.double().requires_grad_() for t in data(memory, 3))
+    query = data(memory, 2, seed=2)[0].double().requires_grad_()
+    fresh = memory.init_state(())
+    assert torch.autograd.gradgradcheck(
+        lambda k, v, q: memory.read(memory.write(fresh, k, v), q), (keys, values, query)
+    )
+
+
+@pytest.mark.parametrize("name", [n for n, v in VARIANTS.items() if not v.directions])
+def test_turning_keys_and_queries_changes_no_answer(name: str) -> None:
+    """No direction is preferred, past the capacity too."""
+    memory = build(name).double()
+    (keys, values), asked = (tuple(t.double() for t in data(memory, 11, seed)) for seed in (0, 1))
+    rotation = torch.linalg.qr(drawn(memory.key_dim, memory.key_dim, seed=9)).Q
+    fresh = memory.init_state(())
+    plain, turned = (
+        memory.read(memory.write(fresh, keys @ r, values), asked[0] @ r) for r in (rotation @ rotation.mT, rotation)
+    )
+    torch.testing.assert_close(turned, plain, **EXACT)
+
+
+@pytest.mark.parametrize("name", [n for n, v in VARIANTS.items() if not v.linear])
+def test_answers_are_linear_in_the_values(name: str) -> None:
+    """Past the capacity too: where a row goes is decided by keys."""
+    memory = build(name).double()
+    (keys, one), (asked, other) = (tuple(t.double() for t in data(memory, 11, seed)) for seed in (0, 1))
+    fresh = memory.init_state(())
+
+    def read(values: torch.Tensor) -> torch.Tensor:
+        return memory.read(memory.write(fresh, keys, values), asked)
+
+    torch.testing.assert_close(read(2 * one - 3 * other), 2 * read(one) - 3 * read(other), **EXACT)
 
 
 @every
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_hard_rows_stay_finite(name: str, dtype: torch.dtype) -> None:
-    """Zero, tiny, huge, equal and constant rows, in both precisions."""
+    """Zero, tiny, huge, equal and constant rows, in both precisions: finite answers, and finite gradients of them."""
     memory = build(name).to(dtype)
     if memory.spec.key_domain in ("sign", "onehot"):
         pytest.skip(f"{name} takes {memory.spec.key_domain} keys only")
+    if VARIANTS[name].hard:
+        pytest.skip(VARIANTS[name].hard)
     keys, values = data(memory, 6)
     for hard in (keys * 0, keys * 1e-30, keys * 1e15, keys[:1].expand(6, -1), torch.ones_like(keys)):
         memory.reset()
@@ -189,18 +239,32 @@ def test_hard_rows_stay_finite(name: str, dtype: torch.dtype) -> None:
         # Single constant-state memories also bear huge values.
         memory.update(keys.to(dtype), (values * 1e10).to(dtype))
         assert torch.isfinite(memory.query(keys.to(dtype))).all()
+    size = torch.tensor([0, 1e-30, 1e-12, 1, 1e4, 1e15])[:, None]
+    hard, values = (keys * size).to(dtype).requires_grad_(), (values * size.flip(0)).to(dtype).requires_grad_()
+    state = memory.init_state(())
+    for _ in range(3):
+        state = memory.write(state, hard, hard if memory.spec.association == "auto" else values)
+    answers = memory.read(state, hard)
+    assert answers.dtype == dtype
+    assert torch.isfinite(answers).all()
+    if answers.requires_grad:
+        answers.clamp(-1, 1).sum().backward()
+        for rows in (hard, values):
+            assert rows.grad is None or torch.isfinite(rows.grad).all()
 
 
 @pytest.mark.parametrize("name", [n for n in VARIANTS if build(n).spec.constant_state])
 def test_ten_thousand_rows_stay_finite(name: str) -> None:
-    """A constant-state memory takes 10,000 rows, in batches of 500 with repeats, and still answers."""
+    """A constant-state memory takes 10,000 rows, in batches of 500 with repeats, grows by nothing, and has learnt."""
     memory = build(name)
     size = sum(t.numel() for _, t in named_tensors(memory.state))
     for seed in range(VARIANTS[name].steps // 500):
         keys, values = data(memory, 500, seed % 3)
         memory.update(keys, values)
-    assert torch.isfinite(memory.query(keys[:16])).all()
+    answers = memory.query(keys)
+    assert torch.isfinite(answers).all()
     assert sum(t.numel() for _, t in named_tensors(memory.state)) == size
+    assert name == "NullMemory" or not torch.equal(answers, build(name).query(keys))
 
 
 @every

@@ -13,29 +13,19 @@ from scipy.optimize import minimize
 from torch import nn
 
 from drawing import EXACT, drawn
-from memspec.functional import named_tensors, replace_tensors, state_tensors
-from memspec.reference import EpisodicMemory, GradientEpisodicMemory, TitansMemory, TTTMemory
-from memspec.reference.memories.ttt import ttt_mlp
+from memspec.functional import state_tensors
+from memspec.reference import GradientEpisodicMemory, TTTMemory
 from memspec.reference.wrappers.gradient_projection import project_all, project_gradients, project_one
+from variants import INNER, two_tasks
 
-INNER = {
-    "ttt": functools.partial(TTTMemory, minibatch=3),
-    "ttt-mlp": functools.partial(ttt_mlp, minibatch=2, hidden=7),
-    "titans": functools.partial(TitansMemory, chunk=3),
-    "episodic": functools.partial(EpisodicMemory, memory_size=6, lr=0.5),
-    "delta": "DeltaMemory",
-}
-every_inner = pytest.mark.parametrize("inner", INNER.values(), ids=list(INNER))
+TURNED = [name for name in INNER if name != "episodic-adam"]  # whose steps here go against no average of tasks
+every_inner = pytest.mark.parametrize("inner", [INNER[name] for name in TURNED], ids=TURNED)
 both_methods = pytest.mark.parametrize("method", ["gem", "a-gem"])
 
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
-
-
-def two_tasks(seed: int = 0) -> tuple[torch.Tensor, ...]:
-    return drawn(6, 5, seed=seed), drawn(6, 3, seed=seed + 1), drawn(6, 5, seed=seed + 2), drawn(6, 3, seed=seed + 3)
 
 
 # ---- projections ----------------------------------------------------------------------------------------------
@@ -227,18 +217,6 @@ def test_references_are_gradients_of_the_mean_loss(inner):
 
 @every_inner
 @both_methods
-def test_before_a_task_ends_it_is_the_wrapped_memory(inner, method):
-    memory = GradientEpisodicMemory(5, 3, inner, method).double()
-    plain, state = copy.deepcopy(memory.memory), memory.state.inner
-    for seed in range(3):
-        keys, values = drawn(4, 5, seed=seed), drawn(4, 3, seed=9 + seed)
-        memory.update(keys, values)
-        state = plain.write(state, keys, values)
-        assert torch.equal(memory.query(keys), plain.read(state, keys))
-
-
-@every_inner
-@both_methods
 def test_no_step_goes_against_a_remembered_task(inner, method):
     """Each step's product with every gradient is 0 or more, and the step is what the projection says."""
     ka, va, kb, vb = two_tasks()
@@ -317,81 +295,6 @@ def test_tasks_and_pairs_kept_are_an_integer_trace():
     assert kept() == [[8], [2, 3, 4]]
     memory.reset()
     assert kept() == [[], []]
-
-
-@every_inner
-@both_methods
-def test_memories_of_a_batch_are_separate(inner, method):
-    """Two memories, of which one has ended a task: each as it is alone."""
-    ka, va, kb, vb = two_tasks()
-    memory = GradientEpisodicMemory(5, 3, inner, method, tasks=2, examples=4).double()
-    with torch.no_grad():
-        start = memory.init_state(())
-        ended = memory.consolidated(memory.write(start, ka, va))
-        batch = memory.init_state((2,))
-        columns = (torch.stack(pair) for pair in zip(state_tensors(start), state_tensors(ended)))
-        batch = replace_tensors(batch, dict(zip([name for name, _ in named_tensors(batch)], columns)))
-        after = memory.consolidated(memory.write(batch, kb.expand(2, -1, -1), vb.expand(2, -1, -1)))
-        answers = memory.read(after, ka.expand(2, -1, -1))
-        for b, single in enumerate((start, ended)):
-            alone = memory.consolidated(memory.write(single, kb, vb))
-            torch.testing.assert_close(answers[b], memory.read(alone, ka), **EXACT)
-            assert torch.equal(after.held[b], alone.held)
-    assert not torch.allclose(answers[0], answers[1])
-
-
-@every_inner
-@both_methods
-def test_it_works_in_inference_mode_and_keeps_no_graph(inner, method):
-    ka, va, kb, vb = two_tasks()
-    answers = []
-    for mode in (False, True):
-        torch.manual_seed(0)
-        memory = GradientEpisodicMemory(5, 3, inner, method).double()
-        with torch.inference_mode(mode):
-            memory.update(ka, va)
-            memory.consolidate()
-            memory.update(kb, vb)
-            answers.append(memory.query(ka).clone())
-        assert not any(t.requires_grad for t in state_tensors(memory.state))
-    torch.testing.assert_close(answers[0], answers[1], **EXACT)
-
-
-@pytest.mark.parametrize("inner", [INNER["ttt"], INNER["titans"]], ids=["ttt", "titans"])
-def test_rows_one_by_one_are_rows_together_under_projection(inner):
-    ka, va, kb, vb = two_tasks()
-    memory = GradientEpisodicMemory(5, 3, inner).double()
-    state = memory.consolidated(memory.write(memory.init_state(()), ka, va))
-    together, alone = memory.write(state, kb, vb), state
-    for k, v in zip(kb.split(1), vb.split(1)):
-        alone = memory.write(alone, k, v)
-    torch.testing.assert_close(memory.read(together, ka), memory.read(alone, ka), **EXACT)
-
-
-@every_inner
-@both_methods
-def test_gradients_through_projected_writes(inner, method):
-    """To pairs written after the task ended; those kept of it are data."""
-    ka, va, kb, vb = two_tasks()
-    memory = GradientEpisodicMemory(5, 3, inner, method).double()
-    with torch.no_grad():
-        state = memory.consolidated(memory.write(memory.init_state(()), ka, va))
-    kb, vb, asked = kb[:3].requires_grad_(), vb[:3].requires_grad_(), ka[:2].clone().requires_grad_()
-    assert torch.autograd.gradcheck(lambda k, v, q: memory.read(memory.write(state, k, v), q), (kb, vb, asked))
-
-
-def test_a_memory_with_tasks_is_saved_whole():
-    ka, va, kb, vb = (t.float() for t in two_tasks())
-    memory, other = (GradientEpisodicMemory(5, 3) for _ in range(2))
-    memory.update(ka, va)
-    memory.consolidate()
-    memory.update(kb, vb)
-    other.load_state_dict(memory.state_dict())
-    for each in (memory, other):
-        each.update(kb.flip(-1), vb)
-        each.consolidate()
-        each.update(ka.flip(-1), va)
-    assert torch.equal(other.query(ka), memory.query(ka))
 
 
 @pytest.mark.parametrize(

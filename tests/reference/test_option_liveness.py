@@ -11,15 +11,18 @@ from typing import Any
 import pytest
 import torch
 
+from drawing import drawn
 from memspec import reference
 from memspec.fixtures.data import pairs
 from memspec.functional import FunctionalMemory
 from memspec.options import Choice, Option, Whole, declared
+from memspec.reference import CachedMemory, EpisodicMemory, ProjectingEpisodicMemory
 
 DIM = 12
 SMALL = {"capacity": 4}
 BESIDE: dict[tuple[str, str], dict[str, Any]] = {
     ("CachedMemory", "similarity_threshold"): SMALL,
+    ("DNCMemory", "linkage"): SMALL,
     ("DynamicMemory", "beta"): {"read": "softmax"},
     ("KeyValueMemoryNetwork", "hop"): {"hops": 2},
     ("KeyValueMemoryNetwork", "hops"): {"hop": "replace"},
@@ -43,7 +46,7 @@ SAME_ANSWERS = {
 """What changes the speed and not the answers (which the oracles of these memories test)."""
 ELSEWHERE = {
     "AdaptiveMemory": {"hidden"},  # width of a network that starts as zero
-    "DNCMemory": {"read_heads", "write_heads", "linkage", "deallocate", "strength", "usage_grad"},
+    "DNCMemory": {"read_heads", "write_heads", "deallocate", "strength", "usage_grad"},
     "HierarchicalMemory": {"promote_count"},  # when rows rise: integer traces
     "LRUAMemory": {"heads"},
     "NTMMemory": {"read_heads", "write_heads", "reach", "read_first"},
@@ -119,3 +122,18 @@ def test_exceptions_are_options_that_exist() -> None:
         assert exempt <= declared(getattr(reference, name)).keys()
     for name, option in BESIDE:
         assert option in declared(getattr(reference, name))
+
+
+def test_options_that_show_elsewhere():
+    """presentations in the spec; the cache's threshold once it is full, its temperature in the loss; projections train."""
+    assert EpisodicMemory(5, 3, presentations=3).spec.presentations == 3
+    assert ProjectingEpisodicMemory(5, 3, presentations=3).spec.presentations == 3
+    caches = [CachedMemory(5, 3, capacity=3, similarity_threshold=t, temperature=t) for t in (0.01, 0.99)]
+    for cache in caches:
+        cache.update(drawn(9, 5).float(), drawn(9, 3, seed=1).float())
+    assert not torch.equal(caches[0].state.keys, caches[1].state.keys)
+    for cache in caches:
+        cache.state = caches[0].state
+    losses = [cache.auxiliary_loss(drawn(9, 5).float(), drawn(9, 3, seed=1).float()) for cache in caches]
+    assert losses[0] != losses[1]
+    assert ProjectingEpisodicMemory(5, 3, projection="learned").value_projection.requires_grad
