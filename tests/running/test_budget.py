@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
+from torch import Tensor
 
 from memspec.errors import OutOfTime
+from memspec.fixtures.plain import PlainSums
 from memspec.plugs.meter import METER, Meter
-from memspec.running.budget import Plan, plan_for
+from memspec.plugs.plug import Plug
+from memspec.running.budget import Plan, pace, plan_for
 from memspec.running.progress import Progress
 from tests.conftest import Folder
 
@@ -51,6 +56,25 @@ def test_plans_shrink_with_the_time_a_call_takes() -> None:
 def test_a_busy_machine_makes_the_same_plan() -> None:
     assert plan_for(300, 0.050) == plan_for(300, 0.061)
     assert plan_for(300, 0.050) != plan_for(300, 0.100)
+
+
+def test_calls_that_had_to_wait_make_no_plan() -> None:
+    """The first call compiles something, and two of the others come while the machine is busy elsewhere."""
+
+    class Waits(PlainSums):
+        calls = builds = 0
+
+        def __init__(self, key_dim: int, value_dim: int) -> None:
+            super().__init__(key_dim, value_dim)
+            Waits.builds += 1
+            time.sleep(0.04 if Waits.builds <= 2 else 0)
+
+        def learn(self, keys: Tensor, values: Tensor) -> None:
+            Waits.calls += 1
+            time.sleep({1: 0.6, 2: 0.03, 3: 0.03}.get(Waits.calls, 0))
+            super().learn(keys, values)
+
+    assert pace(Plug("waits", Waits)) < 0.005
 
 
 def test_a_plan_says_what_it_is() -> None:
