@@ -6,38 +6,58 @@ is under test.
 
 from __future__ import annotations
 
-import fnmatch
 import functools
-import inspect
-import json
 import os
-from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from memspec.errors import CannotMeasure, CheckFailed, MemspecError, NotAsked, OutOfTime
-from memspec.failure import printable, without_harness
+from memspec.errors import MemspecError
+from memspec.failure import printable
 from memspec.running import interrupts, options
+from memspec.running.checking import (
+    pytest_report_teststatus,
+    pytest_runtest_call,
+    pytest_runtest_call_guarded,
+    pytest_runtest_makereport,
+    pytest_runtest_setup,
+    pytest_runtest_setup_slow,
+)
+from memspec.running.collecting import (
+    no_memory_message,
+    pytest_collection_modifyitems,
+    pytest_generate_tests,
+    pytest_pycollect_makeitem,
+)
 from memspec.running.ledger import Ledger
-from memspec.running.run import OUTCOME, SESSION, is_check, is_judged, memories, memories_asked, session_of
+from memspec.running.run import KINDS, OUTCOME, RUN, SESSION, memories, session_of
 
 if TYPE_CHECKING:
     from memspec.experiments.base import Runner
-    from memspec.judging.check import CheckRun
     from memspec.judging.judge import Judge
     from memspec.laws.law import Law
     from memspec.plugs.plug import Plug
     from memspec.running.controller import Controller
 
-RUN: pytest.StashKey[CheckRun] = pytest.StashKey()
 LEDGER: pytest.StashKey[Ledger] = pytest.StashKey()
 RUN_BEGUN: pytest.StashKey[bool] = pytest.StashKey()
 CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
 BASELINE: pytest.StashKey[Any] = pytest.StashKey()
-KINDS = ("law", "claim", "measurement")
+
+__all__ = [
+    "pytest_collection_modifyitems",
+    "pytest_generate_tests",
+    "pytest_pycollect_makeitem",
+    "pytest_report_teststatus",
+    "pytest_runtest_call",
+    "pytest_runtest_call_guarded",
+    "pytest_runtest_makereport",
+    "pytest_runtest_setup",
+    "pytest_runtest_setup_slow",
+]
+"""Hooks that stand in modules of their own: those of collection, and those around one check."""
 
 pytest.register_assert_rewrite("memspec.suites")
 
@@ -144,93 +164,6 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return config.stash[SESSION].header()
 
 
-# ---- collection -----------------------------------------------------------------------------------------------
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "_memspec_plug_name" in metafunc.fixturenames:
-        names = memories_asked(metafunc) if memories(metafunc.config) else [NO_MEMORY]
-        metafunc.parametrize("_memspec_plug_name", names, ids=names, scope="session")
-
-
-NO_MEMORY = "no-memory"
-"""Stands where a plug would, so that a run without one is refused once, after collection, and not in every module."""
-
-
-def no_memory_message() -> str:
-    """What to say to a run of the suites without a memory; lists the references."""
-    from memspec.plugs.references import reference_plugs
-
-    listing = "\n".join(f"  --memory={plug}" for plug in reference_plugs())
-    return (
-        "memspec: no memory under test. Add --memory=mypkg:MyMemory (or --memory=path/to/file.py:MyMemory), "
-        f"or try a reference:\n{listing}"
-    )
-
-
-def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: object) -> None:
-    """Refuse a class of two suites: of two checks of one name it would have only the first, in silence."""
-    if not inspect.isclass(obj) or len(obj.__bases__) < 2 or not name.startswith("Test"):
-        return
-    from memspec.running.checks import is_suite
-
-    suites = [base for base in obj.__mro__ if base is not obj and is_suite(base)]
-    if len(suites) > 1:
-        listed = " and ".join(base.__name__ for base in suites)
-        written = "\n".join(
-            f"    class {name}{base.__name__.removeprefix('Test')}({base.__name__}): ..." for base in suites
-        )
-        raise pytest.Collector.CollectError(
-            f"{name} inherits from the suites {listed}: checks of the same name would hide each other, so that only some "
-            f"of them run.\nWrite one class for each, with the memory fixture in every one (or in the file):\n\n{written}"
-        )
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if any(getattr(i, "callspec", None) and i.callspec.params.get("_memspec_plug_name") == NO_MEMORY for i in items):  # type: ignore[attr-defined]
-        if not hasattr(config, "workerinput"):
-            raise pytest.UsageError(no_memory_message())
-        config.workeroutput[NO_MEMORY] = True  # type: ignore[attr-defined]
-        items.clear()
-        return
-    in_order(items)
-    wanted = config.getoption("--memspec-checks")
-    bounds = session_of(config).bounds if SESSION in config.stash and not hasattr(config, "workerinput") else {}
-    if config.getoption("--memspec-alpha-run") is not None:
-        from memspec.running.checks import plug_of
-
-        session_of(config).share_alpha(Counter(plug_of(item) for item in items if is_judged(item)))
-    if not wanted and not bounds:
-        return
-    from memspec.judging.bounds import unmatched
-    from memspec.running.checks import identify
-
-    ids = {item: identify(item).id for item in items if is_check(item)}
-    unused = unmatched(bounds, [i for item, i in ids.items() if is_judged(item)])
-    if unused:
-        listed = ", ".join(f'["{p}"]' for p in unused)
-        raise pytest.UsageError(
-            f"--memspec-bounds: no check that judges a metric matches {listed}; ids are like capacity/recall/n8, and a law "
-            "takes no bound"
-        )
-    if wanted:
-        kept = [i for i in items if i in ids and any(fnmatch.fnmatchcase(ids[i], glob) for glob in wanted)]
-        chosen = set(kept)
-        config.hook.pytest_deselected(items=[i for i in items if i not in chosen])
-        items[:] = kept
-
-
-def in_order(items: list[pytest.Item]) -> None:
-    """Of each memory laws first, then claims: what is reached first where there is no time for all."""
-    if not all(is_check(item) for item in items):
-        return  # somebody's own tests stay as they wrote them
-    from memspec.running.checks import plug_of
-
-    names = list(dict.fromkeys(map(plug_of, items)))
-    kind = {item: next((n for n, k in enumerate(KINDS) if item.get_closest_marker(k)), len(KINDS)) for item in items}
-    items.sort(key=lambda item: (names.index(plug_of(item)), kind[item]))
-
-
 # ---- fixtures -------------------------------------------------------------------------------------------------
 
 
@@ -294,121 +227,6 @@ def observe(plug: Plug, pytestconfig: pytest.Config) -> Any:
 def suite_options(pytestconfig: pytest.Config) -> Any:
     """The run's options (seed, alpha, data_root, examples, ...)."""
     return session_of(pytestconfig).options
-
-
-# ---- running --------------------------------------------------------------------------------------------------
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)  # before skip marks act, so that such a skip is recorded as well
-def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
-    if not is_check(item):
-        return (yield)
-    from memspec.running.checks import start
-
-    item.stash[RUN] = start(item, session_of(item.config))
-    return (yield from _translated(item))
-
-
-@pytest.hookimpl(specname="pytest_runtest_setup", tryfirst=True)  # inside the wrapper above, before any fixture
-def pytest_runtest_setup_slow(item: pytest.Item) -> None:
-    if is_check(item) and item.get_closest_marker("slow") and not item.config.getoption("--memspec-full"):
-        raise NotAsked("takes minutes; run with --memspec-full")
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    return (yield from _translated(item))
-
-
-@pytest.hookimpl(specname="pytest_runtest_call", wrapper=True, trylast=True)  # nothing but the check itself is inside
-def pytest_runtest_call_guarded(item: pytest.Item) -> Generator[None, Any, Any]:
-    """A check leaves the process as it found it, and one in which the memory did not leave the world so fails."""
-    run = item.stash.get(RUN, None)
-    if run is None:
-        return (yield)
-    from memspec.world.disturbance import note, taken
-    from memspec.world.guard import guarded
-
-    taken()  # what was noted before belongs to no check
-    with guarded() as found:
-        result = yield
-    note(found)
-    disturbances = taken()
-    if disturbances:
-        from memspec.laws.world import failure
-
-        broken = failure(run, session_of(item.config).plugs.get(run.memory), disturbances)
-        if broken is not None:
-            raise CheckFailed(broken)
-    return result
-
-
-def _translated(item: pytest.Item) -> Generator[None, Any, Any]:
-    """One phase of a test: what its exceptions mean goes to the check's record, and to pytest in its own terms.
-
-    NotAsked and CannotMeasure, wherever they are raised, are skips with their reason; CheckFailed is a failure without
-    a traceback. The traceback of anything else shows the check's frames and the memory's, not memspec's own.
-    """
-    run = item.stash.get(RUN, None)
-    try:
-        return (yield)
-    except NotAsked as reason:
-        if run is not None:
-            run.not_asked(str(reason))
-        end: Any = pytest.skip.Exception(f"not asked: {reason}")
-    except CannotMeasure as reason:
-        end = pytest.skip.Exception(str(reason))
-    except OutOfTime:
-        end = pytest.skip.Exception("not measured: budget: it takes more calls than are left to it")
-    except CheckFailed as broken:
-        if run is not None:
-            run.settle(broken.failure)
-        end = pytest.fail.Exception(str(broken), pytrace=False)
-    except BaseException as error:
-        if run is not None and not item.config.getoption("fulltrace"):
-            without_harness(error)
-        raise
-    # Outside the handler, or pytest would print the exceptions that led here as well.
-    raise end
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
-    """What is no pass is counted, and shown, as such: a check that was not decided, or that required nothing."""
-    sent = [text for key, text in getattr(report, "user_properties", ()) if key == "memspec"]
-    if report.when != "call" or not report.passed or not sent:
-        return None
-    status = json.loads(str(sent[-1]))["check"]["status"]
-    if status == "measured":
-        return "measured", "m", ("MEASURED", {"green": False})
-    return ("inconclusive", "?", ("INCONCLUSIVE", {"yellow": True})) if status == "inconclusive" else None
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-    report = yield
-    run = item.stash.get(RUN, None)
-    if run is None:
-        return report
-    if report.longrepr is not None and not isinstance(report.longrepr, tuple):  # what a memory says is foreign text
-        report.longrepr = printable(report.longrepr)
-    report.sections = [(name, printable(text)) for name, text in report.sections]
-    session = session_of(item.config)
-    sent: dict[str, Any]
-    if call.when == "setup" and report.passed:  # should the process die in the check, this much is known
-        sent = {"memory": run.memory, "check": run.check.to_json(), "blocks": [], "about": None}
-    elif call.when == "call" or not report.passed:
-        from memspec.running.checks import conclude
-
-        module = item.function.__module__  # type: ignore[attr-defined]
-        run.check = conclude(run, report, call.excinfo.value if call.excinfo else None, module)
-        if report.failed and not run.settled and run.check.failure is not None:
-            report.sections.append(("memspec", str(run.check.failure)))
-        sent = session.news(run)
-    else:
-        return report
-    report.user_properties.append(("memspec", json.dumps(sent, default=float)))
-    return report
 
 
 # ---- the beginning and the end --------------------------------------------------------------------------------

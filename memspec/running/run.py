@@ -13,11 +13,16 @@ from memspec.errors import BoundsError
 from memspec.running import options
 
 if TYPE_CHECKING:
+    from memspec.judging.check import CheckRun
     from memspec.running.finish import Outcome
     from memspec.running.session import Session
 
+KINDS = ("law", "claim", "measurement")
+"""Marks of checks, in the order in which they are run."""
 SESSION: pytest.StashKey[Session] = pytest.StashKey()
 OUTCOME: pytest.StashKey[Outcome] = pytest.StashKey()
+RUN: pytest.StashKey[CheckRun] = pytest.StashKey()
+"""Of an item: the record of its check, begun."""
 
 
 def memories(config: pytest.Config) -> list[str]:
