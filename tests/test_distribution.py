@@ -124,6 +124,7 @@ def from_sdist(built: Path, folder: Path) -> Path:
     return only(folder, "*.whl")
 
 
+@pytest.mark.ci
 def test_the_wheel_of_the_sdist_is_the_wheel(built: Path, tmp_path: Path) -> None:
     """And the suites run from it."""
     wheel = from_sdist(built, tmp_path)
@@ -140,6 +141,7 @@ def test_the_suites_run_where_the_wheel_is_installed(built: Path, tmp_path: Path
     assert "failed" not in said
 
 
+@pytest.mark.ci
 def test_a_checkout_beside_another_install(built: Path, tmp_path: Path) -> None:
     """Its suites with the installed package are refused, with what to do; ``python -m pytest`` takes all from it."""
     python = installed(only(built, "*.whl"), tmp_path / "venv")

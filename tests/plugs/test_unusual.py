@@ -58,7 +58,7 @@ TEST_TIME = """
 """
 
 
-@pytest.mark.parametrize("checks", ["liveness/*", "stateful/*", "persistence/*"])
+@pytest.mark.parametrize("checks", ["liveness/*", pytest.param("stateful/*", marks=pytest.mark.ci), "persistence/*"])
 def test_parameters_that_are_state_are_spared(folder: Any, checks: str) -> None:
     """A module trained inside update: reset puts its parameters back, the constructor's start is not in its state dict."""
     folder.write("mine.py", TEST_TIME)
@@ -97,6 +97,7 @@ ADAM = """
 """
 
 
+@pytest.mark.ci
 def test_nothing_is_required_of_the_order_of_rows_before_the_spec_says_so(folder: Any) -> None:
     """Ten optimiser steps on a whole call are another write than its rows, and no spec says otherwise."""
     folder.write("mine.py", ADAM)

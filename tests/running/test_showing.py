@@ -115,7 +115,7 @@ def test_nothing_is_shown_of_progress_under_q(folder: Any, capsys: pytest.Captur
 
 def test_two_cards_stand_side_by_side_by_axis(folder: Any, capsys: pytest.CaptureFixture[str]) -> None:
     for name, memory in (("old", "DeltaMemory"), ("new", "MatrixAssociativeMemory")):
-        memspec.score(f"memspec.reference:{memory}", checks=["capacity/recall/*"]).save(f"{name}.json")
+        memspec.score(getattr(memspec.reference, memory), checks=["capacity/recall/*"]).save(f"{name}.json")
     main(["compare", "old.json", "new.json"])
     (line,) = [text for text in capsys.readouterr().out.splitlines() if text.split()[:1] == ["capacity"]]
     old, new = (float(memspec.Card.load(f"{name}.json").scores.loc["capacity", "score"]) for name in ("old", "new"))
