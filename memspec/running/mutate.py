@@ -54,8 +54,11 @@ class Tried:
         shows: the plainest place where the two differ (:data:`memspec.running.mutation.histories.PLACES`), or ``no end``.
         where: the call that shows it, or the exception.
         killed_by: form -> the first check that failed (or ``time``, ``death``); None where all passed. Only for those
-            that are different.
+            that are different, in the forms in which that is not free.
         messages: form -> the first line of that failure.
+        free: form -> why it is another memory and no worse one: it behaves as the reference does in another of its
+            settings whose spec is the same (any setting, where the spec is taken away), or it differs only in what the
+            contract leaves free (:data:`memspec.running.mutation.histories.FREE`).
     """
 
     reference: str
@@ -68,6 +71,7 @@ class Tried:
     where: str
     killed_by: dict[str, str | None] = field(default_factory=dict)
     messages: dict[str, str] = field(default_factory=dict)
+    free: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -91,11 +95,11 @@ class Score:
 
     def survivors(self, form: str) -> list[Tried]:
         """Those that pass the default tier."""
-        return [t for t in self.counted if t.killed_by[form] is None]
+        return [t for t in self.counted if form not in t.free and t.killed_by[form] is None]
 
     def rate(self, form: str, among: Iterable[Tried] | None = None) -> float:
-        """Share of the distinguishable mutants that a check fails; nan where there is none."""
-        every = self.counted if among is None else list(among)
+        """Share of the distinguishable mutants that a check fails, those that are free in this form left out; nan where there is none."""
+        every = [t for t in (self.counted if among is None else among) if form not in t.free]
         return sum(t.killed_by[form] is not None for t in every) / len(every) if every else float("nan")
 
     def to_json(self) -> dict[str, Any]:
@@ -131,15 +135,19 @@ class Score:
             "stillborn",
             "no difference found",
             "distinguishable",
+            "free",
             "fail",
+            "free, spec taken away",
             "fail, spec taken away",
         )
         lines = ["| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
         for name, mine in [*rows.items(), ("**all**", self.tried)]:
             of = Counter(t.outcome for t in mine)
             different = [t for t in mine if t.outcome == "different"]
-            rates = [f"{self.rate(form, different):.0%}" if different else "-" for form in FORMS]
-            cells = [name, len(mine), of["stillborn"], of["same"], of["different"], *rates]
+            cells: list[object] = [name, len(mine), of["stillborn"], of["same"], of["different"]]
+            for form in FORMS:
+                free = sum(form in t.free for t in different)
+                cells += [free, f"{self.rate(form, different):.0%}" if len(different) > free else "-"]
             lines.append("| " + " | ".join(map(str, cells)) + " |")
         return lines
 
@@ -151,6 +159,10 @@ class Score:
                 out.append(
                     (f"\nsurvives {words}: {t.reference}, {t.operator}; shows in {t.shows} ({t.where})", "yellow")
                 )
+                out += [(line, "") for line in t.diff.splitlines()]
+        for t in self.counted:
+            if "own" in t.free:
+                out.append((f"\nfree: {t.reference}, {t.operator}: {t.free['own']}", ""))
                 out += [(line, "") for line in t.diff.splitlines()]
         for form, goal in GOALS.items():
             met = self.rate(form) >= goal
@@ -217,7 +229,7 @@ def score(
                     if sample is None or found < sample:
                         every.append(tried)
                         told(tried)
-                    found += tried.outcome == "different"
+                    found += tried.outcome == "different" and "own" not in tried.free
                 if sample is not None and found >= sample:
                     break
     given = [f"--sample {sample}" if sample is not None else "--sample all", f"--seed {seed}", *["--full"] * full]
@@ -246,7 +258,7 @@ def survivors_again(old: Score, workers: int = 1, told: Callable[[Tried], None] 
             found = changed_as(tried)
             if found is None:
                 return None
-            forms = [form for form in FORMS if tried.killed_by[form] is None]
+            forms = [form for form in FORMS if form not in tried.free and tried.killed_by[form] is None]
             killed, messages = fates(originals[tried.reference], tried.module, found.source(), forms=forms)
             return replace(tried, killed_by=tried.killed_by | killed, messages=tried.messages | messages)
 
@@ -359,8 +371,14 @@ def judged(original: Original, module: str, path: str, change: Any, stop: bool =
     limit = 20 + 10 * original.playing
     came = child.ask(child.tell_apart, mutant | {"path": original.look}, limit)
     if isinstance(came, Ended):
-        came = {"outcome": "different", "shows": "no end" if came.why == "time" else "death", "where": came.what}
-    killed, messages = fates(original, module, source, stop) if came["outcome"] == "different" else ({}, {})
+        came = {
+            "outcome": "different",
+            "shows": "no end" if came.why == "time" else "death",
+            "where": came.what,
+            "free": {},
+        }
+    forms = [form for form in FORMS if came["outcome"] == "different" and form not in came["free"]]
+    killed, messages = fates(original, module, source, stop, forms)
     diff = change.diff(path)
     return Tried(
         original.plug, change.operator, module, change.lines[0], diff, **came, killed_by=killed, messages=messages

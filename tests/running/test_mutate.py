@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import subprocess
@@ -24,7 +23,7 @@ from memspec.plugs.loading import as_plug
 from memspec.protocol import MemorySpec
 from memspec.running import mutate
 from memspec.running.mutation import child
-from memspec.running.mutation.histories import FINEST, PLACES, first_difference, histories, shown_in, tolerances
+from memspec.running.mutation.histories import FINEST, FREE, PLACES, first_difference, histories, shown_in, tolerances
 
 pytest.importorskip("mutmut", reason="mutants are made with memspec[mutate]")
 from memspec.running.mutation.operators import changes
@@ -192,6 +191,26 @@ def test_a_difference_is_named_after_where_it_shows(call: str, form: torch.dtype
     assert shown_in(seen, seen, [0.0, 0.0]) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "place"),
+    [
+        ("loss", 2.0, "the number of the auxiliary loss"),
+        ("loss", float("nan"), "the auxiliary loss"),
+        ("zero key: query", 2.0, "a key of length zero"),
+        ("zero key: query", float("nan"), "answers"),
+    ],
+)
+def test_what_the_contract_leaves_free_is_a_place_of_its_own(name: str, value: float, place: str) -> None:
+    """Another finite number is free there; one that is none is not, nor is anything else that differs too."""
+    seen = [("format", str(torch.float32)), (name, torch.ones(1)), ("query", torch.ones(1))]
+    other = [seen[0], (name, torch.tensor([value])), seen[2]]
+    assert shown_in(seen, other, [0.0] * 3) == (PLACES.index(place), f"call 1: {name}")
+    assert (place in FREE) == (value == 2)
+    found = shown_in(seen, [*other[:2], ("query", torch.zeros(1))], [0.0] * 3)
+    assert found is not None
+    assert PLACES[found[0]] == "answers"
+
+
 def test_what_rounding_decides_is_no_difference() -> None:
     """Where nudged keys change an answer wholly, nothing after it counts; where they change it a little, ten times that."""
     large, small = torch.ones(2), torch.full((2,), 1e-9)
@@ -229,14 +248,24 @@ def mutant(old: str, new: str) -> dict[str, Any]:
     return {"plug": PLUG, "module": MODULE, "source": source.replace(old, new)}
 
 
-@functools.cache
-def looked_at(folders: pytest.TempPathFactory) -> str:
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The file that says how the original answers."""
-    path = str(folders.mktemp("original") / "look.pt")
+    path = str(tmp_path_factory.mktemp("original") / "look.pt")
     folder = str(Path(__file__).parents[2] / "reference")
     look = child.ask(child.look, {"plug": PLUG, "folder": folder, "path": path}, 300)
     assert [name for name in look["lines"] if name.endswith(PATH)]
     return path
+
+
+def test_a_mutant_that_is_another_setting_is_free(original: str) -> None:
+    """A Hebbian memory that takes keys as they are is the reference with ``key_norm='unit'``; half of it is none."""
+    for new, free in (('self.key_norm != "unit"', {"own", "bare"}), ("keys[0, 0] > 0", set())):
+        arguments = mutant('self.key_norm == "unit"', new) | {"path": original}
+        came = child.ask(child.tell_apart, arguments, 300)
+        assert came["outcome"] == "different"
+        assert came["free"].keys() == free
+        assert not free or "key_norm='unit'" in came["free"]["own"]
 
 
 @pytest.mark.parametrize(
@@ -247,11 +276,8 @@ def looked_at(folders: pytest.TempPathFactory) -> str:
         ("@ state.matrix\n", "@ missing\n", "stillborn"),
     ],
 )
-def test_a_mutant_is_told_from_its_original(
-    tmp_path_factory: pytest.TempPathFactory, old: str, new: str, outcome: str
-) -> None:
-    path = looked_at(tmp_path_factory)
-    assert child.ask(child.tell_apart, mutant(old, new) | {"path": path}, 300)["outcome"] == outcome
+def test_a_mutant_is_told_from_its_original(original: str, old: str, new: str, outcome: str) -> None:
+    assert child.ask(child.tell_apart, mutant(old, new) | {"path": original}, 300)["outcome"] == outcome
 
 
 @pytest.mark.ci
@@ -292,12 +318,20 @@ def test_rates_are_shares_of_the_mutants_that_are_told_apart() -> None:
     assert found.rate("bare") == pytest.approx(1 / 3)
     table = found.markdown().splitlines()
     assert table[0] == "Made by `memspec selfcheck --mutate`."
-    assert "| MatrixAssociativeMemory | 5 | 1 | 1 | 3 | 67% | 33% |" in table
-    assert "| constant | 1 | 1 | 0 | 0 | - | - |" in table
+    assert "| MatrixAssociativeMemory | 5 | 1 | 1 | 3 | 0 | 67% | 0 | 33% |" in table
+    assert "| constant | 1 | 1 | 0 | 0 | 0 | - | 0 | - |" in table
     text = "\n".join(line for line, _ in found.lines())
     assert text.count("survives with its own spec") == 1
     assert text.count("survives with the spec taken away") == 2
     assert "+new" in text
+
+
+def test_what_is_free_counts_for_nothing() -> None:
+    free = replace(tried("different"), free={"own": "as another setting"}, killed_by={"bare": "laws/x"})
+    found = mutate.Score([free, tried("different", "laws/x")], "memspec selfcheck --mutate", {})
+    assert (found.rate("own"), found.rate("bare")) == (1.0, 0.5)
+    assert found.survivors("own") == []
+    assert "as another setting" in "\n".join(line for line, _ in found.lines())
 
 
 def test_the_same_seed_draws_the_same_mutants_of_the_lines_that_ran() -> None:

@@ -127,7 +127,11 @@ def look(plug: str, folder: str, path: str) -> dict[str, Any]:
             f"{plug} answers otherwise when the same calls are made again: mutants cannot be told from it"
         )
     allowed = [tolerances(one, two) for one, two in zip(seen, nudged)]
-    torch.save({"seen": seen, "allowed": allowed}, path)
+    settings = {}
+    for name in settings_of(plug):
+        other = load_plug(name)
+        settings[name] = {"seen": [history.play(other) for history in histories()], "spec": other.spec}
+    torch.save({"seen": seen, "allowed": allowed, "settings": settings, "spec": loaded.spec}, path)
     return {"lines": {name: sorted(numbers) for name, numbers in lines.items()}, "seconds": seconds}
 
 
@@ -162,17 +166,35 @@ def lines_run(folder: str) -> Iterator[dict[str, set[int]]]:
         sys.settrace(None)
 
 
+def settings_of(plug: str) -> list[str]:
+    """The same reference with another of the choices that each of its options has, as plugs."""
+    from memspec.options import Choice, declared
+    from memspec.plugs.loading import load_plug
+
+    loaded = load_plug(plug)
+    name = plug.partition("(")[0]
+    out = []
+    for option, has in declared(loaded.factory).items():
+        if isinstance(has.kind, Choice) and option not in loaded.kwargs:
+            for value in has.kind.values:
+                if value != has.default:
+                    given = loaded.kwargs | {option: value}
+                    out.append(f"{name}({', '.join(f'{k}={v!r}' for k, v in given.items())})")
+    return out
+
+
 def tell_apart(plug: str, module: str, source: str, path: str) -> dict[str, Any]:
     """Whether a mutant behaves otherwise than the original, whose look lies in the file ``path``.
 
     Returns:
         ``outcome``: ``stillborn`` (it cannot be loaded, or fails at three pairs), ``same`` or ``different``; ``shows``: the
-        plainest place where a difference was found; ``where``: at which call.
+        plainest place where a difference was found; ``where``: at which call; ``free``: form -> why it is another memory and
+        no worse one, for the forms in which that is so.
     """
     import torch
 
     from memspec.plugs.loading import load_plug
-    from memspec.running.mutation.histories import PLACES, histories, shown_in
+    from memspec.running.mutation.histories import FREE, PLACES, histories, shown_in
 
     load_instead(module, source)
     try:
@@ -183,18 +205,28 @@ def tell_apart(plug: str, module: str, source: str, path: str) -> dict[str, Any]
         memory.update(keys, keys if loaded.spec.association == "auto" else torch.eye(shape.value_dim)[:3])
         memory.query(keys)
     except Exception as error:
-        return {"outcome": "stillborn", "shows": "", "where": f"{type(error).__name__}: {str(error).splitlines()[:1]}"}
+        where = f"{type(error).__name__}: {str(error).splitlines()[:1]}"
+        return {"outcome": "stillborn", "shows": "", "where": where, "free": {}}
     original = torch.load(path, weights_only=False)
     plainest, at = len(PLACES), ""
-    for history, seen, allowed in zip(histories(), original["seen"], original["allowed"]):
-        found = shown_in(seen, history.play(loaded), allowed)
+    settings = dict(original["settings"])
+    for number, (history, seen, allowed) in enumerate(zip(histories(), original["seen"], original["allowed"])):
+        lived = history.play(loaded)
+        found = shown_in(seen, lived, allowed)
         if found and found[0] < plainest:
             plainest, at = found[0], f"history {history.number}, {found[1]}"
-        if plainest == 0:
+        settings = {
+            name: known for name, known in settings.items() if not shown_in(known["seen"][number], lived, allowed)
+        }
+        if plainest == 0 and not settings:
             break
     if not at:
-        return {"outcome": "same", "shows": "", "where": ""}
-    return {"outcome": "different", "shows": PLACES[plainest], "where": at}
+        return {"outcome": "same", "shows": "", "where": "", "free": {}}
+    free = dict.fromkeys(("own", "bare"), FREE[PLACES[plainest]]) if PLACES[plainest] in FREE else {}
+    for name, known in settings.items():
+        why = f"it behaves as {name.rpartition(':')[2]} does"
+        free |= {form: why for form in ("own", "bare") if form == "bare" or known["spec"] == original["spec"]}
+    return {"outcome": "different", "shows": PLACES[plainest], "where": at, "free": free}
 
 
 def suites(

@@ -1,5 +1,8 @@
 """A wide random search for any difference between two memories, by what a caller can see of them.
 
+What a contract leaves free is told from the rest: the number that an auxiliary loss is, and what a key of length zero, which
+has no direction, stores or is answered, as long as both are finite.
+
 It decides whether a mutant is another memory at all, so it shares nothing with the suites: histories of random calls at
 random widths, capacities, lengths and precisions, with buffers overwritten behind the memory's back, copies, saves and
 restores, batches of the functional form, and every optional method. All that comes back is kept: numbers, shapes, types,
@@ -39,12 +42,23 @@ PLACES = [
     "statistics",
     "other formats",
     "the auxiliary loss",
+    "a key of length zero",
+    "the number of the auxiliary loss",
 ]
 """Where a difference can show, the plainest first; ``the rest``: exceptions, generators, copies, saves."""
+FREE = {
+    "a key of length zero": "a key of length zero has no direction, and what it is answered is promised by nobody",
+    "the number of the auxiliary loss": "what number a loss is belongs to its author; that it is finite and has a slope is asked",
+}
+"""Places in which every finite number is as good as another, and why."""
+ZERO = "zero key: "
+"""What names begin with where a key of length zero was asked, or has been written since the last reset."""
 
 _KINDS = "fresh fresh unit scaled huge tiny offset zero near again again mixed onehot"
 KINDS = _KINDS.split()
-"""What the rows of a call may be to each other, and to those before."""
+"""What the rows that are written may be to each other, and to those before."""
+PLAIN = [kind for kind in KINDS if kind != "zero"]
+"""What others may be: after a zero row is written, what shows counts for less (:data:`FREE`)."""
 
 Seen = list[tuple[str, Any]]
 """What one history showed: after each call, a name and a tensor, or a word."""
@@ -108,34 +122,47 @@ def alike(one: Any, two: Any, allowed: float) -> bool:
 
 
 def shown_in(seen: Seen, others: Seen, allowed: Sequence[float]) -> tuple[int, str] | None:
-    """Where two lives of one history first differ: the rank of the place in :data:`PLACES`, and the call; None = nowhere."""
-    where = first_difference(seen, others, allowed)
-    if where is None:
-        return None
-    name = where.partition(": ")[2]
+    """The plainest difference of two lives of one history: the rank of its place in :data:`PLACES`, and the call; None = none."""
+    found = [
+        (PLACES.index(_place(seen, others, i)), f"call {i}: {seen[i][0]}") for i in differing(seen, others, allowed)
+    ]
+    return min(found, default=None)
+
+
+def _place(seen: Seen, others: Seen, i: int) -> str:
+    """Where the difference of entry ``i`` shows."""
+    name, one = seen[i]
+    other = others[i][1] if i < len(others) and others[i][0] == name else None
+    numbers = isinstance(one, Tensor) and isinstance(other, Tensor) and one.shape == other.shape
+    if numbers and bool(torch.isfinite(one + other).all()) and (name == "loss" or name.startswith(ZERO)):
+        return "the number of the auxiliary loss" if name == "loss" else "a key of length zero"
+    name = name.removeprefix(ZERO)
     place = "answers" if name == "query" or name.startswith("recurrent") else "the rest"
-    for start, other in (
+    for start, else_where in (
         ("functional", "the functional form"),
         ("slope", "gradients"),
         ("loss", "the auxiliary loss"),
         *((statistic, "statistics") for statistic in ("confidence", "read_weights", "slot_values", "slot_usage")),
     ):
-        place = other if name.startswith(start) else place
-    if seen[0][1] != str(torch.float32) and place in ("answers", "the rest"):
-        place = "other formats"
-    return PLACES.index(place), where
+        place = else_where if name.startswith(start) else place
+    return "other formats" if seen[0][1] != str(torch.float32) and place in ("answers", "the rest") else place
+
+
+def differing(seen: Seen, others: Seen, allowed: Sequence[float]) -> Iterator[int]:
+    """The entries in which two lives of one history differ, up to the first after which they cannot be compared."""
+    for i, ((name, one), limit) in enumerate(zip(seen, allowed)):
+        if i >= len(others) or others[i][0] != name:
+            if limit != math.inf:
+                yield i
+            return
+        if limit != math.inf and not alike(one, others[i][1], limit):
+            yield i
 
 
 def first_difference(seen: Seen, others: Seen, allowed: Sequence[float]) -> str | None:
     """What two lives of one history differ in first, or None."""
-    for i, ((name, one), limit) in enumerate(zip(seen, allowed)):
-        if limit == math.inf:
-            continue
-        if i >= len(others) or others[i][0] != name:
-            return f"call {i}: {name}"
-        if not alike(one, others[i][1], limit):
-            return f"call {i}: {name}"
-    return None
+    i = next(differing(seen, others, allowed), None)
+    return None if i is None else f"call {i}: {seen[i][0]}"
 
 
 class Player:
@@ -150,6 +177,7 @@ class Player:
         self.shape = plug.shape(*wide, self.random.choice(CAPACITIES))
         self.dtype = self.random.choices([torch.float32, torch.float64, torch.bfloat16], [5, 4, 1])[0]
         self.seen: Seen = [("format", str(self.dtype))]
+        self.zeroed = False
         self.keys = torch.zeros(0, self.shape.key_dim, dtype=self.dtype)
         self.values = torch.zeros(0, self.shape.value_dim, dtype=self.dtype)
         # By column, so that rows that are equal stay equal.
@@ -181,6 +209,7 @@ class Player:
 
     def see(self, name: str, call: Callable[[], Any]) -> None:
         """Make a call, and keep what came of it."""
+        name = f"{ZERO}{name}" if self.zeroed and not name.startswith(ZERO) else name
         before = generator_states()
         try:
             came = call()
@@ -197,12 +226,12 @@ class Player:
 
     # ---- data -------------------------------------------------------------------------------------------------
 
-    def rows(self, n: int) -> tuple[Tensor, Tensor]:
-        """N keys and values of one of many kinds."""
+    def rows(self, n: int, kinds: Sequence[str] = PLAIN) -> tuple[Tensor, Tensor]:
+        """N keys and values of one of these kinds."""
         spec, draw = self.plug.spec, self.generator
         keys = torch.randn(n, self.shape.key_dim, generator=draw)
         values = torch.randn(n, self.shape.value_dim, generator=draw)
-        kind = self.random.choice(KINDS)
+        kind = self.random.choice(kinds)
         if len(self.keys) and kind in ("near", "again", "mixed"):
             rows = torch.randint(len(self.keys), (n,), generator=draw)
             old = self.keys[rows].float() + (1e-3 * keys if kind == "near" else 0)
@@ -227,10 +256,10 @@ class Player:
         return keys, keys.clone() if spec.association == "auto" else values
 
     def asked(self) -> Tensor:
-        """Keys to ask: stored ones, near ones, others, and a zero row."""
+        """Keys to ask: stored ones, near ones, and others."""
         keys, _ = self.rows(3)
         known = self.keys[torch.randperm(len(self.keys), generator=self.generator)[:6]]
-        return torch.cat((known, keys, 0 * keys[:1], known[:2] * 1.001))
+        return torch.cat((known, keys, known[:2] * 1.001))
 
     def length(self) -> int:
         """Rows of a call: few, or around a boundary, or many."""
@@ -263,7 +292,7 @@ class Player:
                 yield name, weight
 
     def update(self, n: int | None = None) -> None:
-        keys, values = self.rows(self.length() if n is None else n)
+        keys, values = self.rows(self.length() if n is None else n, KINDS)
         self.keys, self.values = torch.cat((self.keys, keys))[-200:], torch.cat((self.values, values))[-200:]
         given = keys.clone(), values.clone()
         again = self.random.random() < 0.3
@@ -272,6 +301,7 @@ class Player:
             for _ in range(self.plug.spec.presentations):
                 self.memory.update(*given)
 
+        self.zeroed |= _has_zero(keys)
         self.see("update", call)
         if again:  # the caller's buffers are the caller's
             for buffer in given:
@@ -279,8 +309,9 @@ class Player:
         self.look()
 
     def look(self) -> None:
-        """Everything that may be asked now, and an answer changed by its reader."""
+        """Everything that may be asked now, of stored keys, others and a zero row, and an answer changed by its reader."""
         asked = self.asked()
+        zero = torch.zeros_like(self.keys[:1]) if len(self.keys) else asked[:1] * 0
 
         def answers() -> Tensor:
             answer = self.memory.query(asked)
@@ -290,24 +321,28 @@ class Player:
             return kept
 
         self.see("query", answers)
+        self.see(f"{ZERO}query", lambda: self.memory.query(zero))
         can = self.plug.capabilities
         if "Confident" in can:
             self.see("confidence", lambda: self.memory.confidence(asked))
+            self.see(f"{ZERO}confidence", lambda: self.memory.confidence(zero))
         if "Addressable" in can:
             self.see("read_weights", lambda: self.memory.read_weights(asked))
+            self.see(f"{ZERO}read_weights", lambda: self.memory.read_weights(zero))
             self.see("slot_values", lambda: self.memory.slot_values())
         if "Slotted" in can:
             self.see("slot_usage", lambda: self.memory.slot_usage())
 
     def trickle(self) -> None:
         """Many calls of one row."""
-        keys, values = self.rows(self.random.choice((20, 70, 300 if self.small else 20)))
+        keys, values = self.rows(self.random.choice((20, 70, 300 if self.small else 20)), KINDS)
         self.keys, self.values = torch.cat((self.keys, keys))[-200:], torch.cat((self.values, values))[-200:]
 
         def call() -> None:
             for i in range(len(keys)):
                 self.memory.update(keys[i : i + 1], values[i : i + 1])
 
+        self.zeroed |= _has_zero(keys)
         self.see("update by rows", call)
         self.look()
 
@@ -317,6 +352,7 @@ class Player:
 
     def reset(self) -> None:
         self.see("reset", lambda: self.memory.reset())
+        self.zeroed = False
         self.look()
 
     def copied(self) -> None:
@@ -447,6 +483,10 @@ class Player:
             return ys, y
 
         self.see("recurrent form", call)
+
+
+def _has_zero(keys: Tensor) -> bool:
+    return bool((keys == 0).all(-1).any())
 
 
 def in_domain(rows: Tensor, domain: str) -> Tensor:
