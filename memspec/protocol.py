@@ -134,6 +134,10 @@ class Widths:
         return "; ".join(parts + ([f"capacity {self.capacity}"] if self.capacity != Size() else []))
 
 
+SETS = {"stochastic": ("write", "read"), "differentiable": ("query", "keys", "values")}
+"""Fields of a spec that name any of a few things."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MemorySpec:
     """What a memory promises; every default is the weakest promise. Claims made here are tested, others not asked.
@@ -158,6 +162,9 @@ class MemorySpec:
         constant_state: bytes of state never grow.
         deterministic: the same seed, construction and calls give the same answers, bit for bit, and no call
             draws from a global generator.
+        stochastic: which calls draw random numbers from a global generator, by design: ``write`` (update, and what
+            comes with it), ``read`` (query). Such calls are judged by their distribution, or with the generators
+            seeded alike; empty = reads draw nothing, and whether writes do is found out.
         differentiable: what gradients flow to when reading: ``query`` (the query keys), ``keys`` and ``values``
             (those written, through the functional form).
         nonfinite: what NaN or infinity in a written row does: ``reject`` = a clear exception and nothing
@@ -191,6 +198,7 @@ class MemorySpec:
     presentations: int = 1
     constant_state: bool = False
     deterministic: bool = False
+    stochastic: frozenset[str] = frozenset()
     differentiable: frozenset[str] = frozenset()
     nonfinite: Nonfinite = "none"
     inference_mode: bool = False
@@ -201,7 +209,17 @@ class MemorySpec:
     capabilities: Mapping[str, bool] = dataclasses.field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "differentiable", frozenset(self.differentiable))
+        for name, known in SETS.items():
+            named = getattr(self, name)
+            object.__setattr__(self, name, frozenset([named] if isinstance(named, str) else named))
+            unknown = getattr(self, name) - set(known)
+            if unknown:
+                *first, last = map(repr, known)
+                raise ValueError(f"MemorySpec.{name} names {sorted(unknown)}; it takes {', '.join(first)} and {last}")
+        if self.deterministic and self.stochastic:
+            raise ValueError(
+                "MemorySpec.deterministic and MemorySpec.stochastic exclude each other; promise one of them"
+            )
         object.__setattr__(self, "capabilities", dict(self.capabilities))
         if not self.capabilities.keys() <= CAPABILITIES.keys():
             raise ValueError(
@@ -212,11 +230,6 @@ class MemorySpec:
             value = getattr(self, name)
             if value not in choices:
                 raise ValueError(f"MemorySpec.{name} is {value!r}; it must be one of {', '.join(choices)}")
-        unknown = self.differentiable - {"query", "keys", "values"}
-        if unknown:
-            raise ValueError(
-                f"MemorySpec.differentiable names {sorted(unknown)}; it takes 'query', 'keys' and 'values'"
-            )
         if not isinstance(self.presentations, int) or not 1 <= self.presentations <= MOST_PRESENTATIONS:
             raise ValueError(
                 f"MemorySpec.presentations is {self.presentations!r}; it must be an integer from 1 to "
@@ -232,7 +245,8 @@ class MemorySpec:
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON-able values (sets become sorted lists)."""
         out = dataclasses.asdict(self)
-        out["differentiable"] = sorted(self.differentiable)
+        for name in SETS:
+            out[name] = sorted(getattr(self, name))
         return out
 
 

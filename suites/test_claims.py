@@ -10,12 +10,16 @@ from torch import Tensor
 
 from memspec.errors import CannotMeasure, LawBroken, NotAsked
 from memspec.laws.case import Case, Size
+from memspec.laws.chance import alike
 from memspec.laws.compare import ratio
 from memspec.laws.driven import Driven
 from memspec.laws.ladder import Ladder
 from memspec.laws.law import LONGEST, Law, advise
 from memspec.plugs.population import state_bytes
+from memspec.plugs.stochastic import draws_in_update
 
+AT_ONCE = "rows of one call act at once (one gradient, one stale similarity), or a remainder chunk is dropped"
+BY_ROWS = "list(zip(keys.split(1), values.split(1)))"
 CORRECTING = ("delta", "least_squares")
 """Families whose writes move the answer to the key towards the value."""
 LENGTHS = (1.0, 0.7, 1.3)
@@ -32,6 +36,10 @@ class TestClaims:
     def test_split(self, law: Law) -> None:
         """Writing a batch is writing its rows one after another: update(A); update(B) equals update(A||B)."""
         _rows_are_writes(law)
+        if draws_in_update(law.plug):
+            for case in law.cases(2, 7, 16):
+                alike(case, "[(keys, values)]", BY_ROWS, AT_ONCE, "the whole batch in one call equals row by row")
+            return
         # Long enough for every chunk size in use; past the capacity only where no random eviction can differ.
         sure = law.spec.deterministic or law.spec.eviction in ("fifo", "lru")
         for case in law.cases(2, 3, 7, 16, *((70, 130) if sure else ()), ladder=Ladder(least=2) if sure else None):
@@ -43,7 +51,7 @@ class TestClaims:
             rows.update_rows(case.keys, case.values, by)
             want = rows.answers()
             few = "row by row" if by == 1 else f"{by} rows a call"
-            cause = "rows of one call act at once (one gradient, one stale similarity), or a remainder chunk is dropped"
+            cause = AT_ONCE
             case.close(halves.answers(), want, cause=cause, expected=f"two halves in two calls equal {few}")
             case.close(whole.answers(), want, cause=cause, expected=f"the whole batch in one call equals {few}")
 
@@ -52,17 +60,21 @@ class TestClaims:
         _rows_are_writes(law)
         if law.spec.association == "auto":
             raise NotAsked("it recalls the key itself")
-        for case in law.cases(1, 3, 7, ladder=Ladder(thin=True)):
+        cause = "repeats within a call are dropped, or looked up in the store as it was before the call"
+        for case in law.cases(1, 3, 7, ladder=None if draws_in_update(law.plug) else Ladder(thin=True)):
             whole, halves = case.build(), case.build()
             other = case.changed(case.values, law.spec.value_domain)
             twice = case.let("ks", "torch.cat((keys, keys))"), case.let("vs", "torch.cat((values, {}))", other)
+            if draws_in_update(law.plug):
+                alike(case, "[(ks, vs)]", "list(zip(ks.split(1), vs.split(1)))", cause, "one call equals row by row")
+                continue
             whole.update(*twice)
             halves.update(case.keys, case.values)
             halves.update(case.keys, other)
             case.close(
                 whole.answers(),
                 halves.answers(),
-                cause="repeats within a call are dropped, or looked up in the store as it was before the call",
+                cause=cause,
                 expected="both values of each key in one call equal to two calls",
             )
 
@@ -70,6 +82,12 @@ class TestClaims:
         """Where the spec says that rows of a call have no order, their order makes no difference."""
         if law.spec.write not in ("set", "joint"):
             raise NotAsked(f"it does not promise that rows have no order (write={law.spec.write!r})")
+        cause = "rows are written one after another, each on top of the last: declare write='sequential'"
+        if draws_in_update(law.plug):
+            for case in law.cases(2, 7, 16):
+                backwards = "[(keys.flip(0), values.flip(0))]"
+                alike(case, "[(keys, values)]", backwards, cause, "the same answers whatever the order of the rows")
+            return
         for case in law.cases(2, 3, 7, 16, ladder=Ladder(least=2)):
             forward, backward = case.build(), case.build()
             forward.update(case.keys, case.values)
@@ -77,7 +95,7 @@ class TestClaims:
             case.close(
                 backward.answers(),
                 forward.answers(),
-                cause="rows are written one after another, each on top of the last: declare write='sequential'",
+                cause=cause,
                 expected="the same answers whatever the order of the rows",
             )
 
@@ -281,6 +299,34 @@ class TestClaims:
                     before, cause="update or query draws random numbers: eviction, dropout, noise, init"
                 )
             case.same(answers[1], answers[0], cause="the result depends on a global generator")
+
+    @pytest.mark.parametrize("what", ["write", "read"])
+    def test_stochastic(self, law: Law, what: str) -> None:
+        """What the spec says draws random numbers does so: the same under one seed of the global generators, others under another."""
+        if what not in law.spec.stochastic:
+            raise NotAsked(f"it does not say that its {what}s draw")
+        for case in law.cases(5):
+            answers = []
+            for seed in (1, 1, 2):
+                memory = case.build()
+                if what == "write":
+                    case.seed(seed)
+                memory.store(case.keys, case.values)
+                if what == "read":
+                    case.seed(seed)
+                answers.append(memory.answers() if what == "write" else memory.live(case.probe).detach().clone())
+            case.same(
+                answers[1],
+                answers[0],
+                cause="it draws from a generator that is not global: then declare nothing, or draw from torch's",
+                expected="the same answers under one seed",
+            )
+            case.moved(
+                answers[2],
+                answers[0],
+                cause=f"its {what}s draw nothing: leave {what!r} out of stochastic",
+                expected="other answers under another seed",
+            )
 
     # ---- gradients ------------------------------------------------------------------------------------------------
 

@@ -9,12 +9,13 @@ import torch
 
 from memspec.errors import CannotMeasure, NotAsked
 from memspec.laws.case import CAPACITY, Case, Size
+from memspec.laws.chance import alike
 from memspec.laws.compare import graph_nodes
 from memspec.laws.driven import Driven
 from memspec.laws.ladder import Ladder, telling
 from memspec.laws.law import LONGEST, Law, advise
 from memspec.plugs.reachable import tensors_in
-from memspec.plugs.stochastic import draws_in_update
+from memspec.plugs.stochastic import draws_in_query, draws_in_update
 
 LONG = 135
 """Rows of a long query: more than one chunk of any size in use, and no multiple of one."""
@@ -107,13 +108,17 @@ class TestLaws:
                 case.same(now, was, cause="an in-place operation (normalisation, scaling) on the caller's tensor")
 
     def test_query_leaves_generators(self, law: Law) -> None:
-        """Asking draws from no global random generator."""
+        """Asking draws from no global random generator, unless the spec says that reads draw."""
+        if draws_in_query(law.plug):
+            raise NotAsked("it says that its reads draw (stochastic)")
         for case in law.cases(0, 2):
             memory = case.stored()
             before = case.generators()
             memory.answers()
             case.same_generators(
-                before, cause="query draws random numbers (dropout, sampling); draw them in update or not at all"
+                before,
+                cause="query draws random numbers (dropout, sampling): draw them in update or not at all, or declare "
+                "stochastic={'read'}",
             )
 
     # ---- fresh again ----------------------------------------------------------------------------------------------
@@ -196,15 +201,17 @@ class TestLaws:
 
     def test_strided(self, law: Law) -> None:
         """Rows that do not lie one after another in memory (a transpose, every other row) are the same numbers."""
-        if draws_in_update(law.plug):
-            raise CannotMeasure("its writes draw random numbers, which fill a transposed tensor in another order")
+        cause = "view, as_strided or a raw pointer takes the rows for contiguous: call contiguous() first"
+        if draws_in_update(law.plug):  # random numbers fill a transposed tensor in another order
+            for case in law.cases(2, 5):
+                strided_rows = "[tuple(part.T.contiguous().T for part in (keys, values))]"
+                alike(case, "[(keys, values)]", strided_rows, cause, "the answers for contiguous rows")
+            return
         for case in law.cases(2, 5, ladder=Ladder(thin=True)):
             want = case.stored().answers()
             memory = case.build()
             strided = [case.let(f"{name}_t", f"{name}.T.contiguous().T") for name in ("keys", "values", "probe")]
-            case.suspect = cause = (
-                "view, as_strided or a raw pointer takes the rows for contiguous: call contiguous() first"
-            )
+            case.suspect = cause
             memory.store(strided[0], strided[1])
             case.close(memory.query(strided[2]), want, cause=cause, expected="the answers for contiguous rows")
 
@@ -224,6 +231,7 @@ class TestLaws:
 
     def test_rows_alone(self, law: Law) -> None:
         """Each row of a query is answered as if it were asked alone."""
+        _rows_draw_alike(law)
         for case in law.cases(0, 1, 2, 7, ladder=Ladder(most=257)):
             memory = case.stored()
             together, rows = memory.answers(), telling(len(case.probe))
@@ -237,6 +245,7 @@ class TestLaws:
 
     def test_rows_split(self, law: Law) -> None:
         """A long query is answered as its parts are: no row is lost where the memory works in chunks."""
+        _rows_draw_alike(law)
         for case in law.cases(LONG, ladder=Ladder()):
             memory = case.build()
             memory.store(case.keys[:7], case.values[:7])
@@ -251,6 +260,7 @@ class TestLaws:
 
     def test_rows_permuted(self, law: Law) -> None:
         """The order of the rows of a query does not matter."""
+        _rows_draw_alike(law)
         for case in law.cases(0, 1, 7, ladder=Ladder()):
             memory = case.stored()
             forward, backward = memory.answers(), memory.query(case.probe.flip(0)).flip(0)
@@ -384,6 +394,11 @@ class TestLaws:
                     law.plug,
                     "with inputs that require grad, each update adds to the autograd graph; detach when training",
                 )
+
+
+def _rows_draw_alike(law: Law) -> None:
+    if draws_in_query(law.plug):
+        raise CannotMeasure("its reads draw random numbers, and other rows draw others")
 
 
 def nodes(memory: Driven, name: str) -> int:

@@ -96,11 +96,16 @@ NONFINITE = {
     for what in ("keys", "values")
 }
 EXACTLY = {"exact": True}
+SURE = {"deterministic": False}
 EVICTION = {"claims/eviction": ASK.test_eviction}
 DRAWN = {"what goes is drawn": _drawn_lots} | EVICTION
 
 CHOICES = (
-    Choice("deterministic", True, {"claims/deterministic": ASK.test_deterministic}),
+    Choice("deterministic", True, {"claims/deterministic": ASK.test_deterministic}, beside={"stochastic": frozenset()}),
+    *(
+        Choice("stochastic", w, {f"claims/stochastic/{w}": partial(ASK.test_stochastic, what=w)}, SURE, adds=True)
+        for w in ("write", "read")
+    ),
     Choice("write", "set", SPLIT | PERMUTED),
     Choice("write", "sequential", SPLIT),
     Choice("write", "joint", PERMUTED),

@@ -114,12 +114,16 @@ class Case(Recorded):
 
     def build(self, seed: int = 0, **extra: Any) -> Driven:
         """A fresh memory, constructed under ``seed``."""
-        name = self.script.fresh("m")
-        more = "".join(f", {k}={v!r}" for k, v in extra.items())
-        memory = Driven(self, self.script.let(name, f"plug.build(shape, seed={unshared(seed)}{more})"), name)
+        memory = self.construct(seed, **extra)
         if draws_in_update(self.plug):  # so that memories that are written alike draw alike, whatever stands between
             self.seed(WRITES)
         return memory
+
+    def construct(self, seed: int = 0, **extra: Any) -> Driven:
+        """A fresh memory, and nothing else done."""
+        name = self.script.fresh("m")
+        more = "".join(f", {k}={v!r}" for k, v in extra.items())
+        return Driven(self, self.script.let(name, f"plug.build(shape, seed={unshared(seed)}{more})"), name)
 
     def drive(self, template: str, *things: object, cause: str = "") -> Driven:
         """A memory that an expression gives, such as a copy of another."""

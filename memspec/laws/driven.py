@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +11,11 @@ from memspec.functional import FunctionalMemory
 from memspec.laws.compare import refusal
 from memspec.laws.recorded import Recorded, Subject
 from memspec.plugs.reachable import tensors_in
+from memspec.plugs.stochastic import draws_in_query
+from memspec.randomness import seeded
+
+READS = 2
+"""What the generators are seeded with during a query that draws."""
 
 
 class Driven(Subject):
@@ -35,7 +41,10 @@ class Driven(Subject):
     def query(self, keys: Tensor) -> Tensor:
         """``[Q, Dv]``: a detached copy of the answer."""
         case = self.case
-        answer = case.new("a", "{}.query({})", self, keys, then=".detach().clone()")
+        with contextlib.ExitStack() as drawing:
+            if draws_in_query(case.plug):  # equal queries draw alike, and writes draw what they would without them
+                drawing.enter_context(case.within(f"{case.ref(seeded)}({READS})"))
+            answer = case.new("a", "{}.query({})", self, keys, then=".detach().clone()")
         want = (*keys.shape[:-1], case.shape.value_dim)
         if isinstance(answer, Tensor) and answer.shape == want:
             return answer

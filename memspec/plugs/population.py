@@ -20,7 +20,7 @@ from memspec.fixtures.data.pairs import pairs
 from memspec.functional import FunctionalMemory, map_state, state_tensors
 from memspec.plugs.plug import CLOCK, Plug, Shape
 from memspec.plugs.reachable import device_of, tensors_in
-from memspec.plugs.stochastic import Streams, draws_in_update
+from memspec.plugs.stochastic import Streams, draws_in_query, draws_in_update
 from memspec.plugs.weights import alike, built, draws_weights, stacked_states, unstacked, weighted
 from memspec.randomness import generator_states, made_from, moved_generators, seed_of, set_generator_states
 from memspec.world.boundary import call, cross
@@ -183,6 +183,7 @@ class Looped(Population):
             self.memories = [plug.build(shape, s, **extra) for s in seeds]
         self.device = device_of(self.memories[0])
         self.streams = [Streams(s, "writes") for s in seeds] if draws_in_update(plug) else []
+        self.read_streams = [Streams(s, "reads") for s in seeds] if draws_in_query(plug) else []
 
     def reset(self) -> None:
         start = time.perf_counter()
@@ -205,9 +206,14 @@ class Looped(Population):
     def query(self, keys: Tensor) -> Tensor:
         keys = keys.to(self.device)
         rows = list(zip(self.memories, keys))
-        start = time.perf_counter()
-        answers = [call(memory, "query", k) for memory, k in rows]
+        before = generator_states() if self.read_streams else {}
+        start, answers = time.perf_counter(), []
+        for t, (memory, k) in enumerate(rows):
+            if self.read_streams:
+                self.read_streams[t].next()
+            answers.append(call(memory, "query", k))
         CLOCK["memory"] += time.perf_counter() - start
+        set_generator_states(before)
         shape = (keys.shape[1], self.shape.value_dim)
         return torch.stack([checked_answer(a, shape, self.plug.name).detach().cpu() for a in answers])
 
@@ -245,7 +251,7 @@ def populate(
     """
     functional = "Functional" in plug.capabilities
     own = functional and isinstance(plug.probe, FunctionalMemory)
-    if functional and not looped and (own or not needs) and not draws_in_update(plug):
+    if functional and not looped and (own or not needs) and not (draws_in_update(plug) or draws_in_query(plug)):
         if not draws_weights(plug, shape, **extra):
             return Batched(plug, shape, trials, seed, **extra)
         if own:

@@ -1,4 +1,4 @@
-"""Memories whose writes draw random numbers: each then writes from a stream of its own, so that equal calls draw alike.
+"""Memories that draw random numbers: each then draws from a stream of its own, so that equal calls draw alike.
 
 A noise for every written row, drawn from a global generator, is honest: what such a memory answers depends on its own
 calls and on a seed. It must not depend on what else drew before, or two memories would differ by what stands between them.
@@ -21,8 +21,15 @@ MOST_ROWS = 256
 _DRAWS: WeakKeyDictionary[Plug, bool] = WeakKeyDictionary()
 
 
+def draws_in_query(plug: Plug) -> bool:
+    """Whether ``query`` may draw from a global generator: only a memory that says so."""
+    return "read" in plug.spec.stochastic
+
+
 def draws_in_update(plug: Plug) -> bool:
-    """Whether ``update`` draws from a global generator, few rows or many; found out once, on a memory of its own."""
+    """Whether ``update`` draws from a global generator, few rows or many: said, or found out once, on a memory of its own."""
+    if "write" in plug.spec.stochastic:
+        return True
     if plug not in _DRAWS:
         _DRAWS[plug] = _draws(plug)
     return _DRAWS[plug]
@@ -49,12 +56,12 @@ def _draws(plug: Plug) -> bool:
 
 
 class Streams:
-    """The streams that memories write from: the k-th write of one draws the same numbers whatever the others do."""
+    """The streams that memories draw from: the k-th call of one draws the same numbers whatever the others do."""
 
     def __init__(self, *path: object) -> None:
         self.path, self.turn = path, 0
 
     def next(self) -> None:
-        """Seed every global generator in use for the next write."""
+        """Seed every global generator in use for the next call."""
         seed_generators(seed_of(*self.path, self.turn))
         self.turn += 1

@@ -84,7 +84,7 @@ def load_bare(plug: str) -> str:
     from memspec.plugs.loading import load_plug
 
     original = load_plug(plug)
-    kept = ("key_domain", "value_domain", "association", "presentations", "fidelity", "capacity")
+    kept = ("key_domain", "value_domain", "association", "presentations", "fidelity", "capacity", "stochastic")
 
     @functools.wraps(original.factory)
     def memory(*arguments: Any, **named: Any) -> Any:
