@@ -26,7 +26,15 @@ class CannotMeasure(MemspecError):
 
 
 class OutOfTime(BaseException):
-    """There is no time left for another call of the memory; no ``except Exception`` takes it for the memory's own."""
+    """There is no time left for another call of the memory; no ``except Exception`` takes it for the memory's own.
+
+    Attributes:
+        counted: the meter says so, and not a memory.
+    """
+
+    def __init__(self, counted: bool = False) -> None:
+        super().__init__()
+        self.counted = counted
 
 
 class SaidByMemory(MemspecError):

@@ -19,6 +19,8 @@ from typing import Any, Literal, Protocol, get_args, get_type_hints, runtime_che
 
 from torch import Tensor
 
+from memspec.failure import raised
+
 Family = Literal["generic", "hebbian", "delta", "least_squares", "cache", "softmax", "superposition"]
 Domain = Literal["real", "unit", "sign", "onehot"]
 WriteOrder = Literal["none", "sequential", "set", "joint"]
@@ -419,14 +421,25 @@ def spec_of(memory: object) -> MemorySpec:
     """The memory's declared spec, or the weakest one.
 
     Raises:
-        TypeError: if ``spec`` is there but is not a :class:`MemorySpec`.
+        TypeError: if ``spec`` is there but is not a :class:`MemorySpec`, or cannot be read.
     """
-    spec = getattr(memory, "spec", None)
+    kind = type(memory).__name__
+    try:
+        spec = memory.spec  # type: ignore[attr-defined]
+    except AttributeError as error:
+        if inspect.getattr_static(memory, "spec", None) is None:
+            return MemorySpec()
+        raise TypeError(f"reading {kind}.spec raised {raised(error)}") from error
+    except Exception as error:
+        raise TypeError(f"reading {kind}.spec raised {raised(error)}") from error
     if spec is None:
         return MemorySpec()
     if not isinstance(spec, MemorySpec):
+        made_up = inspect.getattr_static(memory, "spec", None) is None and hasattr(memory, "memspec_no_such_name")
+        why = f"{kind} answers to any name at all: let __getattr__ raise AttributeError for what it does not have, or say "
         raise TypeError(
-            f"{type(memory).__name__}.spec is a {type(spec).__name__}; it must be a memspec.MemorySpec(...), "
-            "for example spec = MemorySpec(family='delta', overwrite='replace')"
+            f"{kind}.spec is a {type(spec).__name__}; it must be a memspec.MemorySpec(...), "
+            f"for example spec = MemorySpec(family='delta', overwrite='replace')"
+            + (f".\n  {why}spec = MemorySpec()" if made_up else "")
         )
     return spec

@@ -21,7 +21,8 @@ MODULES = {
 }
 
 LEVELS = (
-    ("failure", "metrics", "options", "protocol", "randomness"),
+    ("failure",),
+    ("metrics", "options", "protocol", "randomness"),
     ("errors", "functional"),
     ("world",),
     ("fixtures.data",),

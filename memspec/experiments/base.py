@@ -231,7 +231,7 @@ class Runner:
         kept = self._kept.get(key, {})
         have = len(next(iter(kept.values()))[0]) if kept else 0
         if key in self._unaffordable:
-            raise OutOfTime
+            raise OutOfTime(counted=True)
         first = FIRST_TRIALS
         if self.most is not None:
             first, trials = min(first, self.most), min(trials, self.most)

@@ -17,6 +17,7 @@ import torch
 
 from memspec.errors import CannotMeasure, CheckFailed, NotAsked
 from memspec.experiments.base import Runner
+from memspec.failure import raised
 from memspec.fixtures.data.pairs import pairs
 from memspec.inference.families import estimated, fitting
 from memspec.inference.observed import Observation, Observed
@@ -135,7 +136,7 @@ def asked(plug: Plug, choice: Choice, law_for: LawFor) -> Came:
         except CheckFailed as broken:
             return Came(False, _short(broken.failure.got))
         except Exception as error:
-            return Came(False, _short(f"raised {type(error).__name__}: {error}"))
+            return Came(False, _short(f"raised {raised(error)}"))
     return Came(applied)
 
 

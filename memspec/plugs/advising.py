@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from memspec.failure import raised
 from memspec.plugs.adapting import DIMENSIONS, adapt
 from memspec.plugs.kinds import STYLES, has
 from memspec.plugs.plug import METHODS, SYNONYMS, Plug, Shape
@@ -147,7 +148,7 @@ def problem_of(plug: Plug) -> str:
             warnings.simplefilter("ignore")
             return str(made_from(0, tried))
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return raised(error)
 
 
 # ---- guesses --------------------------------------------------------------------------------------------------

@@ -14,11 +14,12 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from memspec.errors import PlugError
-from memspec.failure import plain
+from memspec.errors import MemspecError, PlugError
+from memspec.failure import place, plain, raised
 from memspec.plugs.identity import name_of
 from memspec.plugs.plug import METHODS, Plug
 from memspec.randomness import seed_of
+from memspec.world.boundary import interrupts
 from memspec.world.guard import guarded
 
 
@@ -95,10 +96,18 @@ def checked(plug: Plug) -> Plug:
 
 
 def _try(plug: Plug) -> None:
+    problem, refusal = "", None
     try:
-        problem, refusal = plug.first_problem(), None
+        problem = plug.first_problem()
     except PlugError as error:
         problem, refusal = str(error), error
+    except MemspecError:
+        raise
+    except Exception as error:  # a property that raises, or a __getattr__ that does
+        where = place(error)
+        raise PlugError(
+            f"{plug.name}: looking at a memory raised {raised(error)}{f' (at {where})' if where else ''}"
+        ) from error
     if problem:
         from memspec.plugs.advising import conversion_for, module_of
 
@@ -174,9 +183,11 @@ def _import(name: str, text: str) -> Any:
                     f"--memory={text}: there is no module {error.name!r}. Looked in {cwd} and on sys.path.\n"
                     "  Is the package installed in this environment, or did you mean path/to/file.py:attribute?"
                 ) from error
-            raise PlugError(f"--memory={text}: importing {name} failed: {type(error).__name__}: {error}") from error
-        except (Exception, SystemExit) as error:
-            raise PlugError(f"--memory={text}: importing {name} failed: {type(error).__name__}: {error}") from error
+            raise PlugError(f"--memory={text}: importing {name} failed: {raised(error)}") from error
+        except BaseException as error:  # also what steers pytest, such as a skip of the module
+            if interrupts(error):
+                raise
+            raise PlugError(f"--memory={text}: importing {name} failed: {raised(error)}") from error
 
 
 def _import_file(path: Path, text: str) -> Any:
@@ -195,7 +206,9 @@ def _import_file(path: Path, text: str) -> Any:
         sys.path.append(str(path.parent))  # a factory there may import its neighbours, now or when it is called
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        raise PlugError(f"--memory={text}: running {path} failed: {type(error).__name__}: {error}") from error
+    except BaseException as error:
+        sys.modules.pop(name, None)
+        if interrupts(error):
+            raise
+        raise PlugError(f"--memory={text}: running {path} failed: {raised(error)}") from error
     return module

@@ -70,7 +70,7 @@ class Meter:
             OutOfTime: if none is left.
         """
         if self.limit is not None and self.calls.total() >= self.limit:
-            raise OutOfTime
+            raise OutOfTime(counted=True)
         self.calls[name] += 1
 
     @staticmethod

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from memspec.errors import PlugError
+from memspec.failure import raised
 from memspec.functional import FunctionalMemory
 from memspec.plugs.reachable import device_of
 from memspec.plugs.widths import one_pair
@@ -59,7 +60,7 @@ def _refuses(plug: Plug, name: str) -> bool:
     except Exception as error:
         if name == "Functional" and not isinstance(memory, FunctionalMemory):
             raise PlugError(
-                f"{plug.name}: read(write(init_state(()), keys, values), keys) raised {type(error).__name__}: {error}\n"
+                f"{plug.name}: read(write(init_state(()), keys, values), keys) raised {raised(error)}\n"
                 "  Methods init_state, write and read are taken for the functional form, a memory without state of its "
                 "own.\n  If they are helpers of another kind, say so: "
                 'spec = MemorySpec(capabilities={"Functional": False})'

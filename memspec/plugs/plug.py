@@ -20,7 +20,8 @@ from typing import Any
 
 import torch
 
-from memspec.errors import CannotMeasure, PlugError
+from memspec.errors import CannotMeasure, PlugError, SaidByMemory
+from memspec.failure import plain, raised
 from memspec.plugs.meter import METER
 from memspec.plugs.offered import not_offered
 from memspec.plugs.sequences import ALIKE, SIZES, first_inputs, is_recurrent, sizes_named, wrong_outputs
@@ -252,7 +253,7 @@ class Plug:
         try:
             return self.build(Shape())
         except Refused as error:
-            hints = hints_of(self.factory, str(error.__cause__))
+            hints = hints_of(self.factory, plain(error.__cause__))
             for sizes in candidates(hints) if self.accepts else ():
                 with contextlib.suppress(Refused):
                     return self.build(Shape(**sizes))
@@ -260,10 +261,15 @@ class Plug:
 
     @cached_property
     def spec(self) -> MemorySpec:
-        """What the memory declares."""
+        """What the memory declares.
+
+        Raises:
+            PlugError: if it is no spec, or cannot be read.
+        """
+        probe = self.probe
         try:
-            return spec_of(self.probe)
-        except TypeError as error:
+            return cross("spec", lambda: spec_of(probe))
+        except (TypeError, SaidByMemory) as error:
             raise PlugError(f"{self.name}: {error}") from error
 
     def declaring(self, spec: MemorySpec) -> Plug:
@@ -282,10 +288,13 @@ class Plug:
         Raises:
             PlugError: if the spec declares a capability that is not there, or helpers look like the functional form.
         """
+        probe = self.probe
         try:
-            found = capabilities_of(self.probe)
-        except TypeError as error:
+            found = cross("its attributes", lambda: capabilities_of(probe))
+        except (TypeError, SaidByMemory) as error:
             raise PlugError(f"{self.name}: {error}") from error
+        except Exception as error:
+            raise PlugError(f"{self.name}: looking for its optional methods raised {raised(error)}") from error
         if self.is_sequence_model:
             return found
         return found - not_offered(self, found - {name for name, has in self.spec.capabilities.items() if has})
@@ -329,7 +338,7 @@ class Plug:
         dimensions = ", ".join(sizes_named(self.factory, self.kwargs)) or "key_dim, value_dim, capacity"
         return (
             f"{self.name}: the factory could not be called as {short}({call})\n"
-            f"  it raised {type(error).__name__}: {error}\n"
+            f"  it raised {raised(error)}\n"
             "  A factory that would work, in a file of yours:\n\n"
             f"      def make({dimensions}):\n"
             f"          from {module} import {attribute}\n"

@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from memspec.errors import PlugError
+from memspec.failure import raised
+
 
 def tensors_in(thing: object, depth: int = 6) -> Iterator[Tensor]:
     """Every tensor (and numpy array, as a tensor) reachable from an object's attributes, each once.
@@ -61,10 +64,17 @@ def callable_only(part: object) -> bool:
 
 
 def device_of(memory: object) -> torch.device:
-    """Where a memory expects its inputs: its ``device``, else that of its first tensor, else the CPU."""
-    device = getattr(memory, "device", None)
-    if isinstance(device, (str, torch.device)):
-        return torch.device(device)
+    """Where a memory expects its inputs: its ``device``, else that of its first tensor, else the CPU.
+
+    Raises:
+        PlugError: if its ``device`` cannot be read, or is none.
+    """
+    try:
+        device = getattr(memory, "device", None)
+        if isinstance(device, (str, torch.device)):
+            return torch.device(device)
+    except Exception as error:
+        raise PlugError(f"reading {type(memory).__name__}.device raised {raised(error)}") from error
     for tensor in tensors_in(memory):
         return tensor.device
     return torch.device("cpu")

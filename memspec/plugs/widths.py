@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from memspec.errors import PlugError
+from memspec.failure import plain, raised
 from memspec.fixtures.data.pairs import pairs
 from memspec.plugs.reachable import device_of
 from memspec.plugs.sequences import first_inputs, listed, wrong_outputs
@@ -59,8 +60,8 @@ class Fit:
             error = None
             try:
                 made_from(unshared(0), lambda: self._try(shape))
-            except Exception as raised:
-                error = raised.with_traceback(None)
+            except Exception as refusal:
+                error = refusal.with_traceback(None)
             self._refusals[shape] = error
         return self._refusals[shape]
 
@@ -111,7 +112,7 @@ class Fit:
         if self.refused is None:
             return Widths()
         error = self.refusal(self.refused)
-        result = found(self._works, self.refused, self.asked[0], hints_of(self.plug.factory, str(error)))
+        result = found(self._works, self.refused, self.asked[0], hints_of(self.plug.factory, plain(error)))
         if result is None:
             assert error is not None
             raise error if isinstance(error, PlugError) else PlugError(self._unusable(error))
@@ -138,17 +139,16 @@ class Fit:
             return "any"
         error = self.refusal(self.refused)
         cause = error.__cause__ or error if isinstance(error, PlugError) else error
-        first = str(cause).strip().partition("\n")[0]
         return (
             f"found: {self.widths} ({self.refused.key_dim} -> {self.refused.value_dim}, capacity "
-            f"{self.refused.capacity} raised {type(cause).__name__}: {first})"
+            f"{self.refused.capacity} raised {cause and raised(cause)})"
         )
 
     def _unusable(self, error: Exception) -> str:
         if self.plug.is_sequence_model:
             return (
                 f"{self.plug.name}: a sequence model was built ({listed(self.plug.sizes)}), but its first steps raised "
-                f"{type(error).__name__}: {error}"
+                f"{raised(error)}"
             )
         tried = ", ".join(dict.fromkeys(f"{s.key_dim} -> {s.value_dim}" for s in list(self._refusals)[:4]))
         untold = sorted({"key_dim", "value_dim"} - self.plug.accepts)
@@ -160,7 +160,7 @@ class Fit:
         )
         return (
             f"{self.plug.name}: a memory was built, but storing one pair and asking for it raised "
-            f"{type(error).__name__}: {error}\n"
+            f"{raised(error)}\n"
             f"  It does so whatever the widths ({tried}, ...), so widths are not the cause.{advice}"
         )
 

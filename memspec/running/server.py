@@ -24,10 +24,12 @@ from typing import Any
 import pytest
 
 from memspec.errors import MemspecError
+from memspec.failure import place, raised
 from memspec.running import limits
 from memspec.running.manifest import manifest_of
 from memspec.running.run import session_of
 from memspec.running.wire import Channel, Closed, Listener, connect
+from memspec.world.boundary import unattended
 
 IN_MEMORY_PROCESS = "memspec_memory_process"
 """Key in ``config.workerinput`` by which the plugin knows that it runs here."""
@@ -110,10 +112,19 @@ class Server:
             status = 0
         except Closed:
             status = 0
-        except BaseException:
-            traceback.print_exc()
+        except BaseException as error:
+            tell(error, order["stacks"])
         finally:
             os._exit(status)  # no exit handler of a memory, and none of the copied run, is waited for
+
+
+def tell(error: BaseException, path: str) -> None:
+    """Write what ended a process to where its stacks are looked for, innermost frame first as they are."""
+    with contextlib.suppress(Exception), open(path, "a", encoding="utf-8", errors="replace") as file:
+        frames = reversed(traceback.extract_tb(error.__traceback__))
+        file.writelines(
+            [f"{raised(error)}\n", *(f'  File "{f.filename}", line {f.lineno} in {f.name}\n' for f in frames)]
+        )
 
 
 def reap(pid: int) -> int | None:
@@ -145,6 +156,7 @@ class Holder:
         server = os.getppid()
         self._capture_anew()
         limits.limit_memory(self.order["memory_bytes"])
+        unattended()
         config.pluginmanager.register(self, "memspec-holder")
         self.stacks.after(self.order["seconds"])
         self.channel.send(event="loaded", **self._load())
@@ -171,6 +183,10 @@ class Holder:
             session_of(self.session.config).load([self.order["memory"]])
         except MemspecError as error:
             return {"refused": str(error)}
+        except BaseException as error:
+            where = place(error)
+            at = f" (at {where})" if where else ""
+            return {"refused": f"--memory={self.order['memory']}: loading it raised {raised(error)}{at}"}
         return {}
 
     def _capture_anew(self) -> None:

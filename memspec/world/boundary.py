@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from memspec.errors import CannotMeasure, CheckFailed, NotAsked, OutOfTime, SaidByMemory
+from memspec.failure import raised
 from memspec.world import seeding, settings
 from memspec.world.disturbance import note
 from memspec.world.tensors import Answers, seen, touched
@@ -28,6 +29,7 @@ HARNESS = ("pytest", "_pytest", "hypothesis", "unittest", "pluggy")
 
 _answers = Answers()
 _inside = False
+_attended = True
 
 
 def call(memory: Any, method: str, *arguments: Any) -> Any:
@@ -62,7 +64,7 @@ def cross(said: str, use: Callable[[], T], given: Iterable[Tensor] = (), answers
         result = use()
     except BaseException as error:
         if steers(error):
-            raise SaidByMemory(f"the memory raised {_owner(error)}{type(error).__name__}: {error}") from error
+            raise SaidByMemory(f"the memory raised {_owner(error)}{raised(error)}") from error
         raise
     finally:
         _inside = False
@@ -83,13 +85,26 @@ def inside() -> bool:
     return _inside
 
 
+def unattended() -> None:
+    """From now on nobody can interrupt this process by Ctrl-C: who raises KeyboardInterrupt here is the memory."""
+    global _attended
+    _attended = False
+
+
 def steers(error: BaseException) -> bool:
     """Whether an exception would steer the run: skips, exits and the like. Ctrl-C and the budget are not the memory's."""
-    if isinstance(error, (KeyboardInterrupt, OutOfTime, SaidByMemory)):
+    if isinstance(error, SaidByMemory) or (isinstance(error, OutOfTime) and error.counted):
+        return False
+    if interrupts(error):
         return False
     if not isinstance(error, Exception) or isinstance(error, (NotAsked, CannotMeasure, CheckFailed, unittest.SkipTest)):
         return True
     return any(kind.__module__.partition(".")[0] in HARNESS for kind in type(error).__mro__)
+
+
+def interrupts(error: BaseException) -> bool:
+    """Whether this is Ctrl-C, and not a memory that raises the like."""
+    return isinstance(error, KeyboardInterrupt) and _attended
 
 
 def _owner(error: BaseException) -> str:
