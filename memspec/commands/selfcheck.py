@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 from memspec.commands.base import Commands, command, put_into, show, write
@@ -60,6 +59,7 @@ def _selfcheck(options: argparse.Namespace) -> int:
 def _mutate(options: argparse.Namespace) -> int:
     from memspec.plugs.references import reference_names
     from memspec.running import mutate
+    from memspec.running.executors import worker_count
 
     names = reference_names() if options.references == ["all"] else options.references or list(mutate.DEFAULT)
     if options.sample != "all" and not (options.sample.isdecimal() and int(options.sample) > 0):
@@ -69,7 +69,7 @@ def _mutate(options: argparse.Namespace) -> int:
         fates = ", ".join(f"{form}: {check or 'survives'}" for form, check in tried.killed_by.items())
         print(f"{tried.reference} {tried.module}:{tried.line} {tried.operator}: {fates or tried.outcome}", flush=True)
 
-    workers = (os.cpu_count() or 1) if options.workers == "auto" else int(options.workers)
+    workers = worker_count(options.workers)
     if options.again:
         try:
             old = mutate.Score.from_json(json.loads(options.again.read_text(encoding="utf-8")))

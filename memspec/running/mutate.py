@@ -15,12 +15,12 @@ import random
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from memspec.errors import MemspecError
+from memspec.running.executors import processes
 from memspec.running.mutation import child
 from memspec.running.process import Ended
 
@@ -218,7 +218,7 @@ def score(
     """
     every: list[Tried] = []
     spared: dict[str, list[str]] = {}
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(workers) as pool:
+    with tempfile.TemporaryDirectory() as folder, processes(workers) as pool:
         for number, name in enumerate(plugs):
             original = looked_at(plug_of(name), str(Path(folder, f"{number}.pt")))
             spared |= {f"{original.plug}, {form}": checks for form, checks in original.failed.items() if checks}
@@ -248,7 +248,7 @@ def survivors_again(old: Score, workers: int = 1, told: Callable[[Tried], None] 
     originals: dict[str, Original] = {}
     alive = [t for t in old.counted if None in t.killed_by.values()]
     every = []
-    with ThreadPoolExecutor(workers) as pool:
+    with processes(workers) as pool:
         for plug in dict.fromkeys(t.reference for t in alive):
             originals[plug] = timed(plug)
 

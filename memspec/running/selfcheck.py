@@ -1,7 +1,7 @@
 """The suites against memories broken on purpose: what every check catches, and what it must spare.
 
-:func:`matrix` runs the suites on every mutant (``memspec.fixtures.mutants``), its good twin, and every reference, in one
-pytest run, and says what does not hold: a mutant that survives, a message that names another cause, a check that
+:func:`matrix` runs the suites on every mutant (``memspec.fixtures.mutants``), its good twin, and every reference, and
+says what does not hold: a mutant that survives, a message that names another cause, a check that
 catches nothing, a good memory that fails. Loaded with ``-p memspec.running.selfcheck`` this module is also the small pytest
 plugin that lets each memory run its own selection of checks.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fnmatch
 import importlib
-import importlib.util
 import json
 import os
 import re
@@ -26,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from memspec.errors import MemspecError
+from memspec.running.counting import Counting
+from memspec.running.executors import processes, results, worker_count
 from memspec.running.run import PLAN, is_check
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 EXPECTED_TO_FAIL = frozenset({"memspec.reference:NullMemory"})
 """The score-0 anchor: it answers zeros, so it must fail the liveness laws."""
+
+PARTS = 2
+"""Runs of pytest for each worker: few, because starting one takes seconds."""
 
 
 # ---- the pytest plugin ----------------------------------------------------------------------------------------
@@ -184,7 +188,7 @@ def matrix(
     """Run the suites on mutants, twins and references, and collect what does not hold.
 
     Args:
-        workers: pytest-xdist processes; 1 (or no pytest-xdist) = this many.
+        workers: runs of pytest at once, or ``auto``: one a core.
         only: names of mutants; None = all of them.
         named_checks_only: run on each mutant (and its twin) only the checks its ``killed_by`` names.
         references: plugs that run every check; None = all references, or none if ``only`` is given.
@@ -218,7 +222,44 @@ def matrix(
 
 
 def run_plan(plan: Mapping[str, Sequence[str]], workers: str | int, arguments: Sequence[str] = ()) -> dict[str, Record]:
-    """Run on each plug the checks that its globs choose, in a pytest of its own; the cards, by plug.
+    """Run on each plug the checks that its globs choose; the cards, by plug.
+
+    The plugs are dealt out to runs of pytest of their own, a few for each worker, so that all workers end together.
+
+    Raises:
+        MemspecError: if a run breaks down.
+    """
+    count = worker_count(workers)
+    parts = dealt(plan, 1 if count == 1 else min(len(plan), PARTS * count))
+    jobs = [Part(part, tuple(arguments), shown=len(parts) == 1) for part in parts]
+    cards: dict[str, Record] = {}
+    counting = Counting(len(plan), "memories")
+    with processes(count) as executor:
+        for _, ended in results(executor, run_part, jobs, window=count):
+            cards |= ended
+            if len(jobs) > 1:
+                counting.show(len(cards))
+    counting.close()
+    return {plug: cards[plug] for plug in plan if plug in cards}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A job: some of a plan's plugs, with the checks of each; ``shown``: it shows its own progress."""
+
+    plan: Mapping[str, Sequence[str]]
+    arguments: tuple[str, ...] = ()
+    shown: bool = False
+
+
+def dealt(plan: Mapping[str, Sequence[str]], hands: int) -> list[dict[str, Sequence[str]]]:
+    """The plan in so many parts; plugs that run every check, which take longest, are dealt first."""
+    longest_first = sorted(plan, key=lambda plug: "*" not in plan[plug])
+    return [{plug: plan[plug] for plug in longest_first[hand::hands]} for hand in range(hands)]
+
+
+def run_part(part: Part) -> dict[str, Record]:
+    """The cards of some plugs, by plug, from a pytest of their own.
 
     Raises:
         MemspecError: if the run breaks down.
@@ -227,7 +268,7 @@ def run_plan(plan: Mapping[str, Sequence[str]], workers: str | int, arguments: S
 
     with tempfile.TemporaryDirectory() as folder:
         card, chosen = Path(folder, "card.json"), Path(folder, "plan.json")
-        chosen.write_text(json.dumps(plan), encoding="utf-8")
+        chosen.write_text(json.dumps(part.plan), encoding="utf-8")
         command = [
             sys.executable,
             "-m",
@@ -238,8 +279,7 @@ def run_plan(plan: Mapping[str, Sequence[str]], workers: str | int, arguments: S
             "memspec.plugin",
             "-p",
             "memspec.running.selfcheck",
-            "-p",
-            "memspec.running.bar",
+            *(["-p", "memspec.running.bar"] if part.shown else []),
             "-q",
             "--tb=no",
         ]
@@ -254,14 +294,12 @@ def run_plan(plan: Mapping[str, Sequence[str]], workers: str | int, arguments: S
         command += [
             f"--memspec-selfcheck-plan={chosen}",
             f"--memspec-scorecard={card}",
-            *(f"--memory={plug}" for plug in plan),
+            *(f"--memory={plug}" for plug in part.plan),
         ]
-        if importlib.util.find_spec("xdist") and str(workers) != "1":
-            command += ["-p", "xdist.plugin", "-n", str(workers)]
         # The caller's own pytest options and whatever other plugins are installed must not change what is run.
         own = {name: text for name, text in os.environ.items() if name not in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")}
         own["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-        done = subprocess.run([*command, *arguments], env=own, stdout=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run([*command, *part.arguments], env=own, stdout=subprocess.PIPE, text=True, check=False)
         if not card.exists():
             raise MemspecError(f"the run broke down ({done.returncode}):\n{done.stdout[-3000:]}")
         return {record.name: record for record in load(card)}

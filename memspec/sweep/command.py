@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from memspec.errors import RecordError
+from memspec.running.counting import Counting, spell
 from memspec.running.executors import processes, worker_count
 from memspec.running.exits import Exit
 from memspec.sweep.cluster import Connected, NoScheduler, joined, local, needed
@@ -138,7 +139,6 @@ def swept(plan: Plan, workers: int, options: argparse.Namespace) -> int:
     """Run what is missing, and say how it ended."""
     from memspec.sweep.drive import GROUP, SchedulerLost, Sweep, looked_at_all
 
-    bar = Bar()
     sweep = Sweep(
         plan,
         options.into,
@@ -146,9 +146,10 @@ def swept(plan: Plan, workers: int, options: argparse.Namespace) -> int:
         retries=options.retries,
         again=options.failed,
         group=options.group or GROUP,
-        told=bar.show,
     )
     tally = sweep.tally
+    bar = Counting(tally.total, "cells", tally.before)
+    sweep.told = lambda tally: bar.show(tally.before + tally.done, tally.failed)
     print(f"{len(plan)} cells, {tally.before} of them in {options.into} already")
     lost = 0
     try:
@@ -202,46 +203,3 @@ def ended(tally: Any, code: Exit, why: str) -> int:
     if why:
         print(f"memspec sweep: {why}", file=sys.stderr)
     return int(code)
-
-
-class Bar:
-    """Cells done, failed, and the time that is left: a bar in a terminal, a line now and then elsewhere."""
-
-    EVERY = 20.0
-
-    def __init__(self) -> None:
-        self.told = time.monotonic()
-        self.bar: Any = None
-
-    def show(self, tally: Any) -> None:
-        done = tally.before + tally.done
-        failed = f", {tally.failed} failed" if tally.failed else ""
-        if sys.stderr.isatty():
-            if self.bar is None:
-                from tqdm import tqdm
-
-                form = "{n_fmt}/{total_fmt} cells{postfix} {bar:20} {desc}"
-                self.bar = tqdm(
-                    total=tally.total, initial=tally.before, leave=False, dynamic_ncols=True, bar_format=form
-                )
-            self.bar.n = done
-            self.bar.set_postfix_str(failed, refresh=False)
-            self.bar.set_description_str(f"about {spell(tally.left)} left", refresh=True)
-        elif time.monotonic() - self.told > self.EVERY:
-            self.told = time.monotonic()
-            print(
-                f"memspec: {done} of {tally.total} cells done{failed}, about {spell(tally.left)} left",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-
-def spell(seconds: float) -> str:
-    """A time in words: ``40 s``, ``12 min``, ``3.5 h``."""
-    if seconds < 120:
-        return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

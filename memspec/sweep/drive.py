@@ -55,12 +55,6 @@ class Tally:
     def elapsed(self) -> float:
         return time.monotonic() - self.begun
 
-    @property
-    def left(self) -> float:
-        """Seconds until all is done, at the rate so far; nan before anything is."""
-        todo = self.total - self.before - self.done
-        return self.elapsed / self.done * todo if self.done else float("nan")
-
 
 class Sweep:
     """One plan and one folder.

@@ -1,7 +1,7 @@
 """The suites held to what they must catch: every mutant killed for the right reason, every check useful, every reference spared.
 
 All mutants run the checks that they name, their good twins the same checks, and references every check. In one
-process this is one pytest run in two further ones. Under pytest-xdist the memories are dealt out: each hand is a run of
+process these are a few pytest runs, two at a time. Under pytest-xdist the memories are dealt out: each hand is a run of
 its own, and the tests that read it stay on one worker, so that no memory is run twice and no worker waits for another.
 """
 
