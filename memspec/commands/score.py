@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-from memspec.commands.base import Commands, expanded
+from memspec.commands.base import Commands, expanded, show
+from memspec.errors import UsageProblem
 
 
 def add(commands: Commands) -> None:
@@ -32,8 +34,13 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
         "plugs", nargs="+", metavar="PLUG", help="module:attribute or file.py:attribute; 'all' = every reference"
     )
     add_short_options(parser)
+    beside = parser.add_argument_group("several memories beside each other, each in a run of its own")
+    beside.add_argument("--workers", metavar="N", help="memories at once on this machine, or auto: one a core")
+    beside.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="on the workers of this Dask cluster")
     passed = parser.add_argument_group("passed on to pytest")
-    passed.add_argument("-n", metavar="N", help="processes, or auto (needs pytest-xdist)")
+    passed.add_argument(
+        "-n", metavar="N", help="processes, or auto, that share each memory's checks (needs pytest-xdist)"
+    )
     passed.add_argument("-k", metavar="EXPRESSION", help="run only checks whose name matches")
     passed.add_argument("-x", action="store_true", help="stop at the first failure")
     passed.add_argument("-v", action="count", default=0, help="say more")
@@ -47,6 +54,8 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
 
 
 def _score(options: argparse.Namespace) -> int:
+    if options.workers or options.scheduler:
+        return _beside(options)
     import pytest
 
     from memspec.running.options import forwarded
@@ -71,3 +80,40 @@ def _score(options: argparse.Namespace) -> int:
         *options.rest,
     ]
     return int(pytest.main(given))
+
+
+def _beside(options: argparse.Namespace) -> int:
+    """Each memory in a run of its own, on an executor."""
+    from memspec.running.executors import processes, worker_count
+    from memspec.running.options import default_of, forwarded
+    from memspec.running.several import OF_ALL, score_several
+
+    refused = [f"-{name}" for name in "nx" if getattr(options, name)]
+    refused += [f"--{name}" for name in ("resume", "junitxml") if getattr(options, name)]
+    if refused:
+        raise UsageProblem(
+            f"{refused[0]} is of one run; with --workers or --scheduler every memory has a run of its own"
+        )
+    of_each = argparse.Namespace(**{**vars(options), **{name: default_of(name) for name in OF_ALL}})
+    given = [
+        *forwarded(of_each),
+        *(["-k", options.k] if options.k else []),
+        *(["--strict"] if options.strict else []),
+        *options.rest,
+    ]
+    names = list(dict.fromkeys(expanded(options.plugs)))
+
+    def option(name: str) -> Any:
+        return getattr(options, name.removeprefix("--memspec-").lstrip("-").replace("-", "_"))
+
+    if options.scheduler:
+        from memspec.sweep.cluster import PATIENCE, joined
+
+        with joined(options.scheduler, PATIENCE) as there:
+            outcome = score_several(names, given, option, there.executor, there.workers())
+    else:
+        workers = worker_count(options.workers)
+        with processes(workers) as executor:
+            outcome = score_several(names, given, option, executor, workers)
+    show(outcome.lines)
+    return outcome.exit_status

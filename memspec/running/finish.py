@@ -118,7 +118,7 @@ def conclude_run(
         if path and baseline is not None:  # before it is compared: whatever the comparison comes to, the card is there
             records.save(cards, path)
         if baseline is not None:
-            _regressions(cards, baseline, option, outcome)
+            regressions(cards, baseline, option, outcome)
         if path:
             for one in write(cards, path, html=option("--memspec-html"), markdown=option("--memspec-md")):
                 outcome.lines.append((f"written: {one}", ""))
@@ -185,7 +185,7 @@ def read_baseline(session: Session, path: Path, gate: str | None) -> list[Record
     return old
 
 
-def _regressions(
+def regressions(
     cards: Sequence[Record], baseline: Sequence[Record], option: Callable[[str], Any], outcome: Outcome
 ) -> None:
     """Compare with the baseline; what came of it goes to the cards and the outcome."""

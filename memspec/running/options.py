@@ -150,6 +150,12 @@ def add_short_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name}", f"--memspec-{name}", **settings)
 
 
+def default_of(name: str) -> Any:
+    """What an option is where it is not given."""
+    settings = OPTIONS[name]
+    return False if settings.get("action") == "store_true" else settings.get("default")
+
+
 def forwarded(chosen: argparse.Namespace) -> list[str]:
     """The arguments of pytest that say what ``memspec score`` was told."""
     out = []
@@ -213,9 +219,8 @@ def reader(config: pytest.Config) -> Callable[[str], Any]:
     return lambda name: config.getoption(name, None)
 
 
-def chosen(config: pytest.Config) -> Options:
-    """The options of this run."""
-    get = config.getoption
+def chosen(get: Callable[[str], Any]) -> Options:
+    """The options of a run; ``get`` reads one by its name, ``--memspec-...``."""
     return Options(
         alpha=get("--memspec-alpha"),
         max_trials=get("--memspec-max-trials"),

@@ -63,7 +63,9 @@ def session_of(config: pytest.Config) -> Session:
         try:
             given: Any = config.pluginmanager.get_plugin("memspec-given")  # memories of a call of memspec.score
             plugs = given.plugs if given else ()
-            config.stash[SESSION] = Session(options.chosen(config), plugs, config.getoption("--memspec-alpha-run"))
+            config.stash[SESSION] = Session(
+                options.chosen(config.getoption), plugs, config.getoption("--memspec-alpha-run")
+            )
         except BoundsError as error:
             raise pytest.UsageError(str(error)) from None
     return config.stash[SESSION]

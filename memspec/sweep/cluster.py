@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 from memspec.errors import MemspecError
 
+PATIENCE = 60.0
+"""Seconds that are waited for a scheduler to be there (again), unless told otherwise."""
 INSTALL = "pip install -e '.[sweep]'"
 
 
