@@ -57,7 +57,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(CHECKOUT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(CHECKOUT / "pyproject.toml", root)
     document = (CHECKOUT / "docs" / "contributing.md").read_text(encoding="utf-8")
-    assert len(set(apply(document, root))) == 11
+    assert len(set(apply(document, root))) == 10
     return root
 
 

@@ -75,15 +75,12 @@ ASKED: dict[tuple[str, Any], Asked] = {
     ("eviction", "similarity"): Asked("claims/eviction", beside=FULL),
     ("empty_read", "zeros"): Asked("claims/empty-read"),
     ("presentations", 3): Asked("capacity/error/n8", "sums", HEBB),
-    ("constant_state", True): Asked("claims/constant-state"),
-    ("deterministic", True): Asked("claims/deterministic"),
     ("differentiable", "query"): Asked("claims/differentiable/query"),
     ("differentiable", "keys"): Asked("claims/differentiable/keys"),
     ("differentiable", "values"): Asked("claims/differentiable/values"),
     ("nonfinite", "reject"): Asked("inputs/nonfinite-update/nan-keys"),
     ("nonfinite", "isolate"): Asked("inputs/nonfinite-update/nan-keys"),
     ("precision", "own"): Asked("formats/double", "sums", HEBB),
-    ("inference_mode", True): Asked("claims/inference-mode"),
     ("association", "auto"): Asked("claims/split-repeats", beside={"write": "sequential"}),
     ("fidelity", "trained"): Asked("capacity/recall/n8"),
     ("widths", "square"): Asked("claims/overwrite", "sums", {"overwrite": "replace"}),
@@ -101,7 +98,8 @@ ASKED: dict[tuple[str, Any], Asked] = {
     ("capabilities", "Functional"): Asked("capabilities/functional-is-pure", "all"),
     ("capabilities", "Recurrent"): Asked("sequences/run-is-steps", "all"),
 }
-"""Field and choice (of a set or mapping, what it names) -> who asks."""
+"""Field and choice (of a set or mapping, what it names) -> who asks; a field that is true or false is asked about by the
+claim of its name (:func:`asked_by`)."""
 
 SAID = {
     "beta": 0.5,
@@ -149,12 +147,20 @@ def declared(field: str, choice: Any) -> dict[str, Any]:
     return {field: choice}
 
 
+def asked_by(field: str, choice: Any) -> Asked:
+    """Who asks about a choice: what the table says, or of a field that is true or false, the claim of its name."""
+    named = {(field, True): Asked(f"claims/{field.replace('_', '-')}")} if field in YES_OR_NO else {}
+    return (named | ASKED)[field, choice]
+
+
+YES_OR_NO = {name for name, kind in get_type_hints(MemorySpec).items() if kind is bool}
 PROMISING = [key for key in choices() if key not in DESCRIBES]
 
 
 def test_every_choice_has_a_check_that_asks_about_it() -> None:
     """A new field, or a new choice of one, enters the table with its check."""
-    assert [key for key in choices() if key not in ASKED and key not in DESCRIBES] == []
+    unasked = [key for key in choices() if key not in ASKED and key not in DESCRIBES and key[0] not in YES_OR_NO]
+    assert unasked == []
     assert set(ASKED) - set(choices()) == set()
 
 
@@ -163,7 +169,7 @@ def cards() -> dict[str, Record]:
     """All of these memories, each asked the checks of its choices."""
     plan: dict[str, list[str]] = {}
     for field, choice in PROMISING:
-        asked = ASKED[field, choice]
+        asked = asked_by(field, choice)
         for plug in (asked.plug(), asked.plug(**declared(field, choice))):
             plan.setdefault(plug, []).append(asked.check)
     return run_plan(plan, 1, ["--memspec-no-isolate"])
@@ -187,7 +193,7 @@ def outcome(card: Record, check: str) -> dict[str, Any] | str:
 )
 def test_a_choice_is_asked_about(field: str, choice: Any) -> None:
     """With it declared, the check named in the table is asked, or judges otherwise, or says why it cannot be."""
-    asked = ASKED[field, choice]
+    asked = asked_by(field, choice)
     without, said = (
         outcome(cards()[plug], asked.check) for plug in (asked.plug(), asked.plug(**declared(field, choice)))
     )
