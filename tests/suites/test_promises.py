@@ -15,7 +15,7 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from memspec.protocol import CAPABILITIES, MemorySpec
+from memspec.protocol import CAPABILITIES, SETS, MemorySpec
 from memspec.running.selfcheck import run_plan
 from memspec.scorecard.record import Record
 
@@ -75,6 +75,8 @@ ASKED: dict[tuple[str, Any], Asked] = {
     ("eviction", "similarity"): Asked("claims/eviction", beside=FULL),
     ("empty_read", "zeros"): Asked("claims/empty-read"),
     ("presentations", 3): Asked("capacity/error/n8", "sums", HEBB),
+    ("stochastic", "write"): Asked("claims/stochastic/write"),
+    ("stochastic", "read"): Asked("claims/stochastic/read"),
     ("differentiable", "query"): Asked("claims/differentiable/query"),
     ("differentiable", "keys"): Asked("claims/differentiable/keys"),
     ("differentiable", "values"): Asked("claims/differentiable/values"),
@@ -126,8 +128,8 @@ def choices() -> Iterator[tuple[str, Any]]:
             yield from ((field.name, choice) for choice in literals if choice != field.default)
         elif kind is bool:
             yield field.name, True
-        elif field.name == "differentiable":
-            yield from (("differentiable", what) for what in ("query", "keys", "values"))
+        elif field.name in SETS:
+            yield from ((field.name, what) for what in SETS[field.name])
         elif field.name == "widths":
             yield from (("widths", what) for what in ("square", "key_dim", "value_dim", "capacity"))
         elif field.name == "capabilities":
@@ -138,7 +140,7 @@ def choices() -> Iterator[tuple[str, Any]]:
 
 def declared(field: str, choice: Any) -> dict[str, Any]:
     """The keyword of ``MemorySpec`` that says so."""
-    if field == "differentiable":
+    if field in SETS:
         return {field: [choice]}
     if field == "capabilities":
         return {field: {choice: False}}
