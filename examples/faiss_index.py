@@ -1,9 +1,9 @@
 """A faiss index under the suite: exact inner-product search over unit keys.
 
-    pip install faiss-cpu
+    pip install faiss-cpu==1.15.1
     pytest suites --memory=examples/faiss_index.py:FaissMemory
 
-faiss finds row numbers; the values are kept beside the index. What came out is in examples/README.md.
+faiss finds row numbers; the values are kept beside the index.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ class FaissMemory:
             raise ValueError(f"keys must be [N, {self.key_dim}], values [N, {self.value_dim}]")
         if not (torch.isfinite(keys).all() and torch.isfinite(values).all()):
             raise ValueError("keys and values must be finite")
-        self.index.add(normalize(keys.detach(), dim=-1).numpy())
-        self.values = torch.cat((self.values, values.detach()))
+        self.index.add(normalize(keys.detach().float(), dim=-1).numpy())
+        self.values = torch.cat((self.values, values.detach().float()))
 
     def query(self, keys: Tensor) -> Tensor:
         if keys.ndim != 2 or keys.shape[1] != self.key_dim or not torch.isfinite(keys).all():
             raise ValueError(f"keys must be [Q, {self.key_dim}] and finite")
         if not len(self.values) or not len(keys):
-            return torch.zeros(len(keys), self.value_dim)
-        _, nearest = self.index.search(normalize(keys.detach(), dim=-1).numpy(), 1)
-        return self.values[torch.from_numpy(nearest[:, 0])]
+            return keys.new_zeros(len(keys), self.value_dim)
+        _, nearest = self.index.search(normalize(keys.detach().float(), dim=-1).numpy(), 1)
+        return self.values[torch.from_numpy(nearest[:, 0])].to(keys)
 
     def confidence(self, keys: Tensor) -> Tensor:
         """Cosine with the best match, at least 0."""
         if not len(self.values):
             return torch.zeros(len(keys))
-        best, _ = self.index.search(normalize(keys.detach(), dim=-1).numpy(), 1)
+        best, _ = self.index.search(normalize(keys.detach().float(), dim=-1).numpy(), 1)
         return torch.from_numpy(best[:, 0]).clamp(0, 1)

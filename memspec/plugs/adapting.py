@@ -204,6 +204,7 @@ class Adapted:
             self._refuse(values, "value_dim")
             if len(keys) != len(values):
                 raise ValueError(f"{len(keys)} keys and {len(values)} values")
+            keys, values = self._typed(keys), self._typed(values)
         if len(keys) or not self._converts:
             self._driver.update(keys, values)
 
@@ -214,7 +215,11 @@ class Adapted:
             answer: Tensor = self._driver.query(keys)
             return answer
         self._refuse(keys, "key_dim")
-        return self._driver.query(keys).to(keys)
+        return self._driver.query(self._typed(keys)).to(keys)
+
+    def _typed(self, rows: Tensor) -> Tensor:
+        """Rows in the type of number that the object wants."""
+        return rows if self._convert.dtype is None else rows.to(self._convert.dtype)
 
     @property
     def _converts(self) -> bool:

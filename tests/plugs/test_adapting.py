@@ -337,3 +337,35 @@ def test_what_cannot_be_guessed_is_left_to_fill_in(capsys: pytest.CaptureFixture
     assert "return Needy(path=...)" in out.out
     assert "fill in path" in out.err
     assert advise(Needy).missing == ("path",)
+
+
+@pytest.mark.parametrize("kind", ["estimator", "index", "mapping"])
+def test_the_type_of_number_holds_for_every_kind(kind: Any) -> None:
+    seen = set()
+
+    class Store(dict):  # type: ignore[type-arg]
+        """All three kinds in one: it notes the types that it is given."""
+
+        def fit(self, keys: Any, values: Any) -> None:
+            seen.update({keys.dtype, values.dtype})
+
+        def predict(self, keys: Any) -> Any:
+            seen.add(keys.dtype)
+            return np.zeros((len(keys), SHAPE.value_dim))
+
+        def __setitem__(self, key: bytes, value: Any) -> None:
+            seen.update({value.dtype, np.frombuffer(key).dtype})
+            assert len(np.frombuffer(key)) == SHAPE.key_dim  # eight bytes each
+
+        def find(self, keys: Any) -> Any:
+            seen.add(keys.dtype)
+            return np.zeros(len(keys))
+
+    own: dict[str, Any] = {}
+    if kind == "index":
+        own = {"update": lambda store, numbers, vectors: store.fit(vectors, vectors), "query": Store.find}
+    memory = Plug("typed", adapt(Store, kind=kind, dtype=torch.float64, **own)).build(SHAPE)
+    keys, values = torch.randn(3, SHAPE.key_dim), torch.randn(3, SHAPE.value_dim)
+    memory.update(keys, values)
+    assert memory.query(keys).dtype == torch.float32
+    assert seen == {np.dtype("float64")}
