@@ -39,18 +39,26 @@ _HOMES = {
     "load_plug": "memspec.plugs.loading",
     "score": "memspec.running.scoring",
     "Card": "memspec.scorecard.card",
+    "Bound": "memspec.judging.verdicts",
     "MemspecError": "memspec.errors",
     "PlugError": "memspec.errors",
+    "BoundsError": "memspec.errors",
+    "NotAsked": "memspec.errors",
+    "CannotMeasure": "memspec.errors",
     "RecordError": "memspec.errors",
 }
 
 __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
+    from memspec.errors import BoundsError as BoundsError
+    from memspec.errors import CannotMeasure as CannotMeasure
     from memspec.errors import MemspecError as MemspecError
+    from memspec.errors import NotAsked as NotAsked
     from memspec.errors import PlugError as PlugError
     from memspec.errors import RecordError as RecordError
     from memspec.functional import FunctionalMemory as FunctionalMemory
+    from memspec.judging.verdicts import Bound as Bound
     from memspec.plugs.adapting import adapt as adapt
     from memspec.plugs.loading import load_plug as load_plug
     from memspec.plugs.plug import Plug as Plug

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from memspec.cli import main
 from memspec.commands import score
@@ -67,7 +68,6 @@ def test_every_command_in_a_snippet_is_one_that_memspec_takes(name: str) -> None
     for command in re.findall(r"memspec score ([^\n]*)", text):
         words = [w for w in command.replace('"', "").split() if not w.startswith("$") and w not in ("||", "code=$?")]
         assert score.arguments(words or ["m:M"]).plugs or "$MEMORY" in command
-    yaml = pytest.importorskip("yaml")
     assert yaml.safe_load(text)
 
 

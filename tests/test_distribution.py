@@ -26,7 +26,10 @@ PACKAGE = {
 WITH_IT = (".ci", "benchmarks", "docs", "examples", "tests")
 """Folders that only the sdist has."""
 
-FILES = ("LICENSE", "MANIFEST.in", "README.md", "conftest.py", "constraints.txt", "pyproject.toml", "setup.py")
+FILES = (
+    *("CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "README.md", "conftest.py"),
+    *("constraints.txt", "mkdocs.yml", "pyproject.toml", "setup.py"),
+)
 ONE_MEMORY = ("--memory=memspec.reference:DeltaMemory", "-p", "no:cacheprovider", "-q")
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from memspec.judging.statistics import mean_interval
 from memspec.metrics import KeyFigure
 from memspec.scorecard.declared import key_figures
-from memspec.scorecard.formatting import number, short_names
+from memspec.scorecard.formatting import number, short_names, two_digits
 from memspec.scorecard.record import Record
 from memspec.scorecard.score import per_trial
 
@@ -114,3 +114,13 @@ def table(cards: Sequence[Record]) -> str:
         lines.append(f"| {short} | {family} | {card.verdict} | " + " | ".join(cells) + " |")
     meanings = [f"* **{f.name}**: {f.description}" for f in (rows[0].values() if rows else ())]
     return "\n".join([*lines, "", *meanings, ""])
+
+
+def scores(cards: Sequence[Record]) -> str:
+    """The scores of cards as a Markdown table, one row a score, one column a memory; an en dash where there is none."""
+    names = list(dict.fromkeys(name for card in cards for name in card.scores))
+    lines = ["| score | " + " | ".join(short_names(cards)) + " |", "|---|" + "---:|" * len(cards)]
+    for name in names:
+        cells = [two_digits(card.scores[name]["score"]) if name in card.scores else "–" for card in cards]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
