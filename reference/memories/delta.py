@@ -8,16 +8,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from memspec.functional import FunctionalMemory
 from memspec.options import Count, Step, checked
 from memspec.protocol import Overwrite
-from memspec.reference.memories.matrix import MatrixState
+from memspec.reference.memories.matrix import Gate, MatrixMemory, MatrixState
 from memspec.reference.memories.specs import SMOOTH
 from memspec.reference.ops.delta import delta, delta_answers
-from memspec.reference.ops.rows import unit_rows
 
 
-class DeltaMemory(FunctionalMemory):
+class DeltaMemory(MatrixMemory):
     """``S <- S + beta k^T (v - k S)`` with unit keys, row after row (Widrow and Hoff 1960; Schlag et al. 2021).
 
     With beta = 1 the last pair written is always exact and a rewritten key has its new value; repeated sweeps
@@ -61,9 +59,6 @@ class DeltaMemory(FunctionalMemory):
         if key_norm != "unit":  # the closed forms of the family are for keys of length one
             self.spec = dataclasses.replace(self.spec, family="generic")
 
-    def init_state(self, batch_shape: tuple[int, ...] = ()) -> MatrixState:
-        return MatrixState(torch.zeros(*batch_shape, self.key_dim, self.value_dim, **self.like))
-
     def write(self, state: MatrixState, keys: Tensor, values: Tensor) -> MatrixState:
         # Triangular solves exist from float32 on.
         dtype = torch.promote_types(state.matrix.dtype, torch.float32)
@@ -71,23 +66,8 @@ class DeltaMemory(FunctionalMemory):
         matrix = delta(matrix, keys, values, self.beta, chunk=self.chunk if self.form == "chunked" else 1)
         return MatrixState(matrix.to(state.matrix.dtype))
 
-    def read(self, state: MatrixState, keys: Tensor) -> Tensor:
-        return self._normed(keys) @ state.matrix
-
-    def scan(
-        self,
-        state: MatrixState,
-        queries: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        step: Tensor | None = None,
-        log_decay: Tensor | None = None,
-    ) -> tuple[Tensor, MatrixState]:
-        """What query t is answered once row t is written, and the state after all rows; see :class:`~memspec.reference.layers.held.Scans`."""
+    def swept(
+        self, matrix: Tensor, queries: Tensor, keys: Tensor, values: Tensor, step: Gate, log_decay: Gate
+    ) -> tuple[Tensor, Tensor]:
         beta = self.beta if step is None else self.beta * step
-        queries, keys = self._normed(queries), self._normed(keys)
-        answers, matrix = delta_answers(state.matrix, queries, keys, values, beta, log_decay, self.chunk)
-        return answers, MatrixState(matrix)
-
-    def _normed(self, keys: Tensor) -> Tensor:
-        return unit_rows(keys) if self.key_norm == "unit" else keys
+        return delta_answers(matrix, queries, keys, values, beta, log_decay, self.chunk)

@@ -15,6 +15,9 @@ from memspec.reference.ops.hebb import hebb, hebb_answers
 from memspec.reference.ops.rows import unit_rows
 from memspec.reference.ops.scan import both_logs, constant_log
 
+Gate = Tensor | None
+"""``[..., N]``, a number a row; None = the memory's own constant."""
+
 
 class MatrixState(NamedTuple):
     """``matrix [..., Dk, Dv]``."""
@@ -22,7 +25,46 @@ class MatrixState(NamedTuple):
     matrix: Tensor
 
 
-class MatrixAssociativeMemory(FunctionalMemory):
+class MatrixMemory(FunctionalMemory):
+    """A matrix S ``[Dk, Dv]`` that is read as ``q S``; a subclass says by which rule it is written, in :meth:`write` and :meth:`swept`.
+
+    Attributes:
+        key_norm: ``unit`` = keys and queries are scaled to length 1.
+    """
+
+    key_norm: Literal["unit", "none"] = "unit"
+
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> MatrixState:
+        return MatrixState(torch.zeros(*batch_shape, self.key_dim, self.value_dim, **self.like))
+
+    def read(self, state: MatrixState, keys: Tensor) -> Tensor:
+        return self._normed(keys) @ state.matrix
+
+    def scan(
+        self,
+        state: MatrixState,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        step: Tensor | None = None,
+        log_decay: Tensor | None = None,
+    ) -> tuple[Tensor, MatrixState]:
+        """What query t is answered once row t is written, and the state after all rows; see :class:`~memspec.reference.layers.held.Scans`."""
+        queries, keys = self._normed(queries), self._normed(keys)
+        answers, matrix = self.swept(state.matrix, queries, keys, values, step, log_decay)
+        return answers, MatrixState(matrix)
+
+    def swept(
+        self, matrix: Tensor, queries: Tensor, keys: Tensor, values: Tensor, step: Gate, log_decay: Gate
+    ) -> tuple[Tensor, Tensor]:
+        """Answers and matrix of a :meth:`scan` of rows that are normed already."""
+        raise NotImplementedError
+
+    def _normed(self, keys: Tensor) -> Tensor:
+        return unit_rows(keys) if self.key_norm == "unit" else keys
+
+
+class MatrixAssociativeMemory(MatrixMemory):
     """Sum of outer products, ``S += k^T v``, read ``q S`` (Hebb; Kohonen 1972; Anderson 1972).
 
     Additive, free of order, linear in the values: an update with ``-v`` deletes. With orthonormal keys recall is
@@ -49,30 +91,12 @@ class MatrixAssociativeMemory(FunctionalMemory):
             # An old value fades with every row written, so the sum that "add" promises is not what is read.
             self.spec = dataclasses.replace(self.spec, family="generic", write="sequential", overwrite="none")
 
-    def init_state(self, batch_shape: tuple[int, ...] = ()) -> MatrixState:
-        return MatrixState(torch.zeros(*batch_shape, self.key_dim, self.value_dim, **self.like))
-
     def write(self, state: MatrixState, keys: Tensor, values: Tensor) -> MatrixState:
         keys = self._normed(keys)
         return MatrixState(hebb(state.matrix, keys, values, log_decay=constant_log(self.decay, keys)))
 
-    def read(self, state: MatrixState, keys: Tensor) -> Tensor:
-        return self._normed(keys) @ state.matrix
-
-    def scan(
-        self,
-        state: MatrixState,
-        queries: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        step: Tensor | None = None,
-        log_decay: Tensor | None = None,
-    ) -> tuple[Tensor, MatrixState]:
-        """What query t is answered once row t is written, and the state after all rows; see :class:`~memspec.reference.layers.held.Scans`."""
-        keys = self._normed(keys)
+    def swept(
+        self, matrix: Tensor, queries: Tensor, keys: Tensor, values: Tensor, step: Gate, log_decay: Gate
+    ) -> tuple[Tensor, Tensor]:
         log_decay = both_logs(constant_log(self.decay, keys), log_decay)
-        answers, matrix = hebb_answers(state.matrix, self._normed(queries), keys, values, step, log_decay)
-        return answers, MatrixState(matrix)
-
-    def _normed(self, keys: Tensor) -> Tensor:
-        return unit_rows(keys) if self.key_norm == "unit" else keys
+        return hebb_answers(matrix, queries, keys, values, step, log_decay)
