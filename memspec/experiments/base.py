@@ -21,6 +21,7 @@ from memspec.errors import MemspecError, OutOfTime
 from memspec.judging.verdicts import FIRST_TRIALS
 from memspec.metrics import Metric, Showing
 from memspec.plugs.plug import Plug
+from memspec.plugs.stochastic import draws_in_query, draws_in_update
 from memspec.world.disturbance import Disturbance, note, taken
 
 if TYPE_CHECKING:
@@ -145,6 +146,10 @@ def tidy(experiment: Experiment, setting: Setting, trials: Sequence[int], measur
     return pd.DataFrame({**{k: [v] * len(columns["trial"]) for k, v in fixed.items()}, **columns})
 
 
+NOISY_TRIALS = 64
+"""At the least, of a memory whose calls draw random numbers: what comparisons of noise take."""
+
+
 class Runner:
     """Keeps what was measured on one plug, and runs further trials when asked.
 
@@ -233,6 +238,8 @@ class Runner:
         if key in self._unaffordable:
             raise OutOfTime(counted=True)
         first = FIRST_TRIALS
+        if draws_in_update(self.plug) or draws_in_query(self.plug):
+            trials = max(trials, NOISY_TRIALS)
         if self.most is not None:
             first, trials = min(first, self.most), min(trials, self.most)
         while have < trials:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from memspec.experiments.catalog import OF_PYTHON
 from memspec.judging.statistics import holm, mean_interval, paired_difference, sign_p_value
 from memspec.metrics import Metric
 from memspec.scorecard.declared import metric_of
+from memspec.scorecard.equivalence import SUSPICION, AxisMove, axis_move, draws
 from memspec.scorecard.formatting import number, share
 from memspec.scorecard.gate import Policy
 from memspec.scorecard.record import Record, merged
@@ -37,6 +38,8 @@ DECISIVE = ("memspec", "seed", "dtype", "device")
 STREAM_FIELDS = ("key_domain", "value_domain", "association", "presentations")
 """Spec fields that change what a memory is shown: with different ones, trials are not pairs."""
 
+Verdict = Literal["worse", "better", "unclear", "noise", "same", "untested"]
+
 
 @dataclass(frozen=True)
 class Change:
@@ -48,8 +51,9 @@ class Change:
         standardised: mean improvement over the standard deviation of the paired improvements.
         interval: of the mean difference ``new - old``: anytime-valid where the metric has a range, else Student's t.
         p: of the side it moved to.
-        verdict: ``worse``, ``better``, ``unclear`` (beyond the tolerance, not significant), ``same``, or ``untested``
-            (a time, or a metric without a direction).
+        verdict: ``worse``, ``better``, ``unclear`` (beyond the tolerance, not significant), ``noise`` (likewise, of a
+            memory that draws, see :mod:`memspec.scorecard.equivalence`), ``same``, or ``untested`` (a time, or a metric
+            without a direction).
         unit, measure: the metric's (see :class:`memspec.metrics.Metric`).
     """
 
@@ -63,7 +67,7 @@ class Change:
     interval: tuple[float, float]
     p: float
     trials: int
-    verdict: Literal["worse", "better", "unclear", "same", "untested"]
+    verdict: Verdict
     unit: str = ""
     measure: str = ""
 
@@ -82,6 +86,7 @@ class Comparison:
         warnings: how the two were made differently, and what is left out for it.
         kinds: of the checks: law, claim or measurement.
         changes: every metric on both sides, largest effect first.
+        axes: how each axis moved in the mean, for memories that draw random numbers.
         checks: id -> (old status, new status), where they differ.
         checks_gone, checks_new: ids on one side only, with the reason where the new record gives one.
         metrics_gone, metrics_new: metrics on one side only.
@@ -95,6 +100,7 @@ class Comparison:
     warnings: list[str] = field(default_factory=list)
     kinds: dict[str, str] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
+    axes: list[AxisMove] = field(default_factory=list)
     checks: dict[str, tuple[str, str]] = field(default_factory=dict)
     checks_gone: dict[str, str] = field(default_factory=dict)
     checks_new: dict[str, str] = field(default_factory=dict)
@@ -186,10 +192,34 @@ def compare(
         if yes and sign * p.effect > 0
     }
     out.changes = [p.change(allowed[p.key], p.key in significant, gated=p.key in gated) for p in pairs]
+    if draws(new) or draws(old):
+        _set_noise_aside(out, [p for p in pairs if p.key in gated], tested, allowed)
     out.changes.sort(key=lambda c: (-abs(c.effect), c.name))
     if not both and not (_statuses(new).keys() & _statuses(old).keys()):
         out.refused = "they have no check and no metric in common"
     return out
+
+
+def _set_noise_aside(
+    out: Comparison, gated: Sequence[_Pair], tested: Sequence[_Pair], allowed: Mapping[Key, float]
+) -> None:
+    """Call unclear moves noise that nothing is suspicious about, on an axis that has not moved in the mean."""
+    suspected = {p.key for p, yes in zip(tested, holm([p.p(-1) for p in tested], SUSPICION)) if yes}
+    by_axis: dict[str, list[_Pair]] = {}
+    for p in gated:
+        by_axis.setdefault(p.key[0].partition(".")[0], []).append(p)
+    for axis, mine in sorted(by_axis.items()):
+        tolerance = min(allowed[p.key] for p in mine)
+        out.axes.append(axis_move(axis, [p.gains for p in mine], tolerance, ALPHA / len(by_axis)))
+    still = {move.axis for move in out.axes if move.equivalent}
+    out.changes = [
+        replace(c, verdict="noise")
+        if c.verdict == "unclear"
+        and (c.experiment, c.setting, c.metric) not in suspected
+        and c.experiment.partition(".")[0] in still
+        else c
+        for c in out.changes
+    ]
 
 
 def differing(new: Mapping[str, Any], old: Mapping[str, Any]) -> str:
@@ -335,7 +365,7 @@ class _Pair:
 
     def change(self, tolerance: float, significant: bool, *, gated: bool = True) -> Change:
         effect = self.effect
-        verdict: Literal["worse", "better", "unclear", "same", "untested"]
+        verdict: Verdict
         if not self.judged or not gated:
             verdict = "untested"
         elif abs(effect) <= tolerance:

@@ -21,13 +21,15 @@ def comparison(result: Comparison, title: str, most: int = 20) -> list[Line]:
     lines: list[Line] = [("", ""), (f"{title}: {summary}", f"bold {style}")]
     lines += [(f"  note: {warning}", "yellow") for warning in result.warnings]
     untested = len(result.of("untested"))
+    noise = f"{len(result.of('noise'))} as noise moves, " if result.axes else ""
     lines.append(
         (
             f"  {len(result.changes)} metrics paired: {len(worse)} worse, {len(better)} better, {len(unclear)} unclear, "
-            f"{len(result.of('same'))} within {result.tolerance:g}, {untested} not gated (without a direction, times, or by the policy: {result.policy})",
+            f"{len(result.of('same'))} within {result.tolerance:g}, {noise}{untested} not gated (without a direction, times, or by the policy: {result.policy})",
             "",
         )
     )
+    lines += [(f"  axis {move}", "" if move.equivalent else "yellow") for move in result.axes]
     groups = _together(moved)
     lines += [
         (f"  {change_line(c, along)}", {"worse": "red", "better": "green"}.get(c.verdict, "yellow"))

@@ -273,3 +273,45 @@ def test_several_memories_are_matched_by_name(tmp_path: Path, capsys: pytest.Cap
     out = capsys.readouterr().out
     assert "m:Three is not in" in out
     assert "m:Two is not in" in out
+
+
+# ---- memories that draw ---------------------------------------------------------------------------------------
+
+
+def noisy(seed: int, loss: float = 0.0, of: int = 20, trials: int = 64, drawing: bool = True) -> Record:
+    """A card of twenty metrics under noise, whose first ``of`` are worse by ``loss``."""
+    generator = np.random.default_rng(seed)
+    one = made()
+    one.memory["spec"]["stochastic"] = ["write"] if drawing else []
+    for n in range(20):
+        values = np.clip(generator.normal(0.6, 0.1, trials) - loss * (n < of), 0, 1)
+        block = made(recall=values).blocks[0]
+        one.blocks.append(block | {"setting": f"n{n}"})
+    return one
+
+
+def test_two_runs_of_one_noisy_memory_are_decided() -> None:
+    """Of twenty pairs, whose metrics move by more than the tolerance as noise does, hardly one is left open."""
+    results = [compare(noisy(2 * n), noisy(2 * n + 1)) for n in range(20)]
+    assert sum(result.exit_status == NO_WORSE for result in results) >= 18
+    assert sum(result.exit_status == WORSE for result in results) == 0
+    assert any(result.of("noise") for result in results)
+    (move,) = results[0].axes
+    assert str(move).startswith("axis: no difference larger than 2% in the mean over 20 metrics (")
+    assert "as noise moves" in "\n".join(line for line, _ in comparison(results[0], "title"))
+
+
+def test_noise_of_a_memory_that_draws_nothing_is_left_open() -> None:
+    """Nothing is known to draw there: whatever moves was changed."""
+    assert compare(noisy(0, drawing=False), noisy(1, drawing=False)).exit_status == INCONCLUSIVE
+
+
+@pytest.mark.parametrize(("loss", "of"), [(0.05, 20), (0.15, 1)])
+def test_a_loss_is_not_taken_for_noise(loss: float, of: int) -> None:
+    """Neither one of every metric that none of them shows alone, nor one of a single metric that its axis hides."""
+    for n in range(5):
+        assert compare(noisy(2 * n, loss, of), noisy(2 * n + 1)).exit_status in (WORSE, INCONCLUSIVE)
+
+
+def test_too_few_trials_show_no_equivalence() -> None:
+    assert compare(noisy(0, trials=4), noisy(1, trials=4)).exit_status == INCONCLUSIVE
