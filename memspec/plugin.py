@@ -211,10 +211,12 @@ def law(plug: Plug, request: pytest.FixtureRequest) -> Generator[Law, None, None
     from memspec.laws.law import Law
     from memspec.randomness import seeded, unshared
 
-    options = session_of(request.config).options
+    session = session_of(request.config)
+    options = session.options
     run = request.node.stash[RUN]
+    pace = session.budget(plug).plan.pace
     with seeded(unshared(options.seed)):
-        yield Law(plug, run.rule, run.check.id, options.seed, options.full)
+        yield Law(plug, run.rule, run.check.id, options.seed, options.full, pace)
 
 
 @pytest.fixture

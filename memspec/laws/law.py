@@ -12,7 +12,6 @@ tensors that can be reached from it.
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,20 +19,24 @@ from typing import TypedDict
 
 from memspec.errors import CannotMeasure
 from memspec.laws.case import CAPACITY, KEY_DIM, OTHERS, VALUE_DIM, Case, Size
-from memspec.laws.ladder import Ladder, rungs
+from memspec.laws.ladder import ROWS, Ladder, rungs
 from memspec.laws.recorded import Statement
-from memspec.plugs.meter import METER
+from memspec.plugs.meter import METER, Pace
 from memspec.plugs.plug import Plug
 
 LONGEST = 4096
 """Rows that a law writes at most; a memory whose fixed capacity needs more is not overfilled here."""
 
-ALLOWANCE = 0.5
-"""Seconds of processor time after which a law climbs its ladder no further, unless the run is a full one."""
+ALLOWANCE, MEMORIES, CALLS = 0.5, 3, 2
+"""Seconds for which a law climbs its ladder, unless the run is a full one, as planned from the memory's pace: so many
+memories a rung, so many calls of each."""
 
 
 class MemspecAdvice(UserWarning):
     """Worth changing, but no broken law: shown among pytest's warnings."""
+
+
+LARGEST_RUNG = max(n for group in ROWS for n in group)
 
 
 def advise(plug: Plug, text: str) -> None:
@@ -42,6 +45,19 @@ def advise(plug: Plug, text: str) -> None:
         if any(f[0] == "error" for f in warnings.filters if issubclass(MemspecAdvice, f[2])):
             warnings.simplefilter("default", MemspecAdvice)
         warnings.warn(f"{plug.name}: {text}", MemspecAdvice, stacklevel=3)
+
+
+def climbed(pace: Pace | None) -> int:
+    """Rows of the highest rung that a thin ladder of a memory of this pace reaches; 1000 = all."""
+    if pace is None:
+        return LARGEST_RUNG
+    spent, highest = 0.0, 0
+    for size in rungs(Ladder(thin=True), "pace"):
+        spent += MEMORIES * (CALLS * pace.call + size.n * pace.row)
+        if spent > ALLOWANCE:
+            return highest
+        highest = size.n
+    return LARGEST_RUNG
 
 
 class Wide(TypedDict, total=False):
@@ -56,11 +72,14 @@ class Law(Statement):
 
     Attributes:
         full: whether every rung of a ladder is climbed, however long it takes.
+        pace: what the memory's calls take, where that is known: a slow one climbs fewer rungs.
     """
 
-    def __init__(self, plug: Plug, rule: str, check: str = "law", seed: int = 0, full: bool = False) -> None:
+    def __init__(
+        self, plug: Plug, rule: str, check: str = "law", seed: int = 0, full: bool = False, pace: Pace | None = None
+    ) -> None:
         super().__init__(plug, " ".join(rule.split()), check, seed)
-        self.full = full
+        self.full, self.pace = full, pace
 
     def cases(
         self,
@@ -86,7 +105,7 @@ class Law(Statement):
 
     def _climb(self, ladder: Ladder) -> Iterator[Case]:
         """The cases of a ladder: at the nearest widths that the memory can have, and each once."""
-        seen, start = set(), time.process_time()
+        seen, spent = set(), 0.0
         for size in rungs(ladder, self.check, self.full):
             if ladder.distinct:
                 try:
@@ -96,7 +115,8 @@ class Law(Statement):
             shape = self.plug.shape(size.key_dim, size.value_dim, size.capacity)
             if (size.n, shape) in seen or (size.n > shape.capacity and not {"over", "wrapped"} & {*ladder.loads}):
                 continue
-            if time.process_time() - start > ALLOWANCE and not self.full:
+            spent += 0.0 if self.pace is None else MEMORIES * (CALLS * self.pace.call + size.n * self.pace.row)
+            if spent > ALLOWANCE and not self.full:
                 advise(self.plug, f"is slow: {self.check} was tried up to {size.n - 1} rows; --full goes on")
                 return
             if METER.tired:

@@ -34,6 +34,7 @@ from memspec.laws.histories import ACTS, SETTINGS, SHIFTS, Act, Kind, Setting, h
 from memspec.laws.law import Law
 from memspec.laws.models import Model, Sizes, Worlds, Wrong, free_in, model_of, takes_rows_in_order
 from memspec.laws.models.store import Store
+from memspec.plugs.meter import Pace
 from memspec.protocol import spec_of
 from memspec.world.boundary import cross
 
@@ -41,8 +42,8 @@ EXAMPLES = 7
 """Histories of every setting by default; ``--memspec-examples N`` draws N longer ones in all, anew each time."""
 LONG = 30
 """Acts of those."""
-BUSY, LONGEST = 5.0, 30.0
-"""Seconds of computing, and seconds in all, after which no further history is begun by default."""
+PLAYING = 5.0
+"""Seconds for which histories are played by default, as planned from the memory's pace."""
 SHRINKING = 10.0
 """Seconds for which a history that breaks the law is shrunk."""
 
@@ -75,14 +76,10 @@ class Told:
 
     @cached_property
     def most(self) -> int:
-        """Rows of one call: fewer where a row takes long; a power of two, so that it is the same every time."""
-        case = Case(self.law, Size(8))
-        memory = case.build()
-        memory.update_rows(case.keys[:2], case.values[:2])  # the first calls cost more
-        begun = time.perf_counter()
-        memory.update_rows(case.keys, case.values)
-        each = (time.perf_counter() - begun) / case.n
-        return 1 << max(3, min(10, int(math.log2(LONGEST_CALL / max(each, 1e-9)))))
+        """Rows of one call, which may be written one by one: fewer where a call takes long."""
+        if self.law.pace is None:
+            return MOST
+        return 1 << max(3, min(10, int(math.log2(LONGEST_CALL / self.law.pace.call))))
 
     @cached_property
     def bounded(self) -> bool:
@@ -425,6 +422,8 @@ class History:
 
 ASKED = 8
 """Keys of the pool for which statistics are asked."""
+MOST = 1 << 10
+"""Rows of one call at the most."""
 LONGEST_CALL = 0.5
 """Seconds that the rows of one call may take, one by one."""
 LONGEST_CAPACITY = 128
@@ -444,29 +443,30 @@ def run(law: Law, examples: int | None = None) -> None:
     Raises:
         LawBroken: with the steps, as a program.
     """
-    told, hours = Told(law), Hours(endless=examples is not None)
+    told, hours = Told(law), Hours()
     for number, setting in enumerate(SETTINGS):
-        each = EXAMPLES if examples is None else -(-examples // len(SETTINGS))
+        each = planned(law.pace) if examples is None else -(-examples // len(SETTINGS))
         _drawn(told, setting, each, None if examples else number, LONG if examples else ACTS, hours)
 
 
+def planned(pace: Pace | None) -> int:
+    """Histories of every setting that a memory of this pace is led through: at least one."""
+    if pace is None:
+        return EXAMPLES
+    # As measured: an act takes a call, and rows for half the capacity, in the mean.
+    each = sum(ACTS * (pace.call + setting.capacity / 2 * pace.row) for setting in SETTINGS)
+    return max(1, min(EXAMPLES, int(PLAYING / each)))
+
+
 class Hours:
-    """How long histories may go on.
+    """When the first failure was found, and whether its shrinking has gone on for long enough."""
 
-    Args:
-        endless: until all have been played.
-    """
-
-    def __init__(self, endless: bool) -> None:
-        self.endless, self.begun, self.busy = endless, time.perf_counter(), time.process_time()
+    def __init__(self) -> None:
         self.found = math.inf
 
     def over(self) -> bool:
         """Whether no further history is to begin."""
-        now = time.perf_counter()
-        if self.found < math.inf:
-            return now - self.found > SHRINKING
-        return not self.endless and (now - self.begun > LONGEST or time.process_time() - self.busy > BUSY)
+        return time.perf_counter() - self.found > SHRINKING
 
 
 def _drawn(told: Told, setting: Setting, examples: int, seed: int | None, longest: int, hours: Hours) -> None:

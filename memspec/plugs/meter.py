@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,6 +18,25 @@ from typing import Any
 from memspec.errors import OutOfTime
 
 METHODS = ("update", "query", "reset", "write", "read", "step", "run")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a memory's calls take, in seconds, rounded to a quarter of a decade: a busy machine finds the same.
+
+    Attributes:
+        call: one of few rows, or half of building a memory, if that is more.
+        row: each further row of a long one.
+    """
+
+    call: float
+    row: float
+
+    @staticmethod
+    def rounded(call: float, row: float | None = None) -> Pace:
+        """Of what was timed; a row that was not is an eighth of a call."""
+        whole, part = (float(f"{10 ** (round(math.log10(max(one, 1e-6)) * 4) / 4):.2g}") for one in (call, row or 0.0))
+        return Pace(whole, whole / 8 if row is None else part)
 
 
 @dataclass

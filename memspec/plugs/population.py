@@ -311,10 +311,10 @@ def timed(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def one_call(plug: Plug, memory: Any, shape: Shape, method: str) -> float:
-    """Seconds that one ``update`` or ``query`` with eight pairs (or the capacity, if that is less) takes."""
+def one_call(plug: Plug, memory: Any, shape: Shape, method: str, rows: int = 8) -> float:
+    """Seconds that one ``update`` or ``query`` with so many pairs (or the capacity, if that is less) takes."""
     generator = torch.Generator().manual_seed(0)
-    spec, count = plug.spec, min(8, shape.capacity)
+    spec, count = plug.spec, min(rows, shape.capacity)
     dims = shape.key_dim, shape.value_dim
     keys, values = pairs(spec.key_domain, spec.value_domain, count, *dims, generator, spec.association)
     keys, values = keys.to(device_of(memory)), values.to(device_of(memory))

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from memspec.plugs.meter import METER
-from memspec.plugs.plug import Plug, Shape
+from memspec.plugs.meter import METER, Pace
+from memspec.plugs.plug import SMALL, Plug, Shape
 from memspec.plugs.population import one_call
 from memspec.plugs.sequences import first_inputs
 from memspec.randomness import seeded, unshared
@@ -43,6 +43,7 @@ class Plan:
         calls: how many there is time for; None = as many as are wanted.
         each: how many one check may make.
         trials: of each measurement at most; None = as many as its verdict takes.
+        pace: of the small memories that laws drive, by which ladders and histories are planned; None = not known.
     """
 
     seconds: float
@@ -50,6 +51,7 @@ class Plan:
     calls: int | None = None
     each: int | None = None
     trials: int | None = None
+    pace: Pace | None = None
 
     @property
     def full(self) -> bool:
@@ -57,21 +59,35 @@ class Plan:
         return self.calls is None
 
     def __str__(self) -> str:
-        return (
-            f"{self.calls} calls of about {self.call_ms:g} ms in {self.seconds:g} s: at most {self.each} a check and "
-            f"{self.trials} trial{'s' * (self.trials != 1)} a measurement"
-        )
+        """What there is no time for; empty where everything is asked."""
+        from memspec.laws.law import LARGEST_RUNG, climbed
+        from memspec.laws.stateful import EXAMPLES, planned
+
+        parts = []
+        if not self.full:
+            parts.append(
+                f"{self.calls} calls of about {self.call_ms:g} ms in {self.seconds:g} s: at most {self.each} a check and "
+                f"{self.trials} trial{'s' * (self.trials != 1)} a measurement"
+            )
+        rows, lives = climbed(self.pace), planned(self.pace)
+        if rows < LARGEST_RUNG:
+            parts.append(
+                f"laws that speak of any number of rows try up to about {rows} of them (--full: {LARGEST_RUNG})"
+            )
+        if lives < EXAMPLES:
+            parts.append(f"{lives} of {EXAMPLES} histories of each kind are played (--memspec-examples: more)")
+        return "; ".join(parts)
 
 
-def plan_for(seconds: float, call: float) -> Plan:
-    """The plan for a memory whose calls take ``call`` seconds."""
+def plan_for(seconds: float, call: float, pace: Pace | None = None) -> Plan:
+    """The plan for a memory whose calls take ``call`` seconds, and those of small ones what ``pace`` says."""
     rounded = 10 ** (round(math.log10(max(call, 1e-6)) * 4) / 4)
     call_ms = float(f"{rounded * 1000:.2g}")
     if WHOLE * rounded <= seconds:
-        return Plan(seconds, call_ms)
+        return Plan(seconds, call_ms, pace=pace)
     calls = max(1, int(seconds / rounded))
     trials = next((t for t in TRIALS if TRIAL * t <= calls / 2), 1)
-    return Plan(seconds, call_ms, calls, max(LEAST, calls // SHARE), trials)
+    return Plan(seconds, call_ms, calls, max(LEAST, calls // SHARE), trials, pace)
 
 
 def pace(plug: Plug) -> float:
@@ -84,6 +100,8 @@ def pace(plug: Plug) -> float:
         return _pace(plug)
 
 
+FEW, MANY = 8, 64
+"""Pairs of the calls that are timed."""
 ROUNDS = 6
 """Calls of each kind that are timed at most."""
 ENOUGH = 0.5
@@ -102,13 +120,25 @@ def _pace(plug: Plug) -> float:
     return max(build / 2, call)
 
 
-def _call_time(plug: Plug, memory: Any, shape: Shape) -> float:
-    """Seconds of the slower of update and query."""
+def pace_of_laws(plug: Plug) -> Pace | None:
+    """What calls of the small memories take that laws drive; None where no calls can be timed, or the memory is a sequence model."""
+    if plug.is_sequence_model:
+        return None
+    with guarded(), seeded(unshared(0)):
+        few, many = (plug.shape(*SMALL[:2], rows) for rows in (FEW, MANY))
+        call = _call_time(plug, plug.build(few), few, FEW)
+        if call > ENOUGH / ROUNDS or many.capacity < MANY:
+            return Pace.rounded(call)
+        return Pace.rounded(call, max(0.0, _call_time(plug, plug.build(many), many, MANY) - call) / (MANY - FEW))
+
+
+def _call_time(plug: Plug, memory: Any, shape: Shape, rows: int = FEW) -> float:
+    """Seconds of the slower of update and query, with so many pairs."""
     taken: dict[str, list[float]] = {"update": [], "query": []}
     for done in range(1, ROUNDS + 1):
         for name in taken:
             try:
-                taken[name].append(one_call(plug, memory, shape, name))
+                taken[name].append(one_call(plug, memory, shape, name, rows))
             except Exception:  # what it raises is for the checks to tell
                 taken[name].append(0.0)
         spent = sum(map(sum, taken.values()))

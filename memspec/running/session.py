@@ -27,7 +27,7 @@ from memspec.plugs.plug import Plug
 from memspec.plugs.population import state_bytes
 from memspec.plugs.reachable import device_of
 from memspec.plugs.sequences import listed
-from memspec.running.budget import Budget, pace, plan_for
+from memspec.running.budget import Budget, pace, pace_of_laws, plan_for
 from memspec.running.options import Options
 from memspec.running.repeat import trial_command
 from memspec.world.guard import guarded
@@ -118,7 +118,7 @@ class Session:
     def budget(self, plug: Plug) -> Budget:
         """What there is time to ask of this memory; found out by its first calls."""
         if plug.name not in self._budgets:
-            plan = plan_for(self.options.budget, pace(plug))
+            plan = plan_for(self.options.budget, pace(plug), pace_of_laws(plug))
             self._budgets[plug.name] = Budget(plan)
             METER.on = METER.on or not plan.full
         return self._budgets[plug.name]
@@ -164,7 +164,7 @@ class Session:
             "sizes": plug.sizes or None,
             "state_bytes": state_bytes(memory.initial_state(1) if plug.is_sequence_model else memory),
             "device": str(device_of(memory)),
-            "plan": str(paced.plan) if paced is not None and not paced.plan.full else None,
+            "plan": (str(paced.plan) or None) if paced is not None else None,
         }
 
     def observe(self, plug: Plug, choices: Sequence[Choice]) -> Observed:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from memspec.errors import LawBroken
 from memspec.fixtures.plain import PlainSums
-from memspec.laws import law as laws_of
 from memspec.laws.ladder import LARGEST, LOADS, ROWS, VARIANTS, WIDTHS, Ladder, capacity, covering, rungs, telling
 from memspec.laws.law import Law, MemspecAdvice
+from memspec.plugs.meter import Pace
 from memspec.plugs.plug import Plug
 from memspec.suites import test_laws
 
@@ -59,13 +59,12 @@ def test_telling_rows() -> None:
     assert len(telling(100)) < 20
 
 
-def test_slow_memories_are_told_where_the_climb_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_memories_are_told_where_the_climb_ended() -> None:
     """And a full run climbs to the top however long it takes."""
-    monkeypatch.setattr(laws_of, "ALLOWANCE", -1.0)
-    plug = Plug("x:Sums", PlainSums)
+    plug, slow = Plug("x:Sums", PlainSums), Pace(0.5, 0.1)
     with pytest.warns(MemspecAdvice, match=r"is slow: laws/x was tried up to 0 rows; --full goes on"):
-        assert list(Law(plug, "r", "laws/x").cases(ladder=Ladder())) == []
-    assert len(list(Law(plug, "r", "laws/x", full=True).cases(ladder=Ladder(most=33)))) > 50
+        assert list(Law(plug, "r", "laws/x", pace=slow).cases(ladder=Ladder())) == []
+    assert len(list(Law(plug, "r", "laws/x", full=True, pace=slow).cases(ladder=Ladder(most=33)))) > 50
 
 
 @pytest.mark.parametrize("chunk", [32, 64, 128, 256, 512])

@@ -9,7 +9,11 @@ from torch import Tensor
 
 from memspec.errors import OutOfTime
 from memspec.fixtures.plain import PlainSums
-from memspec.plugs.meter import METER, Meter
+from memspec.laws.ladder import Ladder
+from memspec.laws.law import Law
+from memspec.laws.stateful import EXAMPLES, planned
+from memspec.plugs.loading import load_plug
+from memspec.plugs.meter import METER, Meter, Pace
 from memspec.plugs.plug import Plug
 from memspec.running.budget import Plan, pace, plan_for
 from memspec.running.progress import Progress
@@ -78,8 +82,23 @@ def test_calls_that_had_to_wait_make_no_plan() -> None:
 
 
 def test_a_plan_says_what_it_is() -> None:
+    assert str(Plan(300, 0.1, pace=Pace(1e-4, 1e-6))) == ""
+    slow = str(Plan(300, 56, 5000, 83, 2, Pace(0.056, 0.0056)))
+    assert "; laws that speak of any number of rows try up to about" in slow
+    assert "1 of 7 histories of each kind are played" in slow
     plan = Plan(300, 56, 5000, 83, 2)
     assert str(plan) == "5000 calls of about 56 ms in 300 s: at most 83 a check and 2 trials a measurement"
+
+
+def test_histories_and_ladders_are_planned_and_not_timed() -> None:
+    """What a memory is asked depends on its pace alone, and a slower one is asked less."""
+    plug = load_plug("memspec.fixtures.plain:PlainSums")
+    paces = [Pace(call, call / 8) for call in (1e-4, 1e-3, 1e-2, 1e-1)]
+    assert [planned(pace) for pace in paces] == sorted((planned(pace) for pace in paces), reverse=True)
+    assert (planned(paces[0]), planned(paces[-1]), planned(None)) == (EXAMPLES, 1, EXAMPLES)
+    climbs = [len(list(Law(plug, "r", "laws/x", pace=pace).cases(ladder=Ladder()))) for pace in paces]
+    assert climbs == sorted(climbs, reverse=True)
+    assert climbs[0] > 20 > climbs[-1]
 
 
 def test_calls_beyond_the_limit_are_refused_by_what_no_except_takes_for_the_memorys_own() -> None:
