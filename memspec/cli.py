@@ -8,12 +8,12 @@ import sys
 from collections.abc import Sequence
 
 from memspec import __version__
-from memspec.commands import cards, compare, plugs, score, selfcheck, sweep, trial
+from memspec.commands import cards, compare, history, plugs, score, selfcheck, sweep, trial
 from memspec.errors import MemspecError
 from memspec.failure import printable
 
 USAGE = 2
-COMMANDS = (score, compare, cards, plugs, trial, sweep, selfcheck)
+COMMANDS = (score, compare, cards, history, plugs, trial, sweep, selfcheck)
 """In the order of ``memspec --help``."""
 
 

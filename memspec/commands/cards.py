@@ -36,13 +36,18 @@ def add(commands: Commands) -> None:
         commands,
         "report",
         _report,
-        help="show a saved record, or a sweep",
-        description="Show a saved record in the terminal, its scores computed again from its raw rows; or the leaderboard "
-        "of a results folder of memspec sweep.",
+        help="show saved records, of one memory or of several side by side; or a sweep",
+        description="Show saved records in the terminal, their scores computed again from their raw rows; or the leaderboard "
+        "of a results folder of memspec sweep. Cards of different days and machines stand side by side; two of one memory "
+        "are told apart by day, commit or number.",
         parents=[pages],
     )
-    report.add_argument("card", type=Path, metavar="CARD.json|FOLDER", help="a record, or the results of memspec sweep")
+    report.add_argument(
+        "cards", type=Path, nargs="+", metavar="CARD.json|FOLDER", help="records, or the results of memspec sweep"
+    )
     report.add_argument("--metric", action="append", default=[], metavar="NAME", help="of a sweep: show this one")
+    report.add_argument("--svg", type=Path, metavar="OUT.svg", help="write one plot of the page as a picture")
+    report.add_argument("--plot", metavar="NAME", help="which: what stands behind # in the page's links (recall-bytes)")
 
     table = command(
         commands,
@@ -79,14 +84,24 @@ def add(commands: Commands) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
-    if options.card.is_dir():
+    if any(path.is_dir() for path in options.cards):
         return _sweep(options)
     from memspec.scorecard import record
     from memspec.scorecard.score import rescore
 
     if options.metric:
         raise UsageProblem("--metric is of a sweep: name its folder")
-    _shown([rescore(card) for card in record.load(options.card)], options)
+    if options.plot and not options.svg:
+        raise UsageProblem(f"--plot {options.plot}: say with --svg where it is to be written")
+    cards = [rescore(card) for path in options.cards for card in record.load(path)]
+    beside = (
+        options.cards[0].with_suffix(".html") if len(options.cards) == 1 else options.cards[0].parent / "report.html"
+    )
+    _shown(cards, options, beside)
+    if options.svg:
+        from memspec.scorecard.picture import picture
+
+        write(options.svg, picture(cards, options.plot))
     return 0
 
 
@@ -99,11 +114,14 @@ def _sweep(options: argparse.Namespace) -> int:
 
     if options.md:
         raise UsageProblem("--md is of a card; of a sweep there is a page, with --html")
-    results = Results.of(options.card)
+    if len(options.cards) > 1 or options.svg:
+        raise UsageProblem("a sweep is shown alone, and as a page: give one folder, without --svg")
+    (folder,) = options.cards
+    results = Results.of(folder)
     wanted_somewhere(results, options.metric)
     show(terminal(results, options.metric))
     if options.html:
-        write(options.card / "report.html" if options.html == BESIDE else options.html, page(results, options.metric))
+        write(folder / "report.html" if options.html == BESIDE else options.html, page(results, options.metric))
     return 0
 
 
@@ -124,7 +142,7 @@ def _recover(options: argparse.Namespace) -> int:
     from memspec.scorecard import record
 
     cards = recovered(options.journal)
-    _shown(cards, options)
+    _shown(cards, options, options.journal.with_suffix(".html"))
     if options.scorecard:
         record.save(cards, options.scorecard)
         print(f"written: {options.scorecard}")
@@ -143,8 +161,8 @@ def _badge(options: argparse.Namespace) -> int:
     return 0
 
 
-def _shown(cards: Sequence[Record], options: argparse.Namespace) -> None:
-    """Show cards in the terminal, and write the pages that were asked for."""
+def _shown(cards: Sequence[Record], options: argparse.Namespace, beside: Path) -> None:
+    """Show cards in the terminal, and write the pages that were asked for; one without a name goes to ``beside``."""
     from memspec.scorecard import render
 
     show(render.terminal(cards))
@@ -155,5 +173,4 @@ def _shown(cards: Sequence[Record], options: argparse.Namespace) -> None:
     if options.html:
         from memspec.scorecard.pages import page
 
-        source = options.card if "card" in options else options.journal
-        write(source.with_suffix(".html") if options.html == BESIDE else options.html, page(cards))
+        write(beside if options.html == BESIDE else options.html, page(cards))

@@ -19,6 +19,7 @@ from memspec.scorecard import pages, render
 from memspec.scorecard import record as records
 from memspec.scorecard.files import write_atomically
 from memspec.scorecard.gate import policy_of
+from memspec.scorecard.origin import made
 from memspec.scorecard.record import Record
 
 if TYPE_CHECKING:
@@ -106,7 +107,9 @@ def conclude_run(
     ending = Ending(manifest, stopped=stopped, notes=selection(option, manifest))
     if controller is not None:
         ending = replace(ending, refused=controller.refused, given_up=controller.given_up)
-    cards = cards_of(session, ledger.collected, names, ending)
+    cards, stamp = cards_of(session, ledger.collected, names, ending), made()
+    for record in cards:
+        record.made = dict(stamp)
     outcome = Outcome(cards=cards)
     outcome.exit_status = gravest(Exit.OK, *(exit_of(one) for one in cards))
     if not ending.notes and not stopped:

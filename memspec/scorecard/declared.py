@@ -47,12 +47,14 @@ def key_figures(cards: Sequence[Record]) -> list[tuple[str, KeyFigure]]:
 
 
 def prices(cards: Sequence[Record]) -> list[tuple[str, KeyFigure]]:
-    """The experiment and the figure of whatever is paid for what a memory recalls."""
+    """The experiment and the figure of whatever is paid for what a memory recalls, if any of the cards has measured it."""
     from memspec.experiments import catalog
 
     known = [(e.name, f) for e in catalog.experiments().values() for f in e.showing.figures]
     told = [(block["experiment"], f) for card in cards for block in card.blocks for f in showing_of(block).figures]
     found = {(name, f.name): f for name, f in [*known, *told] if f.price}  # an older card does not tell
+    measured = {(block["experiment"], metric) for card in cards for block in card.blocks for metric in block["metrics"]}
+    found = {key: f for key, f in found.items() if (key[0], f.metric) in measured}
     return sorted(((name, figure) for (name, _), figure in found.items()), key=lambda pair: pair[1].place)
 
 

@@ -65,6 +65,19 @@ def clip(text: str, width: int) -> str:
 
 
 def short_names(cards: Sequence[Record]) -> list[str]:
-    """The plugs without their modules, where that still tells them apart."""
-    short = [one.name.rpartition(":")[2] if "(" not in one.name else one.name.split(":", 1)[-1] for one in cards]
-    return short if len(set(short)) == len(short) else [one.name for one in cards]
+    """The plugs without their modules, where that tells as many apart; cards of one plug by day, commit or number."""
+    full = [one.name for one in cards]
+    short = [name.rpartition(":")[2] if "(" not in name else name.split(":", 1)[-1] for name in full]
+    if len(set(short)) < len(set(full)):
+        short = full
+    return [_told_apart(cards, short, i) if short.count(name) > 1 else name for i, name in enumerate(short)]
+
+
+def _told_apart(cards: Sequence[Record], names: Sequence[str], which: int) -> str:
+    """A name that several cards have, with the first thing that tells all of them apart."""
+    alike = [i for i, name in enumerate(names) if name == names[which]]
+    for length, field in ((10, "at"), (8, "commit"), (16, "at")):
+        told = [str(cards[i].made.get(field, ""))[:length].replace("T", " ") for i in alike]
+        if all(told) and len(set(told)) == len(told):
+            return f"{names[which]} ({told[alike.index(which)]})"
+    return f"{names[which]} #{alike.index(which) + 1}"

@@ -222,23 +222,23 @@ def frontier(found: Iterable[Point]) -> list[Point]:
     return out
 
 
-def picked(cards: Sequence[Record], most: int) -> list[int]:
+PICKS = 12
+"""So many memories are told apart by colour."""
+
+
+def picked(cards: Sequence[Record]) -> list[int]:
     """Which memories are shown in colour until the reader picks others: all, or some that span what there is."""
-    if len(cards) <= most:
+    if len(cards) <= PICKS:
         return list(range(len(cards)))
     best = frontier(points(cards, "bytes"))
     chosen = [best[round(i * (len(best) - 1) / 5)].memory for i in range(6)] if best else []
-    names = [*chosen, *range(len(cards))]
-    return list(dict.fromkeys(names))[: min(6, most)]
+    return list(dict.fromkeys([*chosen, *range(len(cards))]))[:6]
 
 
-def machines(cards: Sequence[Record]) -> list[str]:
-    """The different machines that the cards are of, each in a few words."""
-    told = []
-    for one in cards:
-        parts = [str(one.machine.get("processor") or "unknown processor"), f"{number(one.machine.get('cores'))} cores"]
-        told.append(", ".join(parts + ([str(one.machine["cuda"])] if one.machine.get("cuda") else [])))
-    return list(dict.fromkeys(told))
+def machine_of(one: Record) -> str:
+    """Where a card was made, in a few words."""
+    parts = [str(one.machine.get("processor") or "unknown processor"), f"{number(one.machine.get('cores'))} cores"]
+    return ", ".join(parts + ([str(one.machine["cuda"])] if one.machine.get("cuda") else []))
 
 
 def best(column: Column, cells: Iterable[Cell]) -> str:

@@ -61,7 +61,7 @@ def looks(cards: Sequence[Record]) -> dict[str, Any]:
         by_axis.setdefault(figure.axis, []).append(figure)
     columns, cells = overview.leaderboard(cards)
     first = next((i for i, column in enumerate(columns) if column.name == overview.RECALL), 0)
-    shown = overview.picked(cards, len(LIGHT)) if len(cards) > 1 else range(len(LIGHT))
+    shown = overview.picked(cards) if len(cards) > 1 else range(len(LIGHT))
     return {
         "by_axis": by_axis,
         "paretos": paretos(cards) if len(cards) > 1 else [],
@@ -72,7 +72,7 @@ def looks(cards: Sequence[Record]) -> dict[str, Any]:
         "first": first,
         "order": overview.ranked(columns, cells, first),
         "verdicts": overview.verdicts(cards),
-        "machines": overview.machines(cards),
+        "machines": list(dict.fromkeys(overview.machine_of(one) for one in cards)),
         "days": sorted({str(one.made["at"])[:10] for one in cards if one.made.get("at")}),
         "slots": list(zip(shown, range(len(LIGHT)))),
         "full": max(2, IN_FULL // len(cards)),
@@ -133,6 +133,7 @@ def environment(finalize: Callable[[Any], Any] | None = None) -> jinja2.Environm
         "strength": overview.strength,
         "weakness": overview.weakness,
         "made": overview.made,
+        "machine": overview.machine_of,
         "causes": lambda checks: render.causes(render.urgent(worst_first(checks))),
         "urgent": render.urgent,
         "cost_rows": cost_rows,
@@ -145,7 +146,7 @@ def environment(finalize: Callable[[Any], Any] | None = None) -> jinja2.Environm
         "within": lambda id, axis: str(id).removeprefix(f"{axis}/"),
         "cell": lambda text: as_markdown(str(text)),
     }
-    made.globals |= {"STATUSES": STATUSES, "LIGHT": LIGHT, "DARK": DARK, "MARKERS": MARKERS}
+    made.globals |= {"STATUSES": STATUSES, "LIGHT": LIGHT, "DARK": DARK, "MARKERS": MARKERS, "PICKS": overview.PICKS}
     return made
 
 

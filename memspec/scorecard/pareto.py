@@ -7,40 +7,46 @@ from collections.abc import Sequence
 from memspec.scorecard import svg
 from memspec.scorecard.declared import prices
 from memspec.scorecard.formatting import short_names
-from memspec.scorecard.overview import RECALL, Point, frontier, points
+from memspec.scorecard.overview import RECALL, Point, frontier, picked, points
 from memspec.scorecard.plots import Figure, Key
 from memspec.scorecard.record import Record
 from memspec.scorecard.svg import Scale
 
 WIDTH, HEIGHT = 420, 320
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 24, 42
-LETTER = 6.1
+LETTER = 7.0
 """Width of a letter of a label, in units."""
 
 PLOTS = (
-    ("recall-bytes", "recall against bytes of state", "bytes", "B"),
-    ("recall-time", "recall against time", "time", "s"),
+    ("recall-bytes", "recall against bytes of state", "bytes", "bytes of state", "B"),
+    ("recall-time", "recall against time", "time", "time to store a pair and to answer a query", "s"),
 )
-"""Name and title of each plot, what is paid, and its unit."""
+"""Name and title of each plot, what is paid, how the axis says it, and its unit."""
 
 
 def paretos(cards: Sequence[Record]) -> list[Figure]:
     """Recall against bytes and against time, where at least two memories have both."""
     names, out = short_names(cards), []
-    for name, title, kind, unit in PLOTS:
+    shown = picked(cards)
+    for name, title, kind, label, unit in PLOTS:
         found = points(cards, kind)
-        label = ", and ".join(figure.description for _, figure in prices(cards) if figure.price == kind)
+        paid = ", and ".join(figure.description for _, figure in prices(cards) if figure.price == kind)
         if len(found) < 2:
             continue
         description = next(str(one.scores[RECALL].get("description", "")) for one in cards if RECALL in one.scores)
         keys = [Key("frontier", "", "no other recalls more for less")]
-        drawn = pareto(found, names, kind, unit, title)
-        out.append(Figure(name, "", title, f"Recall: {description}. Price: {label}", [("", drawn)], keys))
+        drawn = pareto(found, names, label, unit, title, shown)
+        out.append(Figure(name, "", title, f"Recall: {description}. Price: {paid}", [("", drawn)], keys))
     return out
 
 
-def pareto(found: Sequence[Point], names: Sequence[str], label: str, unit: str, title: str) -> str:
-    """The plot: cost to the right (logarithmic where it spans much), recall upwards, labels where there is room."""
+def pareto(
+    found: Sequence[Point], names: Sequence[str], label: str, unit: str, title: str, shown: Sequence[int] = ()
+) -> str:
+    """The plot: cost to the right (logarithmic where it spans much), recall upwards, labels where there is room.
+
+    Memories in ``shown`` lie above the others.
+    """
     costs = [p.cost for p in found]
     log = max(costs) / min(costs) >= 16
     low, high = (min(costs) / 1.6, max(costs) * 1.6) if log else (0.0, 1.1 * max(costs))
@@ -53,8 +59,11 @@ def pareto(found: Sequence[Point], names: Sequence[str], label: str, unit: str, 
     steps = "".join(f"H{svg.place(float(x(p.cost)))}V{svg.place(float(y(p.recall)))}" for p in best)
     parts.append(f'<path class="frontier" d="{start}{steps}H{WIDTH - RIGHT}"/>')
     taken = [(float(x(p.cost)) - 5, float(y(p.recall)) - 5, 10.0, 10.0) for p in found]
-    for point in [*best, *(p for p in found if p not in best)]:
-        parts.append(_point(point, names[point.memory], x, y, taken, best=point in best))
+    marks = {
+        point.memory: _point(point, names[point.memory], x, y, taken, best=point in best)
+        for point in [*best, *sorted((p for p in found if p not in best), key=lambda p: p.memory not in shown)]
+    }
+    parts += [marks[memory] for memory in sorted(marks, key=lambda memory: memory in shown)]
     return svg.drawing(WIDTH, HEIGHT, parts, f"{title}: {len(found)} memories", "plot pareto")
 
 

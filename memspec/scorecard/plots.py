@@ -15,6 +15,7 @@ import numpy as np
 
 from memspec.scorecard import svg
 from memspec.scorecard.formatting import short_names
+from memspec.scorecard.overview import picked
 from memspec.scorecard.panels import Band, FloatArray, Line, Matrix, Panel, panels_of
 from memspec.scorecard.record import Record
 from memspec.scorecard.svg import Scale
@@ -60,8 +61,11 @@ class Figure:
 
 def figures(cards: Sequence[Record]) -> list[Figure]:
     """A figure for each panel that has something to draw, in the order of their experiments."""
-    names = short_names(cards)
-    return [figure(panel, experiment, names) for experiment, panels in panels_of(cards).items() for panel in panels]
+    names, shown, found = short_names(cards), picked(cards), panels_of(cards)
+    for panels in found.values():
+        for panel in panels:
+            panel.lines.sort(key=lambda line: line.memory in shown)  # what is in colour lies above the rest
+    return [figure(panel, experiment, names) for experiment, panels in found.items() for panel in panels]
 
 
 def figure(panel: Panel, experiment: str, names: Sequence[str]) -> Figure:

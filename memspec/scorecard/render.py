@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -27,8 +28,21 @@ def terminal(cards: Sequence[Record], *, strict: bool = False) -> list[Line]:
     for one in cards:
         lines += _summary(one, strict, width)
     if len(cards) > 1:
-        lines += side_by_side(cards)
-    return lines
+        lines += side_by_side(cards, width)
+    return wrapped(lines, width)
+
+
+def wrapped(lines: Iterable[Line], width: int) -> list[Line]:
+    """The lines, what is longer than ``width`` on further lines that stand farther in."""
+    out: list[Line] = []
+    for text, style in lines:
+        if len(text) <= width:
+            out.append((text, style))
+            continue
+        indent = " " * (len(text) - len(text.lstrip()) + 4)
+        parts = textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False, drop_whitespace=True)
+        out += [(part, style) for part in parts]
+    return out
 
 
 def _summary(one: Record, strict: bool, width: int) -> list[Line]:
@@ -327,17 +341,22 @@ def _short_reasons(one: Record) -> str:
     return text + (f"; and {len(ranked) - 4} more reasons" if len(ranked) > 4 else "")
 
 
-def side_by_side(cards: Sequence[Record]) -> list[Line]:
-    """The scores of several memories as one table."""
+def side_by_side(cards: Sequence[Record], width: int) -> list[Line]:
+    """The scores of several memories, a row a memory; in several tables where the scores do not fit beside each other."""
     names = list(dict.fromkeys(axis for one in cards for axis in one.scores))
     if not names:
         return []
     heads = short_names(cards)
-    first = max(map(len, names)) + 2
-    widths = [max(len(h), 6) + 2 for h in heads]
-    lines = [("", ""), ("scores side by side", "bold")]
-    lines.append((" " * (first + 2) + "".join(f"{h:>{w}}" for h, w in zip(heads, widths)), "bold"))
-    for name in names:
-        cells = [two_digits(one.scores[name]["score"]) if name in one.scores else "-" for one in cards]
-        lines.append((f"  {name:<{first}}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths)), ""))
+    first = min(max(map(len, heads)), width // 2) + 2
+    lines: list[Line] = [("", ""), ("scores side by side", "bold")]
+    while names:
+        room, shown = width - first - 2, 0
+        while shown < len(names) and (room := room - max(len(names[shown]), 5) - 2) >= 0:
+            shown += 1
+        block, names = names[: max(shown, 1)], names[max(shown, 1) :]
+        lines.append((" " * (first + 2) + "".join(f"{n:>{max(len(n), 5) + 2}}" for n in block), "bold"))
+        for one, head in zip(cards, heads):
+            cells = [two_digits(one.scores[n]["score"]) if n in one.scores else "-" for n in block]
+            text = "".join(f"{c:>{max(len(n), 5) + 2}}" for c, n in zip(cells, block))
+            lines.append((f"  {clip(head, first - 2):<{first}}{text}", ""))
     return lines

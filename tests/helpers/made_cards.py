@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 
+from memspec.experiments.base import Scoring
 from memspec.failure import Failure
 from memspec.judging.check import Check, Status
 from memspec.scorecard.record import Record
+from memspec.scorecard.score import rescore
 
 META = {"description": "a metric", "low": 0.0, "high": 1.0, "better": "up"}
 
@@ -54,3 +57,31 @@ def card(*blocks: dict[str, Any], checks: Any = (), **more: Any) -> Record:
     }
     machine = {"processor": "x86", "cores": 2, "python": "3.11", "cuda": None}
     return Record(memory, signature, machine, list(checks), blocks=list(blocks), **more)
+
+
+SCORINGS = [
+    Scoring(axis, f"{axis}.exp", "recall", floor=0.0, ceiling=1.0, description=f"what {axis} is")
+    for axis in ("capacity", "forgetting")
+]
+
+
+def memory(name: str, capacity: float = 0.9, forgetting: float = 0.3, checks: Any = (), **more: Any) -> Record:
+    """A card with two scores, a sweep and what was paid."""
+    blocks = [block([capacity, capacity], experiment="capacity.exp", setting=f"n{n}", n=n) for n in (8, 16, 32)]
+    blocks.append(block([forgetting, forgetting + 0.1], experiment="forgetting.exp"))
+    paid = block([100.0 + len(name)], experiment="own.paid")
+    paid["showing"] = {"figures": [{"name": "bytes", "metric": "recall", "description": "bytes", "price": "bytes"}]}
+    one = rescore(card(*blocks, paid, checks=checks or [check("laws/a", "pass")], **more), SCORINGS)
+    one.memory["plug"] = name
+    return one
+
+
+def shown(text: str) -> str:
+    """What stands on the page without its tags."""
+    body = re.sub(r"<(style|script).*?</\1>", "", text, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body))
+
+
+def many(count: int) -> list[Record]:
+    rng = np.random.default_rng(0)
+    return [memory(f"m:Memory{i}", *rng.uniform(0, 1, 2).tolist()) for i in range(count)]

@@ -31,6 +31,7 @@ WORDS = re.compile(r"\w+(?:\.\w+)*")
 ALLOWED = {
     ("badge.py", "error"): "a verdict",
     ("pareto.py", "recall"): "a word of the plots' titles",
+    ("picture.py", "b"): "a class of the drawings",
     ("plots.py", "b"): "a class of the drawings",
     ("record.py", "error"): "a verdict",
     ("render.py", "error"): "a verdict",

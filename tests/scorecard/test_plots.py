@@ -214,7 +214,7 @@ def test_labels_do_not_cover_each_other() -> None:
     drawn = pareto(found, [f"Memory{i}" for i in range(43)], "bytes", "B", "recall")
     boxes = []
     for x, y, kind, name in re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="name ([^"]*)">(\w+)<', drawn):
-        width = 6.1 * len(name)
+        width = 7.0 * len(name)
         left = float(x) - (width if "end" in kind else width / 2 if "mid" in kind else 0)
         boxes.append((left, float(y) - 10, width, 12))
     assert len(boxes) > 8

@@ -78,7 +78,7 @@
   });
 
   // which memories are shown in colour: twelve at most
-  const MOST = 12, picks = new Map(), style = document.getElementById("picked");
+  const MOST = {{ PICKS }}, picks = new Map(), style = document.getElementById("picked");
   const swatch = '<svg class="plot" viewBox="0 0 26 11" aria-hidden="true"><path class="l pts" d="M2 5.5H13H24"/></svg>';
   const paint = () => {
     style.textContent = [...picks].map(([m, p]) => `.m${m}{--c:var(--p${p});--w:1.8;--o:1;--d:inline;--k:url(#k${p})}`).join("\n");
