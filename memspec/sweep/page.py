@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 CELL, GAP, TOP = 44, 46, 24
 """Sizes in a heat map: of a cell, and of what stands beside and above it."""
+NARROWEST = 300
+"""A small map is not blown up."""
 
 
 def page(results: Results, metrics: Sequence[str] = ()) -> str:
@@ -117,7 +119,8 @@ def heat_map(heat: Heat, memory: int) -> str:
         parts.append(svg.text(GAP + CELL * (j + 0.5), bottom + 16, f"{at:g}", "mid"))
     parts.append(svg.text(GAP + CELL * len(heat.columns) / 2, bottom + 32, said(heat.column), "mid soft"))
     label = f"{heat.metric} over {said(heat.row)} and {said(heat.column)}"
-    return svg.drawing(GAP + CELL * len(heat.columns) + 6, bottom + 40, parts, label, "plot heat")
+    width = max(GAP + CELL * len(heat.columns) + 6, NARROWEST)
+    return svg.drawing(width, bottom + 40, parts, label, "plot heat")
 
 
 def _cell(value: float, depth: float, x: float, y: float) -> list[str]:
