@@ -1,0 +1,158 @@
+"""What a results folder comes to: standings over common settings, curves and heat maps over seeds, what is left out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+pytest.importorskip("pyarrow", reason="results are kept with memspec[sweep]")
+
+from memspec.cli import main
+from memspec.running.executors import Serial
+from memspec.sweep.cell import Cell, Done, Group, Outcome
+from memspec.sweep.drive import Sweep
+from memspec.sweep.page import page, short_number
+from memspec.sweep.plan import Told, planned
+from memspec.sweep.store import Store
+from memspec.sweep.summary import Results, short
+
+BETTER, WORSE = "mypkg:Better", "mypkg:Worse"
+
+
+def made(folder: Path, value: Callable[[Cell], float | None], code: str = "1", seeds: int = 3, trials: int = 2) -> None:
+    """Results of two memories over two widths and three loads; None is a failure."""
+    entry = {
+        "name": "capacity.load",
+        "grid": {"key_dim": [16, 32], "load": [0.5, 1, 2]},
+        "set": {"n": "load*key_dim"},
+        "metrics": ["recall_cosine"],
+    }
+    told = {"memory": [{"plug": WORSE}, {"plug": BETTER}], "experiment": [entry], "seeds": seeds, "trials": trials}
+    plan = planned(msgspec.convert(told, Told))
+    signatures = {
+        m: dict.fromkeys(("package", "version", "memspec", "measuring", "torch", "python", "dtype", "tier"), "1")
+        for m in plan.memories
+    }
+    for memory, signature in signatures.items():
+        signature |= {"memory": memory.name, "code": code}
+
+    def work(group: Group) -> Done:
+        out = []
+        for cell in group.cells:
+            came = value(cell)
+            if came is None:
+                out.append(Outcome(cell, "fail", "raised", "RuntimeError: <no> room", "File here"))
+            else:
+                out.append(Outcome(cell, "ok", measured={"recall_cosine": (np.array([came - 0.1, came + 0.1]), None)}))
+        return Done(tuple(out))
+
+    Sweep(plan, folder, signatures).run(Serial(), 1, work)
+
+
+def quality(cell: Cell) -> float:
+    """Falls with the load, differs by seed, and by memory."""
+    at: dict[str, Any] = dict(cell.axes)
+    return (0.8 if cell.memory.plug == BETTER else 0.5) - 0.1 * at["load"] + 0.01 * cell.seed
+
+
+def test_the_leaderboard_is_the_mean_over_settings_with_an_interval_over_seeds(tmp_path: Path) -> None:
+    made(tmp_path, quality)
+    results = Results.of(tmp_path)
+    board = results.board("capacity.load", "recall_cosine")
+    assert [results.names[s.memory] for s in board.standings] == [BETTER, WORSE]
+    best = board.standings[0]
+    mean, half = 0.8 - 0.1 * 3.5 / 3 + 0.01, 4.302653 * 0.01 / math.sqrt(3)
+    assert (best.mean, best.low, best.high) == pytest.approx((mean, mean - half, mean + half), abs=1e-6)
+    assert (best.ok, best.failed, board.settings, board.of) == (18, 0, 6, 6)
+
+
+def test_memories_are_ranked_by_the_settings_that_all_of_them_have(tmp_path: Path) -> None:
+    """The worse one fails where it would be worst, which must not help it."""
+
+    def some(cell: Cell) -> float | None:
+        return None if cell.memory.plug == WORSE and dict(cell.axes)["load"] > 0.5 else quality(cell)
+
+    made(tmp_path, some)
+    board = Results.of(tmp_path).board("capacity.load", "recall_cosine")
+    assert (board.settings, board.of) == (2, 6)
+    assert [s.mean for s in board.standings] == pytest.approx([0.76, 0.46])
+    assert [s.failed for s in board.standings] == [0, 12]
+
+
+def test_curves_have_a_panel_for_each_value_of_the_other_setting(tmp_path: Path) -> None:
+    made(tmp_path, quality)
+    panels = Results.of(tmp_path).panels("capacity.load", "recall_cosine")
+    assert [panel.metric for panel in panels] == ["recall cosine, key_dim 16", "recall cosine, key_dim 32"]
+    better = next(line for line in panels[0].lines if line.mean[0] > 0.6)
+    assert better.x.tolist() == [0.5, 1, 2]
+    assert better.mean.tolist() == pytest.approx([0.76, 0.71, 0.61])
+    assert (better.high - better.mean).tolist() == pytest.approx([4.302653 * 0.01 / math.sqrt(3)] * 3, abs=1e-6)
+
+
+def test_a_heat_map_is_over_two_settings(tmp_path: Path) -> None:
+    made(tmp_path, lambda cell: quality(cell) + dict(cell.axes)["key_dim"] / 1000)
+    heat = Results.of(tmp_path).heat("capacity.load", "recall_cosine")
+    assert heat is not None
+    assert (heat.row, heat.rows, heat.column, heat.columns) == ("key_dim", [16, 32], "load", [0.5, 1, 2])
+    worse = Results.of(tmp_path).names.index(WORSE)
+    assert np.ravel(heat.values[worse]).tolist() == pytest.approx([0.476, 0.426, 0.326, 0.492, 0.442, 0.342])
+
+
+def test_results_of_another_signature_are_left_out_and_told_of(tmp_path: Path) -> None:
+    made(tmp_path, lambda cell: 0.1, code="old")
+    made(tmp_path, quality, code="new")
+    results = Results.of(tmp_path)
+    assert set(results.frame.signature) == set(results.signatures)
+    assert {told["code"] for told in results.signatures.values()} == {"new"}
+    assert any("code old and not new" in note for note in results.notes)
+    assert len(Store(tmp_path).signatures()) == 4
+
+
+def test_the_page_has_everything_and_escapes_what_memories_say(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(tmp_path, lambda cell: None if cell.seed == 2 and cell.memory.plug == WORSE else quality(cell))
+    assert main(["report", str(tmp_path), "--html"]) == 0
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for part in ('id="leaderboard"', 'id="curves"', 'id="heat"', 'id="failures"', "6 cells"):
+        assert part in text
+    assert "RuntimeError: &lt;no&gt; room" in text
+    assert "http" not in text.replace("http://www.w3.org", "")
+    shown = capsys.readouterr().out
+    assert "1 Better" in shown
+    assert "failed: 6 cells: raised: RuntimeError: <no> room" in shown
+
+
+def test_a_metric_that_was_not_measured_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made(tmp_path, quality)
+    assert main(["report", str(tmp_path), "--metric", "recal"]) == 2
+    assert "recal was not measured; there are recall_cosine" in capsys.readouterr().err
+
+
+def test_a_folder_without_results_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path)]) == 2
+    assert "no folder of results" in capsys.readouterr().err
+
+
+def test_one_seed_has_a_page_too(tmp_path: Path) -> None:
+    made(tmp_path, quality, seeds=1)
+    assert "leaderboard" in page(Results.of(tmp_path))
+
+
+def test_short_names_stay_apart() -> None:
+    assert short(["a:Same", "b:Same"]) == ["a:Same", "b:Same"]
+    assert short(["a.b:One(path='x:y')", "a:Two"]) == ["One(path='x:y')", "Two"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (1, "1"), (0.5, "0.50"), (0.0001, "1e-4"), (12.34, "12.3"), (1e6, "1e6"), (math.nan, "")],
+)
+def test_numbers_fit_a_cell(value: float, text: str) -> None:
+    assert short_number(value) == text
