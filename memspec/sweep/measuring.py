@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import os
 import platform
 import sys
@@ -24,21 +25,11 @@ from memspec.sweep.cell import Cell, Done, Group, Memory, Outcome
 from memspec.sweep.devices import environment_of_worker
 from memspec.sweep.signature import differing, signature_of
 
-PRELOADED = [
-    "memspec.sweep.measuring",
-    "memspec.experiments.catalog",
-    "memspec.experiments.base",
-    "memspec.plugs.loading",
-    "memspec.running.session",
-    "memspec.world.guard",
-    "sklearn.datasets",
-    "scipy.stats",
-]
+PRELOADED = ["memspec.sweep.preloaded"]
 """What the process has imported that memories are loaded in copies of."""
 
 LOADING = 120.0
 """Seconds that loading a memory may take."""
-CLAUSE = {"time": "it was not done in time", "death": "its process ended"}
 
 
 def run_group(group: Group) -> Done:
@@ -101,6 +92,7 @@ def measured_cells(group: Group, environment: dict[str, str], path: list[str], p
     found = signature_of(plug, first.tier, before)
     if group.signature and found != group.signature:
         raise OtherSignature(f"this worker has {differing(found, group.signature)}")
+    gc.freeze()  # what copies share stays shared
     begun = time.monotonic()
     for number, cell in enumerate(group.cells):
         if number and time.monotonic() - begun > group.share:
