@@ -66,9 +66,13 @@ def cause_of(kind: str) -> str:
     return next((text for start, text in CAUSES.items() if kind.startswith(start)), SETTING)
 
 
-def failure(run: CheckRun, plug: Plug | None, found: Sequence[disturbance.Disturbance]) -> Failure | None:
-    """The failure of a check during which these came up; None where all are the law's own to tell."""
-    known = frozenset() if plug is None else habits(plug)
+def failure(run: CheckRun, plug: Plug | None, found: Sequence[disturbance.Disturbance], asked: bool) -> Failure | None:
+    """The failure of a check during which these came up; None where all are the law's own to tell.
+
+    Args:
+        asked: whether this run asks the law of this memory. Where it does not, every check tells for itself.
+    """
+    known = habits(plug) if plug is not None and asked else frozenset()
     own = [one for one in found if one.kind not in known]
     if not own:
         return None

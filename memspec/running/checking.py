@@ -50,11 +50,28 @@ def pytest_runtest_call_guarded(item: pytest.Item) -> Generator[None, Any, Any]:
     disturbances = taken()
     if disturbances:
         from memspec.laws.world import failure
+        from memspec.running.checks import plug_of
 
-        broken = failure(run, session_of(item.config).plugs.get(run.memory), disturbances)
+        asked = (plug_of(item), LAW) in _asked(item.session)
+        broken = failure(run, session_of(item.config).plugs.get(run.memory), disturbances, asked)
         if broken is not None:
             raise CheckFailed(broken)
     return result
+
+
+LAW = "test_untouched"
+"""The check that tells what a memory does to the world at every call, once."""
+ASKED: pytest.StashKey[frozenset[tuple[str, str]]] = pytest.StashKey()
+
+
+def _asked(session: pytest.Session) -> frozenset[tuple[str, str]]:
+    """The suites' own checks that a run asks, by function, each with the ``--memory`` it is asked of."""
+    if ASKED not in session.stash:
+        from memspec.running.checks import is_suite, plug_of
+
+        own = [item for item in session.items if is_check(item) and is_suite(item.function)]  # type: ignore[attr-defined]
+        session.stash[ASKED] = frozenset((plug_of(item), item.function.__name__) for item in own)  # type: ignore[attr-defined]
+    return session.stash[ASKED]
 
 
 def _translated(item: pytest.Item) -> Generator[None, Any, Any]:

@@ -30,6 +30,7 @@ from memspec.plugs.sequences import listed
 from memspec.running.budget import Budget, pace, pace_of_laws, plan_for
 from memspec.running.options import Options
 from memspec.running.repeat import trial_command
+from memspec.world.boundary import call
 from memspec.world.guard import guarded
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class Session:
             "parameters": plug.parameter_count,
             "shape": None if plug.is_sequence_model else asdict(shape),
             "sizes": plug.sizes or None,
-            "state_bytes": state_bytes(memory.initial_state(1) if plug.is_sequence_model else memory),
+            "state_bytes": state_bytes(call(memory, "initial_state", 1) if plug.is_sequence_model else memory),
             "device": str(device_of(memory)),
             "plan": (str(paced.plan) or None) if paced is not None else None,
         }

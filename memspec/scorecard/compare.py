@@ -246,7 +246,7 @@ def _refusal(new: Record, old: Record) -> str:
     if different:
         return f"the signatures differ ({different})"
     for name in STREAM_FIELDS:
-        a, b = new.memory.get("spec", {}).get(name), old.memory.get("spec", {}).get(name)
+        a, b = ((one.memory.get("spec") or {}).get(name) for one in (new, old))
         if a != b:
             return f"they were shown different data (spec.{name}: {a} here, {b} there)"
     a, b = new.memory.get("shape"), old.memory.get("shape")

@@ -110,7 +110,7 @@ def table(cards: Sequence[Record]) -> str:
     ]
     for card, short, row in zip(cards, short_names(cards), rows):
         cells = ["–" if row[n].value is None else number(row[n].value) for n in names]
-        family = card.memory["spec"]["family"]
+        family = (card.memory.get("spec") or {}).get("family", "–")  # a memory that was refused has declared nothing
         lines.append(f"| {short} | {family} | {card.verdict} | " + " | ".join(cells) + " |")
     meanings = [f"* **{f.name}**: {f.description}" for f in (rows[0].values() if rows else ())]
     return "\n".join([*lines, "", *meanings, ""])

@@ -247,6 +247,8 @@ def checked(data: Any) -> Any:
 def _uneven(metric: Metric) -> str:
     """What is wrong with a metric's table of values; empty if nothing is."""
     points = None if metric.at is None else len(metric.at)
+    if not metric.values:
+        return "no trial at all"
     for values in metric.values:
         if isinstance(values, list) != (points is not None):
             return "numbers where there should be curves, or curves where there should be numbers"
