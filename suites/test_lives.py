@@ -15,6 +15,7 @@ from memspec.laws.compare import FLOAT, NOISE
 from memspec.laws.driven import Driven
 from memspec.laws.law import Law
 from memspec.plugs.population import state_bytes
+from memspec.world.boundary import call
 
 CALLS = 1000
 """Of update, in one life; fewer where a memory is slow."""
@@ -39,11 +40,10 @@ class TestLives:
         (case,) = law.cases(1)
         memory, count = case.build(), _calls(case)
         keys, values = case.pairs(count)
-        asked = "[(ask(k), [m.update(k, v) for _ in range({0})], ask(k)) for k, v in zip({1}.split(1), {2}.split(1))]"
-        case.let("m", "{}", memory)
+        asked = "[(ask(k), [{3}.update(k, v) for _ in range({0})], ask(k)) for k, v in zip({1}.split(1), {2}.split(1))]"
         # Asked beside other keys, for the answer to its own may be as large as answers get.
-        case.let("ask", "lambda k: m.query(torch.cat((k, others)))")
-        case.let("seen", asked, law.spec.presentations, keys, values)
+        case.let("ask", "lambda k: {}.query(torch.cat((k, others)))", memory)
+        case.let("seen", asked, law.spec.presentations, keys, values, memory)
         # Of NaN nothing is larger: what is no number has not moved, and recalls nothing.
         moved = case.let(
             "moved", "torch.tensor([float((b - a).abs().max() / b.abs().max().clamp_min(1e-30)) for a, _, b in seen])"
@@ -149,8 +149,8 @@ def _calls(case: Case) -> int:
     each = SECONDS
     for _ in range(5):  # the quickest counts: the first are slow in any memory, and on a busy machine others are
         start = time.process_time()
-        memory.update(keys, values)
-        memory.query(keys)
+        call(memory, "update", keys, values)
+        call(memory, "query", keys)
         each = min(each, time.process_time() - start)
     return CALLS if each * CALLS < SECONDS else max(FEWEST, int(SECONDS / each) // 50 * 50)
 
@@ -158,8 +158,8 @@ def _calls(case: Case) -> int:
 def _live(case: Case, memory: Driven, count: int) -> None:
     """So many updates of one fresh pair, with queries between."""
     keys, values = case.pairs(count)
-    case.let("m", "{}", memory)
-    case.do("for n in range({0}): m.update({1}[n:n+1], {2}[n:n+1]), n % 5 or m.query({1}[n:n+1])", count, keys, values)
+    calls = "{3}.update({1}[n:n+1], {2}[n:n+1]), n % 5 or {3}.query({1}[n:n+1])"
+    case.do(f"for n in range({{0}}): {calls}", count, keys, values, memory)
 
 
 def _old(case: Case, count: int) -> Driven:
@@ -169,8 +169,8 @@ def _old(case: Case, count: int) -> Driven:
     pairs = case.script.names.get("lived")
     if pairs is None:
         pairs = case.let("lived", "({}, {})", *case.pairs(count))
-    case.let("m", "{}", memory)
-    case.do("for n in range({0}): m.update(lived[0][n:n+1], lived[1][n:n+1]), n % 5 or m.query(lived[0][n:n+1])", count)
+    calls = "{1}.update(lived[0][n:n+1], lived[1][n:n+1]), n % 5 or {1}.query(lived[0][n:n+1])"
+    case.do(f"for n in range({{0}}): {calls}", count, memory)
     return memory
 
 

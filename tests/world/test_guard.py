@@ -1,0 +1,230 @@
+"""What is compared around a check and around a call: found if it changes, named, and put right; drawing is nobody's business."""
+# ruff: noqa: NPY002, PT012 (the global generators are what is watched; what raises is a change)
+
+from __future__ import annotations
+
+import builtins
+import faulthandler
+import gc
+import os
+import random
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from memspec.world import seeding, settings
+from memspec.world.guard import STATES, guarded
+from memspec.world.tensors import Answers, seen, touched
+from memspec.world.watched import Disturbed, watched
+
+CHANGES: dict[str, Callable[[], object]] = {
+    "working folder": lambda: os.chdir("/"),
+    "environment": lambda: os.environ.update(MEMSPEC_TEST="1"),
+    "signal handlers": lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN),
+    "import path": lambda: sys.path.append("/nowhere"),
+    "replaced functions": lambda: setattr(torch, "zeros", torch.ones),
+    "standard streams": lambda: setattr(sys, "stdout", sys.stderr),
+    "fault handler": lambda: faulthandler.disable() if faulthandler.is_enabled() else faulthandler.enable(),
+    "recursion limit": lambda: sys.setrecursionlimit(12_345),
+    "garbage collector": lambda: gc.disable(),
+    "file mode mask": lambda: os.umask(0o77),
+    "numpy's error handling": lambda: np.seterr(all="raise"),
+    "flushing of denormals": lambda: torch.set_flush_denormal(True),
+    "autocast": lambda: torch.set_autocast_enabled("cpu", True),
+    "print options": lambda: torch.set_printoptions(precision=9),
+    "switch interval": lambda: sys.setswitchinterval(0.5),
+    "profiler": lambda: sys.setprofile(lambda *arguments: None),
+}
+"""One way to change each state, but for limits, which cannot be raised again everywhere."""
+
+
+def test_each_state_has_a_change() -> None:
+    assert CHANGES.keys() | {"resource limits"} == STATES.keys()
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_a_changed_state_is_named_and_put_right(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    read, restore = STATES[kind]
+    before = read()
+    try:
+        with guarded() as found:
+            CHANGES[kind]()
+        assert [one.kind for one in found] == [kind]
+        assert found[0].what.startswith(f"changed the {kind}")
+        assert read() == before
+    finally:
+        restore(before)
+
+
+def test_nothing_is_found_where_nothing_changed() -> None:
+    with guarded() as found:
+        torch.zeros(2)
+        random.random()
+        np.random.rand()
+        torch.rand(1)
+    assert found == []
+
+
+def test_it_is_put_right_after_an_exception_too() -> None:
+    with pytest.raises(ValueError), guarded() as found:
+        os.environ["MEMSPEC_TEST"] = "1"
+        raise ValueError
+    assert "MEMSPEC_TEST" not in os.environ
+    assert [one.kind for one in found] == ["environment"]
+
+
+def test_a_replaced_function_is_named() -> None:
+    with guarded() as found:
+        builtins.open = None  # type: ignore[assignment]
+    assert "builtins.open" in found[0].what
+    assert callable(open)
+
+
+def test_a_thread_that_goes_on_is_found_and_one_that_ends_is_not() -> None:
+    end = threading.Event()
+    with guarded() as found:
+        threading.Thread(target=lambda: None).start()
+    assert found == []
+    with guarded() as found:
+        threading.Thread(target=end.wait, name="left", daemon=True).start()
+    end.set()
+    assert [one.kind for one in found] == ["threads"]
+    assert "left" in found[0].what
+
+
+# ---- settings -------------------------------------------------------------------------------------------------
+
+KEPT: list[torch.inference_mode] = []
+"""Modes last as long as what made them."""
+SET: dict[str, Callable[[], object]] = {
+    "grad mode": lambda: torch.set_grad_enabled(False),
+    "inference mode": lambda: (KEPT.append(torch.inference_mode()), KEPT[-1].__enter__()),
+    "default dtype": lambda: torch.set_default_dtype(torch.float64),
+    "default device": lambda: torch.set_default_device("meta"),
+    "number of threads": lambda: torch.set_num_threads(torch.get_num_threads() + 1),
+    "deterministic algorithms": lambda: torch.use_deterministic_algorithms(True),
+    "float32 precision": lambda: torch.set_float32_matmul_precision("medium"),
+    "anomaly mode": lambda: torch.autograd.set_detect_anomaly(True),
+    "warning filters": lambda: warnings.simplefilter("error"),
+}
+
+
+@pytest.mark.parametrize("kind", SET)
+def test_a_setting_is_named_and_put_right(kind: str) -> None:
+    before = settings.snapshot()
+    SET[kind]()
+    found = settings.changed(before, "update")
+    assert kind in [one.kind for one in found]
+    assert settings.changed(before, "update") == []
+
+
+# ---- seeding --------------------------------------------------------------------------------------------------
+
+SEEDS: dict[str, Callable[[], object]] = {
+    "torch": lambda: torch.manual_seed(3),
+    "numpy": lambda: np.random.seed(3),
+    "python": lambda: random.seed(3),
+}
+DRAWS: dict[str, Callable[[], float]] = {
+    "torch": lambda: float(torch.rand(())),
+    "numpy": lambda: float(np.random.rand()),
+    "python": random.random,
+}
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_seeding_is_found_and_undone(name: str) -> None:
+    """What is drawn next is what would have been drawn without it."""
+    SEEDS[name]()
+    expected = [DRAWS[name](), DRAWS[name]()]
+    SEEDS[name]()
+    assert DRAWS[name]() == expected[0]
+    before = seeding.snapshot()
+    torch.manual_seed(77) if name == "torch" else SEEDS[name]()
+    found = seeding.changed(before, "update")
+    assert [one.kind for one in found] == [f"generator of {name}"]
+    assert DRAWS[name]() == expected[1]
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_drawing_is_not_seeding(name: str) -> None:
+    before = seeding.snapshot()
+    DRAWS[name]()
+    assert seeding.changed(before, "update") == []
+
+
+def test_a_state_that_is_saved_and_put_back_is_no_seeding() -> None:
+    before = seeding.snapshot()
+    with torch.random.fork_rng():
+        torch.rand(1)
+    kept, state = np.random.get_state(), random.getstate()
+    np.random.seed(1)
+    random.seed(1)
+    np.random.set_state(kept)
+    random.setstate(state)
+    assert seeding.changed(before, "update") == []
+
+
+# ---- tensors --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [4, 100_000])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t.mul_(2),
+        lambda t: t.t_(),
+        lambda t: t.resize_(1),
+        lambda t: t.numpy().__setitem__(slice(None), 5),
+        lambda t: t.detach().zero_(),
+    ],
+    ids=["mul_", "t_", "resize_", "numpy", "detached"],
+)
+def test_a_touched_tensor_is_found(change: Callable[[torch.Tensor], object], size: int) -> None:
+    tensor = torch.ones(2, size // 2)
+    before = [seen(tensor)]
+    assert touched(before, "update") == []
+    change(tensor)
+    assert [one.kind for one in touched(before, "update")] == ["the caller's tensors"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.bool])
+def test_every_kind_of_number_is_compared(dtype: torch.dtype) -> None:
+    tensor = torch.ones(3).to(dtype)
+    before = [seen(tensor)]
+    tensor.data[1] = 0
+    assert len(touched(before, "update")) == 1
+
+
+def test_nan_is_equal_to_itself() -> None:
+    assert touched([seen(torch.tensor([float("nan")]))], "update") == []
+
+
+def test_answers_that_their_caller_wrote_to_are_the_callers() -> None:
+    answers, answer = Answers(), torch.zeros(2)
+    answers.keep("query", answer)
+    answer += 1
+    answers.begin()
+    assert answers.changed("query") == []
+
+
+# ---- both together --------------------------------------------------------------------------------------------
+
+
+def test_what_a_few_lines_did_is_raised_once_all_is_right_again() -> None:
+    keys = torch.ones(2)
+    with pytest.raises(Disturbed, match="wrote to the caller's tensor") as info, watched(keys):
+        keys.zero_()
+        os.environ["MEMSPEC_TEST"] = "1"
+    assert {one.kind for one in info.value.found} == {"the caller's tensors", "environment"}
+    assert "MEMSPEC_TEST" not in os.environ
+    with watched(keys):
+        pass
