@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 
 PACKAGE = "memspec.reference"
-NETWORKS = ("memspec.reference.layers",)
+NETWORKS = ("memspec.reference.layers", "memspec.reference.models")
 """Packages of networks that carry a memory."""
 
 

@@ -1,4 +1,4 @@
-"""Every layer keeps the laws of sequences, over memories of every kind."""
+"""Every network that carries a memory keeps the laws of sequences, over memories of every kind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ def cards(*plugs: str) -> dict[str, Record]:
     return run_plan({plug: ["sequences/*"] for plug in plugs}, 1, ["--memspec-no-isolate"])
 
 
-QUICK = (*network_plugs(), *(f"{LAYER}(memory={kind!r}, num_heads=2)" for kind in KINDS))
+NETWORK = "memspec.reference.models:MemoryAugmentedNetwork"
+OPTIONS = (
+    "memspec.reference.models:MemoryTransformer(segment=3)",
+    "memspec.reference.models:DifferentiableNeuralComputer(read_heads=2, write_heads=2, mask=True, deallocate=True)",
+    "memspec.reference.models:NeuralTuringMachine(controller='feedforward', read_heads=2, write_heads=2)",
+    f"{NETWORK}(memory='SoftmaxMemory', controller='feedforward', read_heads=2, write_heads=2)",
+)
+QUICK = (*network_plugs(), *OPTIONS, *(f"{LAYER}(memory={kind!r}, num_heads=2)" for kind in KINDS))
 
 
 @pytest.mark.parametrize("plug", QUICK)
