@@ -26,11 +26,22 @@ OPTIONS = (
     "memspec.reference.models:NeuralTuringMachine(controller='feedforward', read_heads=2, write_heads=2)",
     f"{NETWORK}(memory='SoftmaxMemory', controller='feedforward', read_heads=2, write_heads=2)",
 )
-QUICK = (*network_plugs(), *OPTIONS, *(f"{LAYER}(memory={kind!r}, num_heads=2)" for kind in KINDS))
+QUICK = (*network_plugs(), *OPTIONS[:1])
+SLOW = (*OPTIONS[1:], *(f"{LAYER}(memory={kind!r}, num_heads=2)" for kind in KINDS))
+
+
+def broken(card: Record) -> dict[str, str]:
+    """The checks that a card does not pass, with what they say."""
+    assert len(card.checks) == 14
+    return {check.id: str(check.failure) for check in card.checks if check.status != "pass"}
 
 
 @pytest.mark.parametrize("plug", QUICK)
 def test_laws_of_sequences(plug: str) -> None:
-    card = cards(*QUICK)[plug]
-    assert {check.id: str(check.failure) for check in card.checks if check.status != "pass"} == {}
-    assert len(card.checks) == 14
+    assert broken(cards(*QUICK)[plug]) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plug", SLOW)
+def test_laws_of_sequences_with_other_memories(plug: str) -> None:
+    assert broken(cards(*SLOW)[plug]) == {}
