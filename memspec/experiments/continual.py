@@ -185,7 +185,7 @@ SEQUENCE = Experiment(
             View(
                 ("R",),
                 form="matrix",
-                caption="accuracy on a task (a line each) after each of the tasks was learned, in order",
+                caption="accuracy on each task (a column) after each task was learned (a row); below the diagonal, what is left",
             ),
         ),
     ),

@@ -1,4 +1,4 @@
-"""A card at a glance: what a memory is strong and weak in, its profile, and several memories as one leaderboard."""
+"""A card at a glance: its profile, several memories as one leaderboard, and what is paid for what is recalled."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from memspec.judging.check import KINDS
 from memspec.scorecard.declared import prices
 from memspec.scorecard.figures import figures
 from memspec.scorecard.formatting import number, two_digits
 from memspec.scorecard.record import VERDICTS, Record
-
-NEAR = 0.005
-"""A score this near to 1 is shown as 1.00."""
+from memspec.scorecard.sentences import finite_scores
 
 FARTHEST = (-0.5, 1.6)
 """A profile goes no farther beyond its anchors; what does is shown at the edge, with its number."""
@@ -67,52 +64,6 @@ class Profile:
     rows: Sequence[Row]
     zero: float
     one: float
-
-
-def strength(one: Record) -> str:
-    """One sentence on what the memory does best; empty where no score was measured."""
-    scores = _scores(one)
-    perfect = [name for name, score in scores.items() if score >= 1 - NEAR]
-    if perfect:
-        return f"As good as an exact dictionary in {_listed(perfect)}."
-    if not scores:
-        return ""
-    best = max(scores, key=lambda name: scores[name])
-    return f"Strongest in {_told(one, best)}."
-
-
-def weakness(one: Record) -> str:
-    """One sentence on what is wrong with the memory, else on what it does worst."""
-    failed = [check for check in one.checks if check.status == "fail"]
-    if failed:
-        tally = [(kind, sum(check.kind == kind for check in failed)) for kind in KINDS]
-        broken = ", ".join(f"{n} {kind}{'s' * (n != 1)}" for kind, n in tally if n)
-        first = min(failed, key=lambda check: (KINDS.index(check.kind), check.axis != "laws", check.id))
-        return f"It fails {broken}; first {first.id}."
-    scores = _scores(one)
-    if not scores:
-        return "No score was measured."
-    worst = min(scores, key=lambda name: scores[name])
-    if scores[worst] >= 1 - NEAR:
-        return "No score is below that of an exact dictionary."
-    return f"Weakest in {_told(one, worst)}."
-
-
-def _scores(one: Record) -> dict[str, float]:
-    scores = {name: float(score["score"]) for name, score in one.scores.items()}
-    return {name: score for name, score in scores.items() if math.isfinite(score)}
-
-
-def _told(one: Record, name: str) -> str:
-    score = one.scores[name]
-    low, high = (float(end) for end in score["interval"])
-    interval = f" ({two_digits(low)} to {two_digits(high)})" if math.isfinite(low) and math.isfinite(high) else ""
-    what = str(score.get("description", "")).partition(";")[0].partition(". ")[0]
-    return f"{name}, {two_digits(score['score'])}{interval}{f': {what}' if what else ''}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 # ---- the profile ----------------------------------------------------------------------------------------------
@@ -230,9 +181,12 @@ def picked(cards: Sequence[Record]) -> list[int]:
     """Which memories are shown in colour until the reader picks others: all, or some that span what there is."""
     if len(cards) <= PICKS:
         return list(range(len(cards)))
-    best = frontier(points(cards, "bytes"))
-    chosen = [best[round(i * (len(best) - 1) / 5)].memory for i in range(6)] if best else []
-    return list(dict.fromkeys([*chosen, *range(len(cards))]))[:6]
+    recall = {i: finite_scores(one).get(RECALL, -math.inf) for i, one in enumerate(cards)}
+    ranked = sorted(recall, key=lambda i: -recall[i])
+    best = [point.memory for point in frontier(points(cards, "bytes"))]
+    families = {str((cards[i].memory.get("spec") or {}).get("family")): i for i in reversed(ranked)}  # the best of each
+    chosen = [*best[:: max(1, math.ceil(len(best) / 3))], *sorted(families.values(), key=ranked.index), *ranked]
+    return list(dict.fromkeys(chosen))[:6]
 
 
 def machine_of(one: Record) -> str:

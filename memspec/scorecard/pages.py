@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from memspec.failure import printable
 from memspec.judging.check import Check
-from memspec.scorecard import overview, render
+from memspec.scorecard import overview, render, sentences
 from memspec.scorecard.formatting import amount, number, short_names, two_digits
 from memspec.scorecard.record import STATUSES, Record
 
@@ -89,7 +89,9 @@ def fragment(one: Record) -> str:
 
 def markdown(cards: Sequence[Record]) -> str:
     """The cards as Markdown tables."""
-    return environment(as_markdown).get_template("card.md.j2").render(**context(cards))
+    columns, cells = overview.leaderboard(cards)
+    paid = [(column.name, [row[i].text for row in cells]) for i, column in enumerate(columns) if column.less]
+    return environment(as_markdown).get_template("card.md.j2").render(**context(cards), paid=paid)
 
 
 WORST = ("fail", "not_run", "inconclusive", "skip", "pass", "measured")
@@ -130,8 +132,8 @@ def environment(finalize: Callable[[Any], Any] | None = None) -> jinja2.Environm
         "axes": render.axes,
         "gate_lines": render.gate_lines,
         "verdict_word": overview.verdict_word,
-        "strength": overview.strength,
-        "weakness": overview.weakness,
+        "strength": sentences.strength,
+        "weakness": sentences.weakness,
         "made": overview.made,
         "machine": overview.machine_of,
         "causes": lambda checks: render.causes(render.urgent(worst_first(checks))),

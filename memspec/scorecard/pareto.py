@@ -94,11 +94,13 @@ def _point(point: Point, name: str, x: Scale, y: Scale, taken: list[Box], *, bes
     )
     dot = f'<path class="l pts dot" d="M{svg.place(px)} {svg.place(py)}h0"/>'
     label, width = "", LETTER * len(name)
-    for dx, dy, kind in ((8, 4, ""), (-8, 4, "end"), (0, -9, "mid"), (0, 17, "mid")):
+    own = (px - 5, py - 5, 10.0, 10.0)
+    others = [box for box in taken if not (box[2] == 10.0 and _overlap(box, own))]  # a dot under this one hides nothing
+    for dx, dy, kind in ((8, 4, ""), (-8, 4, "end"), (0, -9, "mid"), (0, 17, "mid"), (7, 16, ""), (-7, -8, "end")):
         left = px + dx - (width if kind == "end" else width / 2 if kind == "mid" else 0)
         box = (left, py + dy - 10, width, 12.0)
         inside = left >= LEFT and left + width <= WIDTH - 2 and box[1] >= TOP and box[1] + 12 <= HEIGHT - BOTTOM
-        if inside and not any(_overlap(box, other) for other in taken if other[:2] != (px - 5, py - 5)):
+        if inside and not any(_overlap(box, other) for other in others):
             taken.append(box)
             label = svg.text(px + dx, py + dy, name, f"name {kind}{'' if best else ' own'}".strip())
             break

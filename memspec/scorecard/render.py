@@ -12,6 +12,7 @@ from memspec.judging.check import KINDS, Check
 from memspec.judging.verdicts import Bound
 from memspec.scorecard.formatting import Line, bar, clip, number, short_names, two_digits
 from memspec.scorecard.record import STATUSES, Record
+from memspec.scorecard.sentences import strength, weakness
 
 STYLE = {"pass": "green", "measured": "", "fail": "red", "inconclusive": "yellow", "skip": "yellow", "not_run": "red"}
 MOST_LINES = 12
@@ -51,6 +52,8 @@ def _summary(one: Record, strict: bool, width: int) -> list[Line]:
     lines += [(f"  {line}", "red" if line.startswith(("worse", "and")) else "yellow") for line in gate_lines(one)]
     partial = [*one.notes, *([one.stopped] if one.stopped else [])]
     lines += [(f"  note: {note}; this card is partial", "yellow") for note in partial]
+    if one.scores:
+        lines.append((f"  {strength(one)} {weakness(one)}", ""))
     if one.refused:
         lines += [(f"  {line}", "red") for line in one.refused.splitlines()]
     elif one.verdict == "error" and not one.decided + one.counts["inconclusive"]:

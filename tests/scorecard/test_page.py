@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from made_cards import card, check, many, memory, shown
 from memspec.cli import main
-from memspec.scorecard import overview, pages
+from memspec.scorecard import overview, pages, sentences
 from memspec.scorecard import record as records
 from memspec.scorecard.formatting import short_names
 from memspec.scorecard.pages import DARK, LIGHT, MARKERS, page
@@ -35,10 +35,10 @@ def test_the_verdict_and_a_sentence_of_strength_and_weakness_come_first() -> Non
 
 def test_what_fails_is_the_weakness() -> None:
     one = memory("m:M", checks=[check("a/z", "fail", "lost"), check("laws/b", "fail", "lost", kind="law")])
-    assert overview.weakness(one) == "It fails 1 law, 1 measurement; first laws/b."
-    assert overview.strength(memory("m:M", capacity=0.9)).startswith("Strongest in capacity, 0.90")
-    assert overview.weakness(card()) == "No score was measured."
-    assert overview.strength(card()) == ""
+    assert sentences.weakness(one) == "It fails 1 law, 1 measurement; first laws/b."
+    assert sentences.strength(memory("m:M", capacity=0.9)).startswith("Strongest in capacity, 0.90")
+    assert sentences.weakness(card()) == "No score was measured."
+    assert sentences.strength(card()) == ""
 
 
 def test_a_regression_stands_in_the_headline_whatever_passed() -> None:
