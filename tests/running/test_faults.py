@@ -242,7 +242,7 @@ def hold(folder: Any, faults: list[tuple[str, str, int]], *arguments: str) -> se
 def comparable(thing: Any) -> Any:
     """A card without what depends on the clock."""
     if isinstance(thing, dict):
-        return {k: comparable(v) for k, v in thing.items() if "seconds" not in k and k != "threads"}
+        return {k: comparable(v) for k, v in thing.items() if "seconds" not in k and k not in ("threads", "made")}
     return [comparable(v) for v in thing] if isinstance(thing, list) else thing
 
 
