@@ -34,6 +34,7 @@ LEVELS = (
     ("inference",),
     ("scorecard",),
     ("running",),
+    ("training",),
     ("sweep",),
     ("plugin", "commands"),
     ("cli",),

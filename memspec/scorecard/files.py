@@ -11,8 +11,8 @@ from pathlib import Path
 from memspec.errors import RecordError
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file in one step: a reader, or a crash, sees the old file or the new one, never half of it.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file, text as UTF-8, in one step: a reader, or a crash, sees the old file or the new one, never half of it.
 
     A symbolic link stays one; the file that it points to is replaced. A replaced file keeps its permissions.
 
@@ -24,8 +24,8 @@ def write_atomically(path: Path, text: str) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, _permissions(target))

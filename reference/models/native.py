@@ -59,7 +59,9 @@ class NativeNetwork(SequenceModel):
 
     def step(self, x: Tensor, state: ControlledState) -> tuple[Tensor, ControlledState]:
         hidden, controller = self.controller(torch.cat((x, state.reads), -1), state.controller)
-        read, memory = self.memory.step(self.memory.interface(self.interface(hidden)), state.memory)
+        raw = self.interface(hidden).to(self.output.weight.dtype)
+        with torch.autocast(x.device.type, enabled=False):  # where a head points is no matter for half precision
+            read, memory = self.memory.step(self.memory.interface(raw), state.memory)
         reads = read.flatten(1)
         return self.output(torch.cat((hidden, reads), -1)), ControlledState(controller, memory, reads)
 
