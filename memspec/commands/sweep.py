@@ -60,6 +60,9 @@ def add(commands: Commands) -> None:
     how.add_argument(
         "--group", type=int, default=0, metavar="N", help="cells handed to a worker together, at most (20)"
     )
+    how.add_argument(
+        "--share", type=float, default=2.0, metavar="SECONDS", help="after which a worker hands back what it has (2)"
+    )
     how.add_argument("--dry-run", action="store_true", help="list the cells, and estimate the time from a few of them")
     how.add_argument("-v", action="store_true", help="list every cell; tell every failure")
 

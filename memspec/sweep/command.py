@@ -146,6 +146,7 @@ def swept(plan: Plan, workers: int, options: argparse.Namespace) -> int:
         retries=options.retries,
         again=options.failed,
         group=options.group or GROUP,
+        share=options.share,
     )
     tally = sweep.tally
     bar = Counting(tally.total, "cells", tally.before)
