@@ -137,8 +137,8 @@ def strength_range(heat: Heat) -> tuple[float, float, bool]:
     if heat.what.bounded:
         return max(heat.what.low, min(0.0, *seen)), heat.what.high, False
     positive = [v for v in seen if v > 0]
-    if len(positive) == len(seen) and max(seen) / min(seen) > 100:
-        return max(min(seen), 1e-6 * max(seen)), max(seen), True
+    if positive and min(seen) >= 0 and max(positive) / min(positive) > 100:  # what is 0 is as light as the least
+        return max(min(positive), 1e-6 * max(positive)), max(positive), True
     return min(seen), max(seen), False
 
 

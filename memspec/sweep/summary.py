@@ -20,7 +20,6 @@ from memspec.experiments import catalog
 from memspec.judging.statistics import mean_interval
 from memspec.metrics import Metric
 from memspec.scorecard.panels import Line, Panel
-from memspec.sweep.signature import differing
 from memspec.sweep.store import AXIS, Store
 
 if TYPE_CHECKING:
@@ -105,9 +104,7 @@ class Results:
         signatures = {digest: told for plan in plans for digest, told in plan["signatures"].items()}
         frame = store.rows(list(dict.fromkeys(newest.values())))
         notes = [f"{path.name} is damaged and left out" for path in store.damaged]
-        for digest, count in store.counts().items():
-            if digest not in newest.values():
-                notes.append(f"{count} files of another signature are left out: {_other(digest, store, newest)}")
+        notes += _left_out(store, newest)
         names = [name for name in newest if name in set(frame.memory)]
         frame = frame.assign(memory=frame.memory.map({name: i for i, name in enumerate(names)}))
         return cls(names, frame, {newest[n]: signatures[newest[n]] for n in names}, plans, notes)
@@ -256,13 +253,19 @@ def _finite(values: Any) -> Any:
     return values[np.isfinite(values)]
 
 
-def _other(digest: str, store: Store, newest: Mapping[str, str]) -> str:
-    """What the signature of results that are left out differs in from the newest of the same memory."""
-    told = store.signatures().get(digest, {})
-    now = newest.get(str(told.get("memory")))
-    if now is None:
-        return f"{told.get('memory')} is in no plan"
-    return f"{told.get('memory')}: {differing(told, store.signatures().get(now, {}))}"
+def _left_out(store: Store, newest: Mapping[str, str]) -> list[str]:
+    """What is not shown because its signature is not the newest of its memory, and what that differs in."""
+    kept, there, counts = set(newest.values()), store.signatures(), store.counts()
+    old = [digest for digest in counts if digest not in kept]
+    if not old:
+        return []
+    fields = set()
+    for digest in old:
+        told = there.get(digest, {})
+        now = there.get(newest.get(str(told.get("memory")), ""), {})
+        fields |= {name for name in told if told[name] != now.get(name)} if now else {"no plan names their memory"}
+    files = sum(counts[digest] for digest in old)
+    return [f"{files} files of other signatures are left out; they differ in {', '.join(sorted(fields))}"]
 
 
 def short(names: Sequence[str]) -> list[str]:
