@@ -43,7 +43,7 @@ class ProductKeys(nn.Module):
             return
         table = self.layer.values.weight
         table.requires_grad_(True)
-        optimizer = torch.optim.Adam([table], lr=RATE)
+        optimizer = torch.optim.Adam([table], lr=RATE, eps=1e-4)  # which half precision can hold
         with torch.enable_grad():
             for _ in range(STEPS):
                 (gradient,) = torch.autograd.grad(self._loss(keys.detach(), values.detach()), [table])

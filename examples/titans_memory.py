@@ -4,7 +4,8 @@
     pytest suites --memory=examples/titans_memory.py:TitansMemory
 
 Untrained projections would hide what is stored, so that they are the identity here; keys and values come in as views of
-their own, gates are set to "store, and forget nothing". The library normalises what it stores, and that is taken back.
+their own, gates are set to "store, and forget nothing". The library normalises what it stores, and that is taken back. The pairs
+of one call are stored by gradients at the weights that the call finds.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ from memspec import MemorySpec, Widths
 
 OPEN, SHUT = 2.0, -12.0
 """Biases of a sigmoid that is nearly 1, or nearly 0."""
+RATE = 0.3
+"""Largest step: the library's loss is a mean over the entries of a value."""
 
 
 def build(dim: int) -> NeuralMemory:
-    """A memory of one head that takes a step after every pair."""
+    """A memory of one head, with a step for every pair."""
     memory = NeuralMemory(
         dim,
         chunk_size=1,
-        batch_size=1,
+        default_step_transform_max_lr=RATE,
         qkv_receives_diff_views=True,
         init_adaptive_step_bias=OPEN,
         init_momentum_bias=SHUT,
@@ -37,29 +40,28 @@ def build(dim: int) -> NeuralMemory:
     return memory.requires_grad_(False)
 
 
-class TitansMemory(nn.Module):
+class TitansMemory:
     """The store of one sequence: ``update`` goes on with it, ``query`` reads it and stores nothing."""
 
-    spec = MemorySpec(write="sequential", widths=Widths(square=True))
+    spec = MemorySpec(widths=Widths(square=True))
 
     def __init__(self, key_dim: int, value_dim: int) -> None:
-        super().__init__()
         if key_dim != value_dim:
             raise ValueError(f"key_dim {key_dim} and value_dim {value_dim} must be equal")
         self.dim = key_dim
-        self.memory = build(key_dim)
+        self.inner = build(key_dim)
         self.reset()
 
     def reset(self) -> None:
-        self.weights = self.memory.init_weights(1)
+        self.weights = self.inner.init_weights(1)
         self.past: Any = None
 
     def update(self, keys: Tensor, values: Tensor) -> None:
         if keys.ndim != 2 or keys.shape != values.shape or keys.shape[1] != self.dim:
             raise ValueError(f"keys {tuple(keys.shape)} and values {tuple(values.shape)} must both be [N, {self.dim}]")
-        for key, value in zip(keys, values):
-            pair = torch.stack((key, value))[:, None, None]  # [2, batch, one pair, dim]
-            _, state = self.memory.store_memories(pair, self.weights, self.past, return_surprises=False)
+        if len(keys):
+            pairs = torch.stack((keys, values))[:, None]  # [2, batch of one, N, dim]
+            _, state = self.inner.store_memories(pairs, self.weights, self.past, return_surprises=False)
             self.past = state.states
             self.weights = self.past[0]
 
@@ -68,8 +70,5 @@ class TitansMemory(nn.Module):
             raise ValueError(f"keys {tuple(keys.shape)} must be [Q, {self.dim}]")
         if not len(keys):
             return keys.new_zeros(0, self.dim)
-        answers: Tensor = self.memory.retrieve_memories(keys[:, None], self._for_each(len(keys)))[:, 0]
+        answers: Tensor = self.inner.retrieve_memories(keys[None], self.weights)[0]
         return answers / self.dim**0.5
-
-    def _for_each(self, rows: int) -> Any:
-        return self.weights.apply(lambda t: t.expand(rows, *t.shape[1:]), batch_size=[])

@@ -428,3 +428,38 @@ def test_answers_are_copies() -> None:
     memory: Driven = case.build()
     first, second = memory.query(case.keys), memory.query(case.keys)
     assert not torch.equal(first, second)
+
+
+class Buckets:
+    """Sound: keys that fall in one bucket share a slot, and those of one call leave their mean there."""
+
+    planes = 5
+    seed = 0
+
+    def __init__(self, key_dim: int, value_dim: int) -> None:
+        generator = torch.Generator().manual_seed(self.seed)
+        self.normals, self.value_dim = torch.randn(key_dim, self.planes, generator=generator), value_dim
+        self.reset()
+
+    def reset(self) -> None:
+        self.table = torch.zeros(2**self.planes, self.value_dim)
+
+    def bucket(self, keys: Tensor) -> Tensor:
+        return ((keys @ self.normals > 0).long() * 2 ** torch.arange(self.planes)).sum(-1)
+
+    def update(self, keys: Tensor, values: Tensor) -> None:
+        table, where = self.table.clone(), self.bucket(keys)
+        for bucket in where.unique():
+            table[bucket] = values[where == bucket].mean(0)
+        self.table = table
+
+    def query(self, keys: Tensor) -> Tensor:
+        return self.table[self.bucket(keys)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_that_share_nothing_by_chance_are_no_case_of_their_own(seed: int) -> None:
+    """Whether one call equals its rows depends on the keys here, never on their number."""
+    factory = type("Seeded", (Buckets,), {"seed": seed})
+    plug = Plug(f"buckets {seed}", factory)
+    test_laws.TestLaws().test_any_number(Law(plug, "a rule", "laws/any-number", 0, False))
