@@ -42,20 +42,24 @@ class FaissMemory:
             raise ValueError(f"keys must be [N, {self.key_dim}], values [N, {self.value_dim}]")
         if not (torch.isfinite(keys).all() and torch.isfinite(values).all()):
             raise ValueError("keys and values must be finite")
-        self.index.add(normalize(keys.detach().float(), dim=-1).numpy())
-        self.values = torch.cat((self.values, values.detach().float()))
+        if {keys.dtype, values.dtype} != {torch.float32}:
+            raise TypeError(f"faiss takes torch.float32, not {keys.dtype} and {values.dtype}")
+        self.index.add(normalize(keys.detach(), dim=-1).numpy())
+        self.values = torch.cat((self.values, values.detach()))
 
     def query(self, keys: Tensor) -> Tensor:
         if keys.ndim != 2 or keys.shape[1] != self.key_dim or not torch.isfinite(keys).all():
             raise ValueError(f"keys must be [Q, {self.key_dim}] and finite")
+        if keys.dtype != torch.float32:
+            raise TypeError(f"faiss takes torch.float32, not {keys.dtype}")
         if not len(self.values) or not len(keys):
-            return keys.new_zeros(len(keys), self.value_dim)
-        _, nearest = self.index.search(normalize(keys.detach().float(), dim=-1).numpy(), 1)
-        return self.values[torch.from_numpy(nearest[:, 0])].to(keys)
+            return torch.zeros(len(keys), self.value_dim)
+        _, nearest = self.index.search(normalize(keys.detach(), dim=-1).numpy(), 1)
+        return self.values[torch.from_numpy(nearest[:, 0])]
 
     def confidence(self, keys: Tensor) -> Tensor:
         """Cosine with the best match, at least 0."""
         if not len(self.values):
             return torch.zeros(len(keys))
-        best, _ = self.index.search(normalize(keys.detach().float(), dim=-1).numpy(), 1)
+        best, _ = self.index.search(normalize(keys.detach(), dim=-1).numpy(), 1)
         return torch.from_numpy(best[:, 0]).clamp(0, 1)

@@ -1,6 +1,6 @@
 """The delta rules of flash-linear-attention under the suite, as its own reference operations in torch compute them.
 
-    pip install fla-core==0.6.0
+    pip install fla-core==0.6.0 triton==3.9.0
     pytest suites --memory=examples/fla_delta.py:Delta
     pytest suites --memory=examples/fla_delta.py:GatedDelta
 

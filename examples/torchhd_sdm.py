@@ -1,11 +1,11 @@
 """torch-hd's sparse distributed memory under the suite, plugged in two ways.
 
-    pip install torch-hd
+    pip install torch-hd==5.8.4
     pytest suites --memory=examples/torchhd_sdm.py:Adapted
     pytest suites --memory=examples/torchhd_sdm.py:TorchhdMemory
 
 ``Adapted`` only gives its methods the protocol's names. ``TorchhdMemory`` also makes the answers signs, clears the
-store by hand and refuses bad input. What came out is in examples/README.md.
+store by hand and refuses bad input.
 """
 
 from __future__ import annotations
