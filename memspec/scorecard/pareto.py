@@ -83,10 +83,15 @@ def _axes(x: Scale, y: Scale, label: str, unit: str) -> list[str]:
 
 
 Box = tuple[float, float, float, float]
+PLACES = ((8, 4, ""), (-8, 4, "end"), (0, -9, "mid"), (0, 17, "mid"), (7, 16, ""), (-7, -8, "end"))
+"""Where a name may stand beside its dot, and how it is aligned there."""
 
 
 def _point(point: Point, name: str, x: Scale, y: Scale, taken: list[Box], *, best: bool) -> str:
-    """The mark of a memory with its interval, and its name where there is room; a name beside the line stays shown."""
+    """The mark of a memory with its interval, and its name where there is room.
+
+    The names of the ``best`` stay shown, if need be above dots.
+    """
     px, py = float(x(point.cost)), float(y(point.recall))
     high, low = float(y(point.high)), float(y(point.low))
     whisker = (
@@ -95,8 +100,10 @@ def _point(point: Point, name: str, x: Scale, y: Scale, taken: list[Box], *, bes
     dot = f'<path class="l pts dot" d="M{svg.place(px)} {svg.place(py)}h0"/>'
     label, width = "", LETTER * len(name)
     own = (px - 5, py - 5, 10.0, 10.0)
-    others = [box for box in taken if not (box[2] == 10.0 and _overlap(box, own))]  # a dot under this one hides nothing
-    for dx, dy, kind in ((8, 4, ""), (-8, 4, "end"), (0, -9, "mid"), (0, 17, "mid"), (7, 16, ""), (-7, -8, "end")):
+    labels = [box for box in taken if box[2] != 10.0]
+    near = [box for box in taken if box[2] == 10.0 and not _overlap(box, own)]  # a dot under this one hides nothing
+    tries = [(place, [*labels, *near]) for place in PLACES] + [(place, labels) for place in reversed(PLACES) if best]
+    for (dx, dy, kind), others in tries:
         left = px + dx - (width if kind == "end" else width / 2 if kind == "mid" else 0)
         box = (left, py + dy - 10, width, 12.0)
         inside = left >= LEFT and left + width <= WIDTH - 2 and box[1] >= TOP and box[1] + 12 <= HEIGHT - BOTTOM

@@ -171,6 +171,13 @@ def test_names_that_are_alike_are_told_apart() -> None:
     assert short_names([memory("m:M"), memory("n:M")]) == ["m:M", "n:M"]
 
 
+def test_a_cost_of_an_older_card_has_no_unit() -> None:
+    one = memory("m:M")
+    one.cost = {"took": {"description": "what it took", "settings": {"n8": 3.0}}}
+    assert "what it took" in page([one])
+    assert "| took | n8 | 3 | what it took |" in pages.markdown([one])
+
+
 def test_a_notebook_still_has_its_piece() -> None:
     assert "PASS" in pages.fragment(memory("m:M"))
 

@@ -222,5 +222,12 @@ def test_labels_do_not_cover_each_other() -> None:
         assert not any(x < a + c and a < x + w and y < b + d and b < y + h for a, b, c, d in boxes[:i])
 
 
+def test_the_best_are_named_also_where_dots_are_in_the_way() -> None:
+    crowd = [point(i + 2, 2e4 * 1.2**i, 0.93) for i in range(20)]
+    found = [point(0, 1.6e4, 0.95), point(1, 6.5e4, 1.0), *crowd]
+    drawn = pareto(found, [f"AssociativeMemory{i}" for i in range(22)], "bytes", "B", "recall")
+    assert {"AssociativeMemory0", "AssociativeMemory1"} <= set(texts(drawn))
+
+
 def test_one_memory_alone_is_compared_with_nothing() -> None:
     assert paretos([card()]) == []
