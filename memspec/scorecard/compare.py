@@ -210,8 +210,8 @@ def _set_noise_aside(
         by_axis.setdefault(p.key[0].partition(".")[0], []).append(p)
     for axis, mine in sorted(by_axis.items()):
         tolerance = min(allowed[p.key] for p in mine)
-        out.axes.append(axis_move(axis, [p.gains for p in mine], tolerance, ALPHA / len(by_axis)))
-    still = {move.axis for move in out.axes if move.equivalent}
+        out.axes.append(axis_move(axis, [p.gains for p in mine], tolerance))
+    still = {move.axis for move in out.axes if move.no_worse}
     out.changes = [
         replace(c, verdict="noise")
         if c.verdict == "unclear"

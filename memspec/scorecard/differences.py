@@ -29,7 +29,7 @@ def comparison(result: Comparison, title: str, most: int = 20) -> list[Line]:
             "",
         )
     )
-    lines += [(f"  axis {move}", "" if move.equivalent else "yellow") for move in result.axes]
+    lines += [(f"  axis {move}", "" if move.no_worse else "yellow") for move in result.axes]
     groups = _together(moved)
     lines += [
         (f"  {change_line(c, along)}", {"worse": "red", "better": "green"}.get(c.verdict, "yellow"))

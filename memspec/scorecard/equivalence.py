@@ -2,8 +2,8 @@
 
 Two runs of one noisy memory, its noise drawn anew, differ in most metrics by more than any tolerance, and of hundreds of
 them some always look bad. A move is noise if two things hold: its own trials give no reason to suspect it, at a rate for the
-whole comparison (:data:`SUSPICION`); and over all gated metrics of its axis the mean move lies within the tolerance, to the
-confidence at which moves are called significant. That is the equivalence that is shown, and all that is claimed: one metric
+whole comparison (:data:`SUSPICION`); and over all gated metrics of its axis the mean is no worse by more than the tolerance,
+by a one-sided test at :data:`LEVEL` (of two such tests an equivalence is made: Schuirmann 1987). That is the equivalence that is shown, and all that is claimed: one metric
 of many may have lost what its own trials cannot tell from noise.
 """
 
@@ -20,6 +20,8 @@ from memspec.scorecard.record import Record
 
 SUSPICION = 0.2
 """Chance that a comparison of two equal memories suspects any metric of a loss."""
+LEVEL = 0.05
+"""Chance that an axis that is worse by just the tolerance is called no worse."""
 FEWEST = 8
 """Trials below which a mean over an axis says nothing."""
 
@@ -41,13 +43,18 @@ class AxisMove:
     tolerance: float
 
     @property
-    def equivalent(self) -> bool:
-        """Whether no loss and no gain larger than the tolerance is left possible."""
-        return -self.tolerance <= self.interval[0] and self.interval[1] <= self.tolerance
+    def no_worse(self) -> bool:
+        """Whether no loss larger than the tolerance is left possible."""
+        return self.interval[0] >= -self.tolerance
 
     def __str__(self) -> str:
         low, high = self.interval
-        said = "no difference larger than" if self.equivalent else "not shown to be within"
+        no_better = high <= self.tolerance
+        said = (
+            ("no difference" if no_better else "no loss") + " larger than"
+            if self.no_worse
+            else "a loss may be larger than"
+        )
         return (
             f"{self.axis}: {said} {self.tolerance:.0%} in the mean over {self.metrics} metrics "
             f"({low:+.1%} to {high:+.1%}, {self.trials} trials)"
@@ -62,11 +69,11 @@ def draws(record: Record) -> bool:
     )
 
 
-def axis_move(axis: str, gains: Sequence[NDArray[np.float64]], tolerance: float, alpha: float) -> AxisMove:
+def axis_move(axis: str, gains: Sequence[NDArray[np.float64]], tolerance: float) -> AxisMove:
     """The mean of the gains of all metrics of an axis, trial by trial: of those trials that all of them have."""
     trials = min(len(one) for one in gains)
     each = np.mean([np.clip(one[:trials], -1, 1) for one in gains], axis=0)
     if trials < FEWEST:
         return AxisMove(axis, len(gains), trials, (-1.0, 1.0), tolerance)
-    found = mean_interval(each, 1 - alpha)
+    found = mean_interval(each, 1 - 2 * LEVEL)
     return AxisMove(axis, len(gains), trials, (found.low, found.high), tolerance)

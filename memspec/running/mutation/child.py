@@ -237,6 +237,7 @@ def suites(
     seconds: dict[str, float] | None = None,
     spared: Sequence[str] = (),
     stop: bool = True,
+    arguments: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Run the default tier: laws, claims, measurements, quick ones first.
 
@@ -246,6 +247,7 @@ def suites(
         seconds: what each check took on the original.
         spared: checks that are not run, because the original fails them.
         stop: at the first failure.
+        arguments: further options of pytest.
 
     Returns:
         ``failed``: messages by check; ``seconds`` by check; ``exit``.
@@ -256,7 +258,7 @@ def suites(
     watcher = Watcher(seconds or {}, frozenset(spared))
     command = ["--pyargs", "memspec.suites", f"--memory={name}", f"-c{os.devnull}", f"--rootdir={Path.cwd()}"]
     command += ["-q", "--tb=short", "-rN", "-p", "no:cacheprovider", "-p", "memspec.plugin", "--import-mode=importlib"]
-    command += ["--memspec-no-isolate", *["-x"] * stop]  # this process is the one that is watched
+    command += ["--memspec-no-isolate", *["-x"] * stop, *arguments]  # this process is the one that is watched
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     os.environ.pop("PYTEST_ADDOPTS", None)
     out = io.StringIO()
