@@ -34,9 +34,11 @@ from memspec.laws.histories import ACTS, SETTINGS, SHIFTS, Act, Kind, Setting, h
 from memspec.laws.law import Law
 from memspec.laws.models import Model, Sizes, Worlds, Wrong, free_in, model_of, takes_rows_in_order
 from memspec.laws.models.store import Store
+from memspec.laws.models.superposed import LARGEST, Lone
 from memspec.plugs.meter import Pace
 from memspec.protocol import spec_of
-from memspec.world.boundary import cross
+from memspec.randomness import unshared
+from memspec.world.boundary import call, cross
 
 EXAMPLES = 7
 """Histories of every setting by default; ``--memspec-examples N`` draws N longer ones in all, anew each time."""
@@ -96,7 +98,7 @@ class Told:
             return None
         capacity = case.shape.capacity if self.bounded else math.inf
         sizes = Sizes(case.shape.key_dim, case.shape.value_dim, capacity, torch.finfo(case.size.dtype).eps)
-        return model_of(spec_of(memory.memory), sizes)
+        return model_of(spec_of(memory.memory), sizes, lone_of(case) if setting.capacity <= LARGEST else None)
 
     @cached_property
     def unlike(self) -> frozenset[str]:
@@ -418,6 +420,19 @@ class History:
     @property
     def _largest(self) -> float:
         return self.case.values.abs().max().item() if self.case.values.numel() else 0.0
+
+
+def lone_of(case: Case) -> Lone:
+    """What a memory of this case answers that holds one pair and nothing else."""
+
+    def lone(key: Any, value: Any, asked: Any) -> Any:
+        memory = case.plug.build(case.shape, unshared(0))
+        rows = (torch.from_numpy(part).to(case.device, case.size.dtype) for part in (key[None], value[None], asked))
+        keys, values, queries = rows
+        call(memory, "update", keys, values)
+        return _floats(call(memory, "query", queries))
+
+    return lone
 
 
 ASKED = 8

@@ -17,6 +17,7 @@ from memspec.laws.models.attention import Softmax
 from memspec.laws.models.drawn import DrawnStore
 from memspec.laws.models.matrix import Delta, Hebbian, LeastSquares
 from memspec.laws.models.store import Store
+from memspec.laws.models.superposed import Lone, Superposed
 from memspec.laws.models.worlds import Expected, Model, Sizes, World, Worlds, Wrong
 from memspec.protocol import MemorySpec
 
@@ -26,8 +27,12 @@ ORDERED = ("cache", "delta", "softmax")
 """Families in which the order of rows counts."""
 
 
-def model_of(spec: MemorySpec, sizes: Sizes) -> Model | None:
-    """The model of a memory that promises ``spec``; None where the spec does not fix what it answers."""
+def model_of(spec: MemorySpec, sizes: Sizes, lone: Lone | None = None) -> Model | None:
+    """The model of a memory that promises ``spec``; None where the spec does not fix what it answers.
+
+    Args:
+        lone: what a memory that holds one pair answers; a superposition is followed where that can be asked.
+    """
     if spec.fidelity == "trained":
         return None
     if spec.exact:
@@ -40,6 +45,8 @@ def model_of(spec: MemorySpec, sizes: Sizes) -> Model | None:
         return Worlds([Delta(sizes, spec.beta, lengths) for lengths in ("unit", "relative", "raw")])
     if spec.family == "least_squares" and spec.overwrite == "blend":
         return Worlds([LeastSquares(sizes, unit) for unit in (True, False)])
+    if spec.family == "superposition" and spec.overwrite == "add" and lone is not None:
+        return Worlds([Superposed(sizes, lone)])
     # What overflows into another level, or is merged to make room, is for no plain model to say.
     roomy = spec.eviction == "fifo" or (spec.eviction == "none" and math.isinf(sizes.capacity))
     if spec.family == "softmax" and spec.beta is not None and roomy:
@@ -73,5 +80,7 @@ def free_in(spec: MemorySpec) -> tuple[str, ...]:
     """
     if spec.exact:
         return ()
-    free = {"softmax": ("lengths", "repeats")} | dict.fromkeys(("hebbian", "delta", "least_squares"), ("lengths",))
+    free = {"softmax": ("lengths", "repeats")} | dict.fromkeys(
+        ("hebbian", "delta", "least_squares", "superposition"), ("lengths",)
+    )
     return free.get(spec.family, ())
