@@ -19,7 +19,7 @@ from torch import Tensor
 import memspec
 from memspec.errors import CannotMeasure, LawBroken, NotAsked, SaidByMemory
 from memspec.fixtures.mutants import all_mutants
-from memspec.fixtures.plain import PlainStore, PlainSums
+from memspec.fixtures.plain import PlainModule, PlainStore, PlainSums
 from memspec.laws import stateful
 from memspec.laws.case import Size
 from memspec.laws.compare import graph_nodes
@@ -340,6 +340,21 @@ def test_uncopyable_objects_get_advice(way: str) -> None:
     """Copying is not part of the protocol: an object that cannot be copied is told so, and passes."""
     with pytest.warns(MemspecAdvice, match=f"cannot be copied by {way}"):
         persistence.test_copies(law_of(Uncopyable), way)
+
+
+class Handled(PlainModule):
+    """A module with a state dict, and an attribute that neither deepcopy nor pickle takes."""
+
+    def __init__(self, key_dim: int, value_dim: int) -> None:
+        super().__init__(key_dim, value_dim)
+        self.stream = (number for number in range(3))
+
+
+@pytest.mark.parametrize("way", ["deepcopy", "pickle"])
+def test_a_module_that_is_saved_by_its_state_dict_alone_gets_advice(way: str) -> None:
+    with pytest.warns(MemspecAdvice, match=f"cannot be copied by {way}.*; its state_dict works"):
+        persistence.test_copies(law_of(Handled), way)
+    persistence.test_state_dict(law_of(Handled), "used")
 
 
 def test_advice_is_never_an_error() -> None:
