@@ -10,8 +10,10 @@ from torch import Tensor
 
 from memspec.errors import CannotMeasure, NotAsked
 from memspec.laws.case import Case
+from memspec.laws.compare import refusal
 from memspec.laws.driven import Driven
 from memspec.laws.law import Law
+from memspec.plugs.plug import Shape
 
 Bad = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 UPDATES: dict[str, Bad] = {
@@ -50,6 +52,40 @@ class TestInputs:
             memory.refused("update", keys, values)
             _refused(case, f"update with keys {tuple(keys.shape)} and values {tuple(values.shape)}")
             case.same(memory.answers(), before, cause="state is changed before the inputs are checked; check first")
+
+    def test_unequal_widths(self, law: Law) -> None:
+        """A memory that is built for keys and values of unequal widths takes them so: it neither takes the one width for the other, nor breaks on what its own check lets pass."""
+        plug = law.plug
+        if not plug.widths.square or law.spec.widths is not None or not {"key_dim", "value_dim"} <= plug.accepts:
+            raise NotAsked("it takes unequal widths, says in its spec that it does not, or is not given any")
+        for case in law.cases(3):
+            case.let("build", "lambda: {}.build({}(6, 5, 16))", plug, Shape)
+            if case.let("error", "{}(build)", refusal) is not None:
+                raise NotAsked("its constructor refuses unequal widths")
+            sizes = {"k6": (3, 6), "v5": (3, 5), "k5": (3, 5), "v6": (3, 6)}
+            rows = {name: case.let(name, f"torch.ones({size}) / 4") for name, size in sizes.items()}
+            came = {}
+            for keys, values in (("k6", "v5"), ("k5", "v6")):
+                memory = case.drive("build()")
+                error = memory.refused("update", rows[keys], rows[values])
+                came[keys] = error if error is not None else memory.refused("query", rows[keys])
+            right, turned = came["k6"], came["k5"]
+            case.let("taken", f"{right is not None!r} and {turned is None!r}")
+            case.check(
+                "not taken",
+                got=f"built for keys of 6 and values of 5 numbers, it takes keys of 5 and values of 6, and not the others ({right})",
+                expected="keys and values of the widths it was built for",
+                cause="key_dim and value_dim are passed on in the wrong order",
+            )
+            clean = (ValueError, TypeError)
+            case.let("breaks", f"{isinstance(turned, clean) and right is not None and not isinstance(right, clean)!r}")
+            case.check(
+                "not breaks",
+                got=f"built for keys of 6 and values of 5 numbers, it refuses others by name ({turned}), and breaks on these: "
+                f"{type(right).__name__}: {right}",
+                expected="that it takes them; or, if its widths must be equal, that its constructor or its spec says so",
+                cause="a state of the wrong shape: key_dim and value_dim in the wrong order, or one of them twice",
+            )
 
     @pytest.mark.parametrize("kind", ["wide", "narrow"])
     def test_query_refuses(self, law: Law, kind: str) -> None:
