@@ -38,11 +38,14 @@ class Task(NamedTuple):
         loss: of the model's outputs ``[T, B, Dy]`` and the batch, a scalar.
         metric: of the same, what training is stopped by: a number that falls as the model learns, such as wrong bits a
             sequence.
+        exam: a batch from a generator that the metric is taken on; None = as those trained on. Where those are of
+            different lengths, an easy one would end a training that has not learnt the others.
     """
 
     draw: Callable[[torch.Generator], Any]
     loss: Callable[[Tensor, Any], Tensor]
     metric: Callable[[Tensor, Any], Tensor]
+    exam: Callable[[torch.Generator], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ class MemoryTrainer:
     def _step(self) -> None:
         """One batch, one step of the weights."""
         self.model.train()
-        batch = self._drawn(self.batches)
+        batch = self._drawn(self.task.draw, self.batches)
         outputs = self._outputs(batch)
         loss = self.task.loss(outputs.float(), batch)
         if not bool(loss.isfinite()):
@@ -186,12 +189,12 @@ class MemoryTrainer:
         """The metric of a batch that is not trained on."""
         self.model.eval()
         with torch.no_grad():
-            batch = self._drawn(self.looks)
+            batch = self._drawn(self.task.exam or self.task.draw, self.looks)
             metric = self.task.metric(self._outputs(batch).float(), batch)
         self.progress.metrics.append((self.progress.step, float(metric.double().mean())))
 
-    def _drawn(self, generator: torch.Generator) -> Any:
-        batch = self.task.draw(generator)
+    def _drawn(self, draw: Callable[[torch.Generator], Any], generator: torch.Generator) -> Any:
+        batch = draw(generator)
         return type(batch)(*(part.to(self.settings.device) for part in batch))
 
     def _outputs(self, batch: Any) -> Tensor:
