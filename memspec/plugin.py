@@ -248,8 +248,11 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         return
     from memspec.running.finish import begin
 
+    try:
+        begin(session_of(config), config.stash[LEDGER], memories(config), options.reader(config))
+    except MemspecError as error:
+        raise pytest.UsageError(str(error)) from None
     config.stash[RUN_BEGUN] = True
-    begin(session_of(config), config.stash[LEDGER], memories(config), options.reader(config))
 
 
 @pytest.hookimpl(trylast=True)

@@ -36,13 +36,17 @@ class Outcome:
 
 
 def begin(session: Session, ledger: Ledger, names: Sequence[str], option: Callable[[str], Any]) -> None:
-    """A run is about to run its first check: its journal begins, and the card's place says that it is unfinished."""
+    """A run is about to run its first check: its journal begins, and the card's place says that it is unfinished.
+
+    Raises:
+        RecordError: if that cannot be written, as on a full disk.
+    """
     path = option("--memspec-scorecard")
     if not path:
         return
+    records.save(unfinished(session, names), path)
     manifest = ledger.manifest or Manifest()  # under pytest-xdist only the workers know
     ledger.open(journal_path(path), head_of(session, names, manifest, selection(option, manifest)))
-    records.save(unfinished(session, names), path)
 
 
 def resume(session: Session, ledger: Ledger, names: Sequence[str], card: Path | None) -> None:

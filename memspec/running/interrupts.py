@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Generator
 
 import pytest
@@ -18,6 +19,10 @@ def stopped_by(session: pytest.Session, exitstatus: int) -> str:
         return "pytest broke down"
     why = session.shouldfail or session.shouldstop
     return f"the run was stopped: {why}" if why else ""
+
+
+PATIENCE = 10.0
+"""Seconds that a run is given to end by itself once it was asked to."""
 
 
 @contextlib.contextmanager
@@ -36,20 +41,30 @@ def held() -> Generator[None, None, None]:
 
 
 def heed_requests_to_end(config: pytest.Config) -> None:
-    """A request to end (SIGTERM, SIGHUP) is taken as Ctrl-C is: processes are ended, and what was decided is written."""
+    """A request to end (SIGTERM, SIGHUP) is taken as Ctrl-C is: processes are ended, and what was decided is written.
+
+    Whoever asks again meanwhile is not heard for :data:`PATIENCE` seconds.
+    """
+
+    heard = -PATIENCE
 
     def interrupt(*_: object) -> None:
+        nonlocal heard
+        if time.monotonic() - heard < PATIENCE:
+            return  # the run is coming to its end already
+        heard = time.monotonic()
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         return
 
     def restore() -> None:
-        for kind in changed:
-            signal.signal(kind, signal.SIG_DFL)
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
-    kinds = (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
-    changed = [kind for kind in kinds if signal.getsignal(kind) is signal.SIG_DFL]
-    for kind in changed:
+    kinds = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+    now = {kind: signal.getsignal(kind) for kind in kinds}
+    before = {kind: handler for kind, handler in now.items() if handler in (signal.SIG_DFL, signal.default_int_handler)}
+    for kind in before:
         signal.signal(kind, interrupt)
     config.add_cleanup(restore)

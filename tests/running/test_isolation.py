@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 
 from memspec.cli import main
 from memspec.running.exits import GRAVEST, Exit, gravest
+from untimed import untimed
 
 MEMORIES = '''
     import ctypes, os, signal, sys, time
@@ -157,13 +159,6 @@ def test_a_fault_is_the_failure_of_its_check_and_of_no_other(own: Any) -> None:
     assert untimed(own.card()) == untimed(cards["Good"])
 
 
-def untimed(thing: Any) -> Any:
-    """A card without what depends on the clock."""
-    if isinstance(thing, dict):
-        return {k: untimed(v) for k, v in thing.items() if "seconds" not in k and k not in ("threads", "made")}
-    return [untimed(v) for v in thing] if isinstance(thing, list) else thing
-
-
 def test_a_memory_that_ends_the_process_it_came_from_fails(own: Any) -> None:
     """In that check or, where the end comes late, in the next; the neighbour after it is served by another process."""
     done = run(own, names=("KillsItsParent", "Good"))
@@ -254,6 +249,33 @@ def test_a_request_to_end_leaves_a_partial_card(own: Any) -> None:
     card = own.card()
     assert card["verdict"] == "partial"
     assert statuses(card) == {"first": "pass", "second": "not_run", "third": "not_run"}
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.3])
+def test_who_asks_twice_gets_the_same(own: Any, pause: float) -> None:
+    """Two Ctrl-C, however close, end in a partial card and not in the middle of writing it."""
+    process = started(own.path, "--memory=mem.py:Sleeps", "--memspec-check-timeout=100")
+    waited_for(own.path / "card.json.journal", '"event": "ended"')
+    process.send_signal(signal.SIGINT)
+    time.sleep(pause)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == Exit.INTERRUPTED
+    card = own.card()
+    assert card["verdict"] == "partial"
+    assert card["stopped"] == "the run was interrupted"
+
+
+def test_a_full_disk_is_found_before_the_run(own: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    done = run(own, names=("Good",))
+    assert done.code == Exit.USAGE
+    assert "No space left on device" in done.text
+    assert "Traceback" not in done.text
+    assert "INTERNALERROR" not in done.text
+    assert not (own.path / "card.json.journal").exists()
 
 
 def test_a_run_that_was_killed_can_be_shown_and_finished(own: Any, capsys: pytest.CaptureFixture[str]) -> None:
