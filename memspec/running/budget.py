@@ -28,6 +28,8 @@ TRIAL = 900
 """Of these, calls that one trial of all measurements makes."""
 SHARE = 60
 """A check may make this part of all calls; most make fewer."""
+MEASURED = 8
+"""The same of a check that measures."""
 LEAST = 12
 """Calls that a check is given at the least: enough to store, ask and compare."""
 TRIALS = (16, 8, 4, 2, 1)
@@ -57,6 +59,13 @@ class Plan:
     def full(self) -> bool:
         """Whether everything is asked."""
         return self.calls is None
+
+    @property
+    def longest(self) -> float:
+        """Seconds that the calls of one check may take at the most; 0 where calls are quick."""
+        if self.calls is None or self.each is None:
+            return 0.0
+        return max(self.each, self.calls // MEASURED) * self.call_ms / 1000
 
     def __str__(self) -> str:
         """What there is no time for; empty where everything is asked."""
@@ -177,7 +186,7 @@ class Budget:
             yield
             return
         left = max(0, self.plan.calls - self.used)
-        share = self.plan.each if kind != "measurement" else max(self.plan.each, self.plan.calls // 8)
+        share = self.plan.each if kind != "measurement" else max(self.plan.each, self.plan.calls // MEASURED)
         before = METER.begin(min(left, share))
         try:
             yield

@@ -53,7 +53,7 @@ class Limits:
     """What one process may take.
 
     Attributes:
-        seconds: for one check, beside what the memory's own calls are known to take.
+        seconds: for one check, beside what its plan lets a slow memory's calls take.
         memory_bytes: beyond what an empty process has.
     """
 
@@ -279,24 +279,25 @@ class Pool:
 
     def _events(self, key: str, found: Holder, seconds: float) -> Iterator[dict[str, Any]]:
         """What a process says, until it dies or the time is up; then :class:`Died`."""
-        end = time.monotonic() + seconds
+        begun, more = time.monotonic(), 0.0
         while True:
             try:
                 event = found.channel.receive(LOOK)
             except Closed:
                 raise Died(self._dead(key, found)) from None
             if event is not None:
+                more = event.get("more", more)
                 yield event
                 continue
             held = limits.resident_bytes(found.pid)
             if held is not None and held > 2 * self.bounds.memory_bytes:
                 raise Died(self._dead(key, found, f"it held {held / 2**30:.1f} GiB of memory", LEAKS))
-            if time.monotonic() > end + GRACE:
+            if time.monotonic() > begun + seconds + more + GRACE:
                 if not _text(found.stacks) and limits.DUMP is not None:
                     with contextlib.suppress(OSError):
                         os.kill(found.pid, limits.DUMP)
                         time.sleep(0.2)
-                raise Died(self._dead(key, found, f"it was not done after {seconds:g} seconds", HANGS))
+                raise Died(self._dead(key, found, f"it was not done after {seconds + more:g} seconds", HANGS))
 
     def exhausted(self, key: str) -> bool:
         """Whether a memory's processes have died so often that another one is not worth its time."""

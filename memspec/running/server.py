@@ -145,6 +145,7 @@ class Holder:
         self.items = {item.nodeid: item for item in session.items}
         self.stacks = limits.Stacks(order["stacks"])
         self.running = False
+        self.seconds: float = order["seconds"]
 
     def run(self) -> None:
         """Load the memory, then serve until the run is done with it.
@@ -168,7 +169,8 @@ class Holder:
             if order["order"] == "end":
                 return
             self.stacks.clear()
-            self.stacks.after(order["seconds"])
+            self.seconds = order["seconds"]
+            self.stacks.after(self.seconds)
             self.running = True
             item, following = self.items[order["item"]], self.items.get(order["next"])
             config.hook.pytest_runtest_protocol(item=item, nextitem=following)
@@ -199,10 +201,13 @@ class Holder:
     # ---- what pytest says while a check runs ------------------------------------------------------------------
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Each report goes to the run."""
+        """Each report goes to the run. Once a check has begun it is known how slow its memory is, so how long it may take."""
         config = self.session.config
+        more = session_of(config).longest
+        if report.when == "setup" and more:
+            self.stacks.after(self.seconds + more)
         data = config.hook.pytest_report_to_serializable(config=config, report=report)
-        self.channel.send(event="report", report=data)
+        self.channel.send(event="report", report=data, more=more)
 
     def pytest_warning_recorded(
         self, warning_message: warnings.WarningMessage, when: str, nodeid: str, location: Any

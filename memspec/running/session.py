@@ -124,6 +124,11 @@ class Session:
             METER.on = METER.on or not plan.full
         return self._budgets[plug.name]
 
+    @property
+    def longest(self) -> float:
+        """Seconds that a check may take for its memory's calls alone, as far as plans are made."""
+        return max((budget.plan.longest for budget in self._budgets.values()), default=0.0)
+
     def unsent(self, name: str) -> list[dict[str, Any]]:
         """Measurements of this plug not yet handed to the record."""
         return self._runners[name].unsent() if name in self._runners else []

@@ -114,6 +114,28 @@ CHECKS = '''
 '''
 
 
+SLOW = """
+    import os, time
+    from mem import Good
+
+    class Slow(Good):
+        def update(self, keys, values):
+            if "test_slow" in os.environ.get("PYTEST_CURRENT_TEST", ""):
+                time.sleep(1.0)
+            super().update(keys, values)
+"""
+SLOW_CHECK = '''
+    import pytest, torch
+
+    @pytest.mark.measurement
+    def test_calls(plug):
+        """Calls that take twelve seconds."""
+        memory = plug.build()
+        for _ in range(12):
+            memory.update(torch.ones(2, 64), torch.ones(2, 64))
+'''
+
+
 @pytest.fixture
 def own(folder: Any) -> Any:
     folder.write("mem.py", MEMORIES)
@@ -167,6 +189,19 @@ def test_a_memory_that_ends_the_process_it_came_from_fails(own: Any) -> None:
     assert killer["verdict"] == "fail"
     assert "not_run" not in statuses(killer).values()
     assert good["verdict"] == "pass"
+
+
+@pytest.mark.ci
+def test_a_deadline_is_longer_for_a_memory_whose_calls_are_slow(own: Any) -> None:
+    """What its plan lets a check call comes on top of it: 160 calls of a second, an eighth of them in one check."""
+    own.write("slow.py", SLOW)
+    own.write("test_slow.py", SLOW_CHECK)
+    arguments = ("--memspec-scorecard=card.json", "--memspec-check-timeout=8", "--memspec-budget=160", "test_slow.py")
+    done = own.pytest("--memory=slow.py:Slow", *arguments, isolate=True)
+    (check,) = own.card()["checks"]
+    assert check["status"] == "pass", check
+    assert check["seconds"] > 0
+    assert done.code == Exit.OK
 
 
 def test_an_allocation_beyond_the_limit_is_refused_and_not_fatal(own: Any) -> None:
