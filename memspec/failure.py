@@ -91,7 +91,8 @@ class Failure:
 def plain(text: object, longest: int = LONGEST) -> str:
     """Foreign text on one line, without control characters; its end is left out past ``longest`` characters."""
     try:
-        line = " ".join(CONTROL.sub(" ", str(text)).split())
+        said = str(text)[: 20 * longest]  # of what can be shown at all; a message may be of any length
+        line = " ".join(CONTROL.sub(" ", said).split())
     except Exception as error:  # a message that cannot even be made
         line = f"(its message raised {type(error).__name__})"
     return line if len(line) <= longest else line[: longest - 3].rstrip() + "..."

@@ -17,7 +17,7 @@ from memspec.running.exits import Exit
 from untimed import untimed
 
 METHODS = ("__init__", "reset", "update", "query")
-SECONDS = 2
+SECONDS = 4
 
 MEMORIES = '''
     import atexit, builtins, contextlib, ctypes, faulthandler, gc, io, os, random, resource, signal, socket
