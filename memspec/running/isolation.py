@@ -32,6 +32,8 @@ from memspec.running.wire import Channel, Closed, Listener, connect
 
 STARTUP = 120.0
 """Seconds that importing and collecting may take on a busy machine."""
+ANSWER = 30.0
+"""Seconds in which the server answers, if it is not stopped."""
 GRACE = 2.0
 """Seconds between the time at which a process writes its stacks and its end."""
 LOOK = 0.25
@@ -247,7 +249,7 @@ class Pool:
                 break
             yield event
         if self._server_gone():
-            raise Died(self._dead(key, found, "it ended the process that it was copied from", CRASHES))
+            raise Died(self._dead(key, found, "it ended or stopped the process that it was copied from", CRASHES))
 
     def _drop_if_gone(self, key: str) -> None:
         """A process that ended while it had nothing to do: by itself, or with its server, which another memory has ended.
@@ -273,7 +275,12 @@ class Pool:
             return False
         try:
             self._server.send(order="ping")
-            return self._server.receive(STARTUP) is None
+            if self._server.receive(ANSWER) is not None:
+                return False
+            if self._process is not None:  # it was stopped; another one is started, or every later question would wait
+                self._stop_server()
+                self.server_path = self._start()
+            return True
         except Closed:
             return True
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from memspec.cli import main
+from memspec.running import isolation
 from memspec.running.exits import GRAVEST, Exit, gravest
 from untimed import untimed
 
@@ -68,6 +69,10 @@ MEMORIES = '''
     class KillsItsParent(Good):
         def fault(self):
             os.kill(PARENT, signal.SIGKILL)
+
+    class StopsItsParent(Good):
+        def fault(self):
+            os.kill(os.getppid(), signal.SIGSTOP)
 
     class Grows(Good):
         def fault(self):
@@ -284,6 +289,16 @@ def test_a_request_to_end_leaves_a_partial_card(own: Any) -> None:
     card = own.card()
     assert card["verdict"] == "partial"
     assert statuses(card) == {"first": "pass", "second": "not_run", "third": "not_run"}
+
+
+@pytest.mark.ci
+def test_a_memory_that_stops_the_process_it_came_from_fails(own: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "ANSWER", 3.0)
+    done = run(own, names=("StopsItsParent", "Good"))
+    assert done.code == Exit.FAILED
+    stopper, good = own.card()["cards"]
+    assert statuses(stopper) == {"first": "pass", "second": "fail", "third": "pass"}
+    assert good["verdict"] == "pass"
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.3])
