@@ -18,6 +18,7 @@ from memspec.experiments.capacity import LOAD, Load
 from memspec.metrics import Metric
 from memspec.plugs.loading import load_plug
 from memspec.plugs.references import reference_plugs
+from memspec.running import selfcheck
 from memspec.running.selfcheck import Matrix, matrix
 
 
@@ -143,6 +144,16 @@ def test_the_matrix_of_one_mutant(capsys: pytest.CaptureFixture[str]) -> None:
     assert found.problems == []
     assert found.failed(mutants[name].plug)
     assert "1 of 1 mutants are failed by a check" in [line for line, _ in found.lines()]
+
+
+def test_selfcheck_shows_how_far_it_is_unless_it_is_to_be_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts: list[selfcheck.Part] = []
+    monkeypatch.setattr(selfcheck, "run_part", lambda part: parts.append(part) or {})
+    name = min(__import__("memspec.fixtures.mutants", fromlist=["all_mutants"]).all_mutants())
+    for option in ([], ["-q"]):
+        with pytest.raises(KeyError):  # no card
+            main(["selfcheck", "--quick", "-n", "1", "--only", name, *option])
+    assert [part.shown for part in parts] == [True, False]
 
 
 def test_a_mutant_that_survives_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:

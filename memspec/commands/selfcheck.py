@@ -22,6 +22,7 @@ def add(commands: Commands) -> None:
         description="Run every check on every memory broken on purpose and on every reference, and print the matrix.",
     )
     parser.add_argument("-n", dest="workers", default="auto", metavar="N", help="processes (default: one a core)")
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress, only what was found")
     parser.add_argument("--quick", action="store_true", help="only the checks each broken memory names")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only these broken memories")
     mutants = parser.add_argument_group(
@@ -51,7 +52,9 @@ def _selfcheck(options: argparse.Namespace) -> int:
         raise UsageProblem(f"{' '.join(options.references)}: references are named with --mutate")
     from memspec.running.selfcheck import matrix
 
-    found = matrix(workers=options.workers, only=options.only or None, named_checks_only=options.quick)
+    found = matrix(
+        workers=options.workers, only=options.only or None, named_checks_only=options.quick, quiet=options.quiet
+    )
     show(found.lines())
     return 0 if found.sound else 1
 
@@ -66,6 +69,8 @@ def _mutate(options: argparse.Namespace) -> int:
         raise UsageProblem(f"--sample is {options.sample}; it is a number from 1, or 'all'")
 
     def told(tried: mutate.Tried) -> None:
+        if options.quiet:
+            return
         fates = ", ".join(f"{form}: {check or 'survives'}" for form, check in tried.killed_by.items())
         print(f"{tried.reference} {tried.module}:{tried.line} {tried.operator}: {fates or tried.outcome}", flush=True)
 

@@ -8,7 +8,6 @@ import inspect
 import io
 import pickle
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from memspec.errors import PlugError
 from memspec.plugs import kinds
 from memspec.plugs.kinds import KINDS, Call, Conversion, Kind, Methods
 from memspec.plugs.sequences import adapted
-from memspec.protocol import MemorySpec, Widths
+from memspec.protocol import MemorySpec
 from memspec.randomness import generator_states, set_generator_states
 
 DIMENSIONS = ("key_dim", "value_dim", "capacity")
@@ -82,8 +81,6 @@ def adapt(
             f"memspec.adapt: arguments name the dimensions {', '.join(unknown)}; there are {', '.join(DIMENSIONS)}, "
             f"{WIDTH} (the one width of keys and values) and row (the sum of both)"
         )
-    if WIDTH in names.values() and (spec is None or spec.widths is None):
-        spec = replace(spec or MemorySpec(), widths=Widths(square=True))
 
     def make(**given: Any) -> Adapted:
         return Adapted(

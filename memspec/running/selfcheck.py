@@ -184,6 +184,7 @@ def matrix(
     named_checks_only: bool = False,
     references: Sequence[str] | None = None,
     arguments: Sequence[str] = (),
+    quiet: bool = False,
 ) -> Matrix:
     """Run the suites on mutants, twins and references, and collect what does not hold.
 
@@ -193,6 +194,7 @@ def matrix(
         named_checks_only: run on each mutant (and its twin) only the checks its ``killed_by`` names.
         references: plugs that run every check; None = all references, or none if ``only`` is given.
         arguments: further pytest options.
+        quiet: show no progress.
 
     Raises:
         MemspecError: if a name in ``only`` is unknown, or the run breaks down.
@@ -214,15 +216,17 @@ def matrix(
         plan.setdefault(mutant.plug, []).extend(globs)
         plan.setdefault(mutant.twin, []).extend(mutant.killed_by)
     plan |= {plug: ["*"] for plug in references}
-    found = Matrix(mutants, references, run_plan(plan, workers, arguments), complete=not named_checks_only)
+    found = Matrix(mutants, references, run_plan(plan, workers, arguments, quiet), complete=not named_checks_only)
     found.problems += [*found.survivors(), *found.false_alarms()]
     if everything:
         found.problems += [f"{check} fails no mutant" for check in found.idle()]
     return found
 
 
-def run_plan(plan: Mapping[str, Sequence[str]], workers: str | int, arguments: Sequence[str] = ()) -> dict[str, Record]:
-    """Run on each plug the checks that its globs choose; the cards, by plug.
+def run_plan(
+    plan: Mapping[str, Sequence[str]], workers: str | int, arguments: Sequence[str] = (), quiet: bool = False
+) -> dict[str, Record]:
+    """Run on each plug the checks that its globs choose; the cards, by plug; progress is shown unless ``quiet``.
 
     The plugs are dealt out to runs of pytest of their own, a few for each worker, so that all workers end together.
 
@@ -231,13 +235,13 @@ def run_plan(plan: Mapping[str, Sequence[str]], workers: str | int, arguments: S
     """
     count = worker_count(workers)
     parts = dealt(plan, 1 if count == 1 else min(len(plan), PARTS * count))
-    jobs = [Part(part, tuple(arguments), shown=len(parts) == 1) for part in parts]
+    jobs = [Part(part, tuple(arguments), shown=len(parts) == 1 and not quiet) for part in parts]
     cards: dict[str, Record] = {}
     counting = Counting(len(plan), "memories")
     with processes(count) as executor:
         for _, ended in results(executor, run_part, jobs, window=count):
             cards |= ended
-            if len(jobs) > 1:
+            if len(jobs) > 1 and not quiet:
                 counting.show(len(cards))
     counting.close()
     return {plug: cards[plug] for plug in plan if plug in cards}

@@ -242,6 +242,21 @@ def test_a_module_of_one_width_is_square_and_keeps_its_parameters_and_gradients(
     assert memory.query(keys).requires_grad
 
 
+def test_a_checkpoint_of_one_width_is_found_to_have_it() -> None:
+    """What else its width must be is found when it is loaded, as for any memory."""
+
+    class Checkpoint(Layer):
+        def __init__(self, d_model: int) -> None:
+            assert d_model == 128, "trained at 128"
+            super().__init__(d_model)
+
+    arguments = {"d_model": "dim"}
+    factory = adapt(Checkpoint, update="write", query="forward", reset="clear", arguments=arguments, batched=True)
+    plug = checked(Plug("checkpoint", factory))
+    shape = plug.shape(6, 5)
+    assert (shape.key_dim, shape.value_dim) == (128, 128)
+
+
 def test_wrong_uses_of_adapt_are_told() -> None:
     with pytest.raises(PlugError, match="kind is 'vector'; there are methods, index"):
         adapt(dict, kind="vector")  # type: ignore[arg-type]
