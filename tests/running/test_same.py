@@ -58,7 +58,15 @@ def cards(folder: Any, *arguments: str, isolate: bool = True) -> dict[str, Any]:
         isolate=isolate,
     )
     assert done.code in (Exit.OK, Exit.FAILED)
-    return {card["memory"]["plug"]: untimed(card) for card in folder.card()["cards"]}
+    return {card["memory"]["plug"]: unplanned(untimed(card)) for card in folder.card()["cards"]}
+
+
+def unplanned(card: dict[str, Any]) -> dict[str, Any]:
+    """A card without what there was no time for, which a busy machine says of laws that are not asked here."""
+    for part in (card["memory"], card["signature"]):
+        part.pop("plan", None)
+    card["notes"] = [note for note in card["notes"] if not note.startswith("the memory is slow")]
+    return card
 
 
 @pytest.mark.ci
