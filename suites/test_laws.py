@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
 
-from memspec.errors import CannotMeasure, NotAsked
+from memspec.errors import CannotMeasure, LawBroken, NotAsked
 from memspec.laws.case import CAPACITY, Case, Size
 from memspec.laws.chance import alike
 from memspec.laws.compare import graph_nodes
@@ -27,6 +28,12 @@ ROOMY, IN_ORDER, OUT_OF_ORDER = 80, 1e-4, 1e-2
 """A capacity in which every call of these has room, and how far one call and its rows are apart where they are one, or two."""
 IN_LINE = [*((6, n) for n in (2, 3, 7, 8, 9, 17, 33, 65)), *((width, 5) for width in (1, 2, 3))]
 """Widths of keys and numbers of rows that are held beside each other."""
+
+
+ROUNDING_GROWS = (
+    "not the layout: contiguous rows that differ in their last bits are answered as far apart. What is rounded differently "
+    "grows from row to row: the recursion is unstable (keep a covariance symmetric, add a ridge, or compute afresh)"
+)
 
 
 class TestLaws:
@@ -214,7 +221,13 @@ class TestLaws:
             strided = [case.let(f"{name}_t", f"{name}.T.contiguous().T") for name in ("keys", "values", "probe")]
             case.suspect = cause
             memory.store(strided[0], strided[1])
-            case.close(memory.query(strided[2]), want, cause=cause, expected="the answers for contiguous rows")
+            got = memory.query(strided[2])
+            try:
+                case.close(got, want, cause=cause, expected="the answers for contiguous rows")
+            except LawBroken as broken:
+                if not _rounding_grows(Case(law, case.size), float((got - want).abs().max())):
+                    raise
+                raise LawBroken(replace(broken.failure, cause=ROUNDING_GROWS)) from None
 
     def test_caller_changes_answers(self, law: Law) -> None:
         """A caller may overwrite an answer; the memory answers the same afterwards."""
@@ -392,6 +405,14 @@ class TestLaws:
                     law.plug,
                     "with inputs that require grad, each update adds to the autograd graph; detach when training",
                 )
+
+
+def _rounding_grows(case: Case, gap: float) -> bool:
+    """Whether contiguous rows that differ in their last bits alone are answered so far apart, or nearly."""
+    usual, moved = case.stored(), case.build()
+    keys = case.let("nudged", "keys * (1 + 2 * torch.finfo(keys.dtype).eps)")
+    moved.store(keys, case.values if case.spec.association != "auto" else keys)
+    return not float((moved.answers() - usual.answers()).abs().max()) < gap / 100
 
 
 def _rows_draw_alike(law: Law) -> None:

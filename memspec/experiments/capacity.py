@@ -175,8 +175,15 @@ OVERFILL_METRICS = {
     "recall_all": Metric(
         "share of all the values ever written that are decoded rightly by cosine", label="share recalled"
     ),
-    "recall_newest": Metric("the same among the newest C pairs, C = capacity", label="share recalled"),
-    "recall_older": Metric("the same among the pairs older than the newest C", better="none", label="share recalled"),
+    "recall_newest": Metric(
+        "share of the values of the newest C pairs (C = capacity) that are decoded rightly by cosine",
+        label="share recalled",
+    ),
+    "recall_older": Metric(
+        "share of the values of pairs older than the newest C that are decoded rightly by cosine",
+        better="none",
+        label="share recalled",
+    ),
 }
 
 

@@ -58,11 +58,17 @@ class Refused(PlugError):
 
 @dataclass(frozen=True)
 class Shape:
-    """The dimensions a memory is built with; ``capacity`` in pairs."""
+    """The dimensions a memory is built with; ``capacity`` in pairs.
+
+    Attributes:
+        given: what is handed to the factory as its capacity, where a memory says that it holds another number of pairs
+            than it is given; 0 = the capacity.
+    """
 
     key_dim: int = 64
     value_dim: int = 64
     capacity: int = 128
+    given: int = 0
 
 
 @dataclass(eq=False)
@@ -78,6 +84,7 @@ class Plug:
     name: str
     factory: MemoryFactory
     kwargs: dict[str, Any] = field(default_factory=dict)
+    _held: dict[int, int | None] = field(default_factory=dict, init=False, repr=False)
 
     # ---- building ---------------------------------------------------------------------------------------------
 
@@ -108,9 +115,8 @@ class Plug:
         shape = shape or self.shape()
         if METER.on:
             METER.count("build")
-        arguments: dict[str, Any] = {
-            name: getattr(shape, name) for name in ("key_dim", "value_dim", "capacity") if name in self.accepts
-        }
+        sizes = {"key_dim": shape.key_dim, "value_dim": shape.value_dim, "capacity": shape.given or shape.capacity}
+        arguments: dict[str, Any] = {name: size for name, size in sizes.items() if name in self.accepts}
         named = sizes_named(self.factory, self.kwargs)
         arguments |= (self.sizes if set(named) - extra.keys() else {}) | self.kwargs | extra
         start = time.perf_counter()
@@ -181,7 +187,33 @@ class Plug:
         fixed = self._fixed
         key_dim = fixed.get("key_dim", shape.key_dim)
         value_dim = key_dim if self.spec.association == "auto" else fixed.get("value_dim", shape.value_dim)
-        return Shape(key_dim, value_dim, self.spec.capacity or fixed.get("capacity", shape.capacity))
+        if self.spec.capacity is None:
+            return Shape(key_dim, value_dim, fixed.get("capacity", shape.capacity))
+        return Shape(key_dim, value_dim, *self._room(shape.capacity))
+
+    def _room(self, wanted: int) -> tuple[int, int]:
+        """Pairs that a memory with a capacity of its own holds, so many if it can, and what it is given for that (0 = the
+        same): it may hold one number whatever it is given, or a part of that."""
+        fixed = self.spec.capacity or wanted
+        usual, small = (self._says_it_holds(capacity) for capacity in (Shape().capacity, SMALL[2]))
+        if fixed != usual or None in (usual, small) or usual == small:
+            return fixed, 0
+        held, given = self._says_it_holds(wanted), wanted
+        if held is not None and held < wanted:
+            given = -(-wanted * wanted // held)
+            held = self._says_it_holds(given)
+        return (fixed, 0) if held is None else (held, given if given != held else 0)
+
+    def _says_it_holds(self, given: int) -> int | None:
+        """The capacity in the spec of a memory that was given one; None if it says nothing, or takes none."""
+        if "capacity" not in self.accepts:
+            return None
+        if given not in self._held:
+            self._held[given] = None
+            with contextlib.suppress(Refused, TypeError, SaidByMemory):
+                built = self.probe if given == Shape().capacity else self.build(Shape(capacity=given))
+                self._held[given] = cross("spec", lambda: spec_of(built)).capacity
+        return self._held[given]
 
     @cached_property
     def _fit(self) -> Fit:

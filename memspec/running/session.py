@@ -166,7 +166,7 @@ class Session:
             "capabilities": sorted(plug.capabilities),
             "widths": plug.widths_found(),
             "parameters": plug.parameter_count,
-            "shape": None if plug.is_sequence_model else asdict(shape),
+            "shape": None if plug.is_sequence_model else {name: n for name, n in asdict(shape).items() if n},
             "sizes": plug.sizes or None,
             "state_bytes": state_bytes(call(memory, "initial_state", 1) if plug.is_sequence_model else memory),
             "device": str(device_of(memory)),

@@ -32,11 +32,12 @@ class SpecPart(Struct, kw_only=True):
 
 
 class Shape(Struct, kw_only=True):
-    """The dimensions it was built with."""
+    """The dimensions it was built with; ``given`` where it was handed another capacity than it says it holds."""
 
     key_dim: Annotated[int, Meta(ge=1)]
     value_dim: Annotated[int, Meta(ge=1)]
     capacity: Annotated[int, Meta(ge=1)]
+    given: Annotated[int, Meta(ge=1)] | None = None
 
 
 class Memory(Struct, kw_only=True):

@@ -22,9 +22,10 @@ CLAIMS = test_claims.TestClaims()
 def test_noise_of_one_kind_lies_together() -> None:
     """Of 2,000 pairs of equal samples, a hundred numbers each, none lies apart, whatever the noise is like."""
     generator = torch.Generator().manual_seed(0)
-    for kind in ("normal", "uniform", "lots"):
+    for kind in ("normal", "uniform", "lots", "rare"):
         drawn = torch.randn(700, 2, DRAWS, 100, generator=generator)
-        drawn = {"normal": drawn, "uniform": torch.special.ndtr(drawn), "lots": (drawn > 0).float()}[kind]
+        kinds = {"uniform": torch.special.ndtr(drawn), "lots": (drawn > 0).float(), "rare": (drawn > 2).float()}
+        drawn = kinds.get(kind, drawn)
         gaps = [apart(*pair) for pair in drawn]
         assert max(far for far, _ in gaps) < FAR
         assert max(ratio for _, ratio in gaps) < SPREADS

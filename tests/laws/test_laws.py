@@ -64,6 +64,46 @@ def law_of(plug: Plug | str | Callable[..., Any], rule: str = "a rule") -> Law:
     return Law(plug if isinstance(plug, Plug) else plug_of(plug), rule)
 
 
+@pytest.mark.parametrize("name", ["PlainRandom", "PlainHalves"])
+def test_a_row_may_be_lost_to_its_own_showings(name: str) -> None:
+    """Where every showing takes a place, twenty of eight rows may leave some of them out."""
+    liveness.test_every_row(law_of(f"memspec.fixtures.plain:{name}"))
+
+
+def test_the_cause_of_a_dropped_row_is_told_from_its_own_calls() -> None:
+    class LastOfEight(PlainSums):
+        def learn(self, keys: Tensor, values: Tensor) -> None:
+            super().learn(keys[: len(keys) // 8 * 8 or None], values[: len(keys) // 8 * 8 or None])
+
+    class Never(PlainStore):
+        def put(self, key: Tensor, value: Tensor) -> None:
+            if len(self.pairs) < 7:
+                super().put(key, value)
+
+    for factory, cause in ((LastOfEight, "the remainder of a chunk"), (Never, "in calls of its own too")):
+        with pytest.raises(LawBroken, match=cause):
+            liveness.test_every_row(law_of(factory))
+
+
+def test_layout_is_not_blamed_for_what_rounding_does() -> None:
+    class Grows(PlainSums):
+        """Recursive least squares that forgets, without anything that keeps its covariance symmetric."""
+
+        def reset(self) -> None:
+            super().reset()
+            self.covariance = 1e3 * torch.eye(self.key_dim)
+
+        def learn(self, keys: Tensor, values: Tensor) -> None:
+            for key, value in zip(keys, values):
+                seen = self.covariance @ key
+                gain = seen / (0.95 + key @ seen)
+                self.matrix = self.matrix + torch.outer(gain, value - key @ self.matrix)
+                self.covariance = (self.covariance - torch.outer(gain, seen)) / 0.95
+
+    with pytest.raises(LawBroken, match="the recursion is unstable"):
+        laws.test_strided(law_of(Grows))
+
+
 def every_law() -> list[Any]:
     """Every law of the suites, with each of its parameters."""
     out = []

@@ -176,6 +176,15 @@ def test_square_shapes() -> None:
     assert plug.square_shape(64, 64) == Shape(12, 12)
 
 
+def test_a_memory_that_holds_a_part_of_what_it_is_given_is_given_more() -> None:
+    plug = load_plug("memspec.fixtures.plain:PlainHalves")
+    for wanted in (1, 2, 3, 16, 17, 128):
+        shape = plug.shape(6, 5, wanted)
+        held = plug.build(shape).spec.capacity
+        assert held == shape.capacity in (wanted, wanted + 1)
+        assert plug.shape(6, 5, shape.capacity) == shape
+
+
 def test_sizes() -> None:
     assert [Size(multiple_of=8).nearest(n) for n in (1, 8, 9)] == [8, 8, 16]
     assert [Size(power_of_two=True, at_least=3).nearest(n) for n in (1, 4, 5)] == [4, 4, 8]
