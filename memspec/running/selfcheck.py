@@ -8,6 +8,7 @@ plugin that lets each memory run its own selection of checks.
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import importlib
 import json
@@ -206,7 +207,9 @@ def matrix(
     only = list(mutants) if only is None else only
     unknown = [name for name in only if name not in mutants]
     if unknown:
-        raise MemspecError(f"there is no mutant named {', '.join(unknown)}; there are {', '.join(sorted(mutants))}")
+        near = sorted({name for wrong in unknown for name in difflib.get_close_matches(wrong, mutants)})
+        listed = f"near it: {', '.join(near)}" if near else f"there are {len(mutants)}, such as {min(mutants)}"
+        raise MemspecError(f"there is no mutant named {', '.join(unknown)}; {listed}")
     mutants = {name: m for name, m in mutants.items() if name in only}
     if references is None:
         references = reference_plugs() if everything else []
