@@ -36,7 +36,7 @@ from memspec.running.run import KINDS, OUTCOME, RUN, SESSION, memories, session_
 
 if TYPE_CHECKING:
     from memspec.experiments.base import Runner
-    from memspec.judging.judge import Judge
+    from memspec.judging.requirements import Judge
     from memspec.laws.law import Law
     from memspec.plugs.plug import Plug
     from memspec.running.controller import Controller
@@ -195,7 +195,7 @@ def plug(memory: Any, request: pytest.FixtureRequest) -> Generator[Plug, None, N
 
 @pytest.fixture
 def judge(plug: Plug, request: pytest.FixtureRequest) -> Judge:
-    """Judges one metric of an experiment on the memory under test; see :class:`memspec.judging.judge.Judge`."""
+    """Judges one metric of an experiment on the memory under test; see :class:`memspec.judging.requirements.Judge`."""
     return session_of(request.config).judge_for(plug, request.node.stash[RUN])
 
 

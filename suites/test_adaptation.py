@@ -7,7 +7,7 @@ import pytest
 from memspec.errors import NotAsked
 from memspec.experiments.adaptation import RELEARNING, SEVERAL, SINGLE, Relearning, Several, Single
 from memspec.experiments.base import Experiment
-from memspec.judging.judge import Judge
+from memspec.judging.requirements import Judge
 from memspec.judging.verdicts import Bound
 from memspec.plugs.plug import Plug
 from memspec.theory import band

@@ -16,7 +16,7 @@ from memspec.experiments.capacity import (
     Presentation,
 )
 from memspec.experiments.curves import n95
-from memspec.judging.judge import Judge
+from memspec.judging.requirements import Judge
 from memspec.judging.verdicts import FIRST_TRIALS, Bound
 from memspec.plugs.plug import Plug
 from memspec.theory import band

@@ -6,7 +6,7 @@ import pytest
 
 from memspec.experiments.contiguity import CHAIN, Chain
 from memspec.experiments.free_recall import FREE_RECALL, FreeRecall
-from memspec.judging.judge import Judge
+from memspec.judging.requirements import Judge
 from memspec.judging.verdicts import Bound
 from memspec.plugs.plug import Plug
 

@@ -6,7 +6,7 @@ import pytest
 
 from memspec.errors import NotAsked
 from memspec.experiments.cost import GROWTH, Growth
-from memspec.judging.judge import Judge
+from memspec.judging.requirements import Judge
 from memspec.judging.verdicts import Bound
 from memspec.plugs.plug import Plug
 

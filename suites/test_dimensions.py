@@ -6,7 +6,7 @@ import pytest
 
 from memspec.experiments.base import Runner
 from memspec.experiments.dimensions import INTERNAL, MEMORY_DIMS, TOKEN, TOKEN_DIMS, Internal, Token
-from memspec.judging.judge import Judge
+from memspec.judging.requirements import Judge
 from memspec.judging.verdicts import Bound
 from memspec.plugs.plug import Plug
 from memspec.theory import SMALLEST, band

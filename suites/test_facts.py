@@ -7,7 +7,7 @@ import pytest
 from memspec.errors import NotAsked
 from memspec.experiments.base import Runner
 from memspec.experiments.facts import FACTS, Hidden, built_for
-from memspec.judging.judge import Judge
+from memspec.judging.requirements import Judge
 from memspec.judging.verdicts import Bound
 from memspec.plugs.plug import Plug
 

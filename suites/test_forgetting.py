@@ -9,7 +9,7 @@ from memspec.experiments.base import Experiment, Runner
 from memspec.experiments.continual import SEQUENCE, TaskSequence
 from memspec.experiments.forgetting import OVERWRITE, TWO_TASKS, Overwrite, TwoTasks
 from memspec.experiments.retention import RETENTION, Writes, age_bins, age_of
-from memspec.judging.judge import Judge
+from memspec.judging.requirements import Judge
 from memspec.judging.verdicts import Bound
 from memspec.plugs.plug import Plug
 from memspec.theory import band

@@ -15,7 +15,7 @@ from memspec.experiments.robustness import (
     Cues,
     Distractors,
 )
-from memspec.judging.judge import Judge
+from memspec.judging.requirements import Judge
 from memspec.judging.verdicts import Bound
 from memspec.plugs.plug import Plug
 from memspec.theory import band

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from memspec.experiments.slots import USE, Items
-from memspec.judging.judge import Judge
+from memspec.judging.requirements import Judge
 from memspec.judging.verdicts import Bound
 from memspec.plugs.plug import Plug
 

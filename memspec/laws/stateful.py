@@ -353,7 +353,7 @@ class History:
         """The memory answers as its model, or its functional form, does."""
         if self.model is not None:
             answers = self.memory.query(self.keys)
-            wrong = self.model.judge(_floats(self.keys), _floats(answers))
+            wrong = self.model.refute(_floats(self.keys), _floats(answers))
             if wrong is not None:
                 self._contradict(answers, wrong)
         elif self.beside is not None:

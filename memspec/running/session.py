@@ -18,7 +18,7 @@ from memspec.experiments.base import Experiment, Runner, Setting
 from memspec.inference.observed import Observed, read
 from memspec.judging.bounds import asks, read_bounds
 from memspec.judging.check import CheckRun
-from memspec.judging.judge import Judge
+from memspec.judging.requirements import Judge
 from memspec.plugs.blind import TRIALS, BlindPlug, blind_values
 from memspec.plugs.identity import same_factory, whereabouts
 from memspec.plugs.loading import as_plug, load_plug

@@ -13,7 +13,7 @@ from memspec.experiments.capacity import LOAD, Load
 from memspec.experiments.selectivity import CALIBRATION, FOILS, Foils
 from memspec.experiments.slots import USE, Items
 from memspec.judging.check import Check, CheckRun
-from memspec.judging.judge import Judge
+from memspec.judging.requirements import Judge
 from memspec.judging.verdicts import Bound, surely_met
 from memspec.metrics import Metric
 from memspec.plugs.blind import BlindPlug, blind_values

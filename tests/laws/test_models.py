@@ -49,8 +49,8 @@ def test_fifo_leaves_open_whether_a_rewrite_moves() -> None:
         model = model_of(STORE, sizes())
         assert model is not None
         model.write(EYE[[0, 1, 0, 2]], column(1, 2, 4, 3))
-        assert model.judge(EYE[:3], answers) is None
-        wrong = model.judge(EYE[:3], other)
+        assert model.refute(EYE[:3], answers) is None
+        wrong = model.refute(EYE[:3], other)
         assert wrong is not None
         assert "oldest goes" in wrong.why
 
@@ -62,8 +62,8 @@ def test_lru_drops_what_was_not_touched() -> None:
     model.write(EYE[:2], column(1, 2))
     model.touch(EYE[:1])
     model.write(EYE[2:3], column(3))
-    assert model.judge(EYE[:3], column(1, 0, 3)) is None
-    assert model.judge(EYE[:3], column(0, 2, 3)) is not None
+    assert model.refute(EYE[:3], column(1, 0, 3)) is None
+    assert model.refute(EYE[:3], column(0, 2, 3)) is not None
 
 
 @pytest.mark.parametrize(
@@ -73,18 +73,18 @@ def test_drawn_stores_keep_as_many_as_fit(answers: tuple[float, ...], right: boo
     """Any two of three pairs may be left, and no other number."""
     model = DrawnStore(sizes(), True, "reservoir")
     model.write(EYE[:3], column(1, 2, 3))
-    assert (model.judge(EYE[:3], column(*answers)) is None) == right
+    assert (model.refute(EYE[:3], column(*answers)) is None) == right
 
 
 def test_drawn_stores_find_nothing_again() -> None:
     """What was dropped stays away, and a pair that is left has its newest value."""
     model = DrawnStore(sizes(), True, "random")
     model.write(EYE[:3], column(1, 2, 3))
-    assert model.judge(EYE[:3], column(0, 2, 3)) is None
-    assert model.judge(EYE[:3], column(1, 0, 3)) is not None
+    assert model.refute(EYE[:3], column(0, 2, 3)) is None
+    assert model.refute(EYE[:3], column(1, 0, 3)) is not None
     model.write(EYE[1:2], column(5))
-    assert model.judge(EYE[:3], column(0, 2, 3)) is not None
-    assert model.judge(EYE[:3], column(0, 5, 3)) is None
+    assert model.refute(EYE[:3], column(0, 2, 3)) is not None
+    assert model.refute(EYE[:3], column(0, 5, 3)) is None
 
 
 def test_matrix_models_by_hand() -> None:
@@ -100,8 +100,8 @@ def test_matrix_models_by_hand() -> None:
         model = model_of(spec(**fields), sizes(9))
         assert model is not None
         model.write(keys, values)
-        assert model.judge(asked, column(answer)) is None, fields
-        assert model.judge(asked, column(answer + 0.02)) is not None, fields
+        assert model.refute(asked, column(answer)) is None, fields
+        assert model.refute(asked, column(answer + 0.02)) is not None, fields
 
 
 def test_nothing_is_said_where_nothing_is_promised() -> None:

@@ -42,7 +42,7 @@ class DrawnStore:
             if self.last == key:
                 self.last = None
 
-    def judge(self, asked: Floats, answers: Floats) -> Wrong | None:
+    def refute(self, asked: Floats, answers: Floats) -> Wrong | None:
         """What is wrong about the answers; ``asked`` must hold every key that was written."""
         near = ROUNDINGS * self.sizes.eps * max(1.0, self.largest)
         names = [key.tobytes() for key in asked]

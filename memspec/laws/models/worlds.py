@@ -62,7 +62,7 @@ class Model(Protocol):
     def forget(self, keys: Floats) -> None:
         """Keys were forgotten."""
 
-    def judge(self, asked: Floats, answers: Floats) -> Wrong | None:
+    def refute(self, asked: Floats, answers: Floats) -> Wrong | None:
         """The worst of what is wrong about ``answers [Q, Dv]`` to ``asked [Q, Dk]``."""
 
 
@@ -107,7 +107,7 @@ class Worlds:
         for world in self.worlds:
             world.forget(keys)
 
-    def judge(self, asked: Floats, answers: Floats) -> Wrong | None:
+    def refute(self, asked: Floats, answers: Floats) -> Wrong | None:
         """What the likeliest behaviour left would have had; None while one agrees, and the others are dropped."""
         with np.errstate(all="ignore"):
             found = [(world, _worst(world, asked, answers)) for world in self.worlds]
