@@ -91,6 +91,9 @@ class FunctionalMemory(nn.Module):
     def state(self) -> Any:
         if self._state is None:
             self.reset()
+        if not torch.is_inference_mode_enabled() and any(part.is_inference() for part in state_tensors(self._state)):
+            # What was written under inference_mode can be answered from, and trained through, outside of it.
+            self._state = map_state(torch.Tensor.clone, self._state)
         return self._state
 
     @state.setter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ from memspec.plugs.population import initial_states
 from memspec.protocol import methods_of
 from memspec.randomness import generator_states, moved_generators
 
+OF_KEYS = ("confidence", "read_weights")
+"""Statistics of keys that are asked."""
 READS = ["confidence", "read_weights", "slot_values", "slot_usage", "auxiliary_loss"]
 
 
@@ -127,6 +130,23 @@ class TestCapabilities:
                 _read(case, memory, method)
                 case.same(memory.answers(), before, cause=f"{method} writes to the state")
                 case.same_generators(generators, cause=f"{method} draws random numbers")
+
+    def test_statistics_are_copies(self, law: Law) -> None:
+        """A caller may overwrite a statistic; the memory answers, and shows, the same afterwards."""
+        methods = [name for name in READS if name != "auxiliary_loss" and _offers(law, name)]
+        if not methods:
+            raise NotAsked("it offers no statistics")
+        for case in law.cases(1, 5, ladder=Ladder(thin=True, most=33)):
+            memory = case.stored()
+            before = memory.answers()
+            for method in methods:
+                shown = _read(case, memory, method)
+                live = case.new("live", f"{{}}.{method}({'probe' if method in OF_KEYS else ''})", memory)
+                # Row by row, for rows may share their numbers; one number, expanded, torch forbids to write to.
+                case.do("with {}.suppress(RuntimeError): [row.fill_(7.0) for row in {}.detach()]", contextlib, live)
+                cause = f"{method} gives a view of the state (detach() copies nothing); return a clone"
+                case.same(memory.answers(), before, cause=cause)
+                case.same(_read(case, memory, method), shown, cause=cause, expected="the statistic as it was")
 
     # ---- actions --------------------------------------------------------------------------------------------------
 

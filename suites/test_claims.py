@@ -15,8 +15,10 @@ from memspec.laws.compare import ratio, rounding
 from memspec.laws.driven import Driven
 from memspec.laws.ladder import Ladder
 from memspec.laws.law import LONGEST, Law, advise
+from memspec.plugs.plug import Plug, Shape
 from memspec.plugs.population import state_bytes
 from memspec.plugs.stochastic import draws_in_update
+from memspec.randomness import seeded, unshared
 from memspec.world.boundary import call
 
 ROUNDED = (
@@ -26,8 +28,12 @@ SLIGHT = 0.1
 """Share of the answers below which a difference may be rounding, in half precision at the coarsest."""
 AT_ONCE = "rows of one call act at once (one gradient, one stale similarity), or a remainder chunk is dropped"
 BY_ROWS = "list(zip(keys.split(1), values.split(1)))"
+DRAWN, TURNS = 4, 100
+"""Pairs of the full memories that are looked at for what goes by chance, and how many memories."""
 CORRECTING = ("delta", "least_squares")
 """Families whose writes move the answer to the key towards the value."""
+SCALES = (1e-6, 0.5, 2.0)
+"""Of keys written again: an eps beside their norm is to be seen too."""
 LENGTHS = (1.0, 0.7, 1.3)
 """Of the keys that they are to correct."""
 
@@ -121,7 +127,7 @@ class TestClaims:
         claim = _claimed_of_overwriting(law)
         if law.spec.key_domain != "real":
             raise NotAsked(f"its keys are declared to be {law.spec.key_domain}")
-        for case in law.cases(*(Size(n, scale=scale) for n in (1, 5) for scale in (0.5, 2.0))):
+        for case in law.cases(*(Size(n, scale=scale) for n in (1, 5) for scale in SCALES)):
             _overwrites(
                 case,
                 claim,
@@ -235,6 +241,23 @@ class TestClaims:
                 expected=f"eviction={kind!r}: {capacity} pairs",
                 cause="slots are left empty, or hold a pair twice, when the memory is full",
             )
+
+    def test_any_may_go(self, law: Law) -> None:
+        """In a full memory that declares random or reservoir eviction no pair is safe: over many draws each of them is the one that goes."""
+        if law.spec.eviction not in ("random", "reservoir") or not law.spec.exact or law.spec.fidelity == "trained":
+            raise NotAsked("it does not declare random or reservoir eviction with exact recall")
+        (case,) = law.cases(DRAWN + 1, **law.distinct(DRAWN + 1), capacity=DRAWN)
+        if case.shape.capacity != DRAWN:
+            raise CannotMeasure(f"its capacity is fixed at {case.shape.capacity}; let the factory take capacity")
+        gone = case.let("gone", "{}({}, shape, keys, values)", lost_by_chance, law.plug)
+        safe = [row for row in range(DRAWN) if not gone[row]]
+        case.check(
+            f"(gone[:{DRAWN}] > 0).all()",
+            got=f"of {TURNS} full memories that were given one pair more, none lost row {safe}; times lost: {gone.tolist()}",
+            expected=f"eviction={law.spec.eviction!r}: any of the {DRAWN} stored pairs may go",
+            cause="the index that is drawn has a bound that is one too small (randint leaves its upper end out), or one seed "
+            "serves every memory",
+        )
 
     def test_rewritten_is_recent(self, law: Law) -> None:
         """In a full memory that declares lru eviction, writing a stored key again makes it the most recently used."""
@@ -359,6 +382,26 @@ class TestClaims:
                 answer = _answer(case, **(leaves | {what: leaf}))
                 _has_gradient(case, answer, leaf, what)
 
+    def test_gradient_after_inference(self, law: Law) -> None:
+        """A memory that claims to work inside torch.inference_mode(), and gradients to the query, gives them outside for what was written inside."""
+        spec = law.spec
+        if not spec.inference_mode or "query" not in spec.differentiable:
+            raise NotAsked("it does not claim both to work inside torch.inference_mode() and gradients to the query")
+        for case in law.cases(2, 5):
+            memory = case.build()
+            cause = case.suspect = (
+                "what is made inside inference_mode keeps no graph even outside: build the state under "
+                "torch.inference_mode(False), or clone it at the first call outside"
+            )
+            with case.within("torch.inference_mode()"):
+                memory.store(case.keys, case.values)
+            leaf = case.let("leaf", "probe.clone().requires_grad_()")
+            answer = memory.live(leaf)
+            total = case.let("total", "{}.square().sum()", answer)
+            case.check("{}.requires_grad", answer, got="no graph", expected="a gradient to the query", cause=cause)
+            gradient = case.let("gradient", "torch.autograd.grad({}, {})[0]", total, leaf)
+            case.finite(gradient, cause=cause)
+
     # ---- modes ----------------------------------------------------------------------------------------------------
 
     def test_inference_mode(self, law: Law) -> None:
@@ -408,6 +451,23 @@ def _why_apart(case: Case, got: Tensor, want: Tensor) -> str:
     except Exception:  # such keys are nothing for it
         alike = False
     return ROUNDED if alike else f"{AT_ONCE}; or {ROUNDED}"
+
+
+def lost_by_chance(plug: Plug, shape: Shape, keys: Tensor, values: Tensor) -> Tensor:
+    """How often each pair is lost of memories that are given one pair more than they hold, each under a seed of its own.
+
+    The chance that an even draw among ``DRAWN + 1`` pairs spares one of the stored ones in all :data:`TURNS` is 10^-9.
+    """
+    gone = torch.zeros(len(keys), dtype=torch.long)
+    near = 1e-4 * max(1.0, values.abs().max().item())
+    for turn in range(TURNS):
+        memory = plug.build(shape, seed=unshared(turn))
+        with seeded(unshared(TURNS + turn)):
+            for key, value in zip(keys.split(1), values.split(1)):
+                for _ in range(plug.spec.presentations):
+                    call(memory, "update", key, value)
+            gone += ((call(memory, "query", keys) - values).abs().amax(-1) > near).cpu()
+    return gone
 
 
 def _claimed_of_overwriting(law: Law) -> str:

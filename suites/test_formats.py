@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from memspec.errors import NotAsked
-from memspec.laws.case import Case, Size
+from memspec.laws.case import CAPACITY, Case, Size
 from memspec.laws.compare import NAMES_A_DTYPE, rounding
 from memspec.laws.law import Law
 
@@ -18,6 +18,10 @@ LINEAR = ("hebbian", "delta", "least_squares", "cache", "softmax", "superpositio
 """Families whose answers are proportional to the values written."""
 SMOOTH = ("hebbian", "delta", "least_squares", "softmax", "superposition")
 """Families whose answers follow every small step of a key."""
+EXACTLY = [
+    *("scale-1e-6", "scale-1e6", "offset-100", "offset-3000", "signed-zeros", "offset-values-1e4", "mixed-values"),
+]
+"""What keys and values of exact memories are made of."""
 STEP = 1e-9
 """A relative step that float64 resolves a million times over, and float32 not at all."""
 
@@ -129,9 +133,9 @@ class TestFormats:
                 expected=f"{scale:g} times the answers for values of ordinary size",
             )
 
-    @pytest.mark.parametrize("kind", ["scale-1e-6", "scale-1e6", "offset-100", "offset-values-1e4", "mixed-values"])
+    @pytest.mark.parametrize("kind", EXACTLY)
     def test_exact(self, law: Law, kind: str) -> None:
-        """A memory that claims to be exact recalls small, large and shifted keys, shifted values, and values of unequal size, each to float precision."""
+        """A memory that claims to be exact recalls small, large and shifted keys, few or many, zeros of either sign, shifted values, and values of unequal size, each to float precision."""
         spec = law.spec
         if not spec.exact or spec.fidelity == "trained":
             raise NotAsked("it does not claim to be exact")
@@ -142,20 +146,29 @@ class TestFormats:
             "scale-1e-6": "keys * 1e-6",
             "scale-1e6": "keys * 1e6",
             "offset-100": "keys + 100",
+            "offset-3000": "keys + 3000",
+            "signed-zeros": "torch.where(torch.arange(keys.shape[-1], device=keys.device) % 2 == 0, 0.0, keys)",
             "offset-values-1e4": "values + 1e4",
             "mixed-values": "values * 10 ** torch.linspace(-4, 4, len(values), device=values.device)[:, None]",
         }[kind]
         capacity = law.plug.shape(capacity=16).capacity
-        for case in law.cases(*sorted({1, 2, min(7, capacity)})):
+        # Of many shifted keys distances are often computed from their squares, in which nothing of a difference is left.
+        sizes = {1, 2, min(7, capacity)} if kind != "offset-3000" else {min(40, law.plug.shape(capacity=48).capacity)}
+        for case in law.cases(*sorted(sizes), capacity=CAPACITY if kind != "offset-3000" else 48):
             other = case.let("moved", moved)
             keys, values = (other, case.values) if about_keys else (case.keys, other)
             memory = case.build()
             memory.store(keys, values)
+            if kind == "signed-zeros":  # -0.0 is the number 0.0, and other bits
+                keys = case.let("asked", "torch.where({0} == 0, -0.0, {0})", keys)
             case.close(
                 case.let("each", "{} / {}.abs().amax(-1, keepdim=True)", memory.query(keys), values),
                 case.let("whole", "{} / {}.abs().amax(-1, keepdim=True)", values, values),
-                cause="similarity saturates, a threshold in absolute numbers takes different keys for one, or another "
-                "slot's value leaks in: normalise, or scale what is absolute",
+                cause="keys are looked up by their bits, in which -0.0 is not 0.0: add 0.0 first"
+                if kind == "signed-zeros"
+                else "similarity saturates, distances come from squares that cancel (cdist by matrix products), a threshold "
+                "in absolute numbers takes different keys for one, or another slot's value leaks in: normalise, or scale "
+                "what is absolute",
                 expected="the stored values, each relative to its own size",
                 tolerance=10 * rounding(torch.float32) if kind == "mixed-values" else None,
             )

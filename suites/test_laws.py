@@ -21,6 +21,8 @@ from memspec.plugs.stochastic import draws_in_query, draws_in_update
 
 LONG = 135
 """Rows of a long query: more than one chunk of any size in use, and no multiple of one."""
+ONE_MORE = (101, 201, 1001)
+"""Rows that leave one over where the chunks are of a round number: 10, 20, 25, 50, 100, 200, 250, 500 or 1000."""
 
 HARD = ["zero-keys", "tiny-keys", "huge-keys", "constant-keys", "duplicate-keys", "zero-values", "huge-values"]
 
@@ -260,7 +262,7 @@ class TestLaws:
     def test_rows_split(self, law: Law) -> None:
         """A long query is answered as its parts are: no row is lost where the memory works in chunks."""
         _rows_draw_alike(law)
-        for case in law.cases(LONG, ladder=Ladder()):
+        for case in law.cases(LONG, *ONE_MORE, ladder=Ladder()):
             memory = case.build()
             memory.store(case.keys[:7], case.values[:7])
             whole = memory.query(case.keys)

@@ -33,6 +33,7 @@ from memspec.randomness import generator_states, set_generator_states
 from memspec.suites import (
     test_capabilities,
     test_claims,
+    test_erasure,
     test_formats,
     test_inputs,
     test_laws,
@@ -48,10 +49,11 @@ inputs = test_inputs.TestInputs()
 persistence = test_persistence.TestPersistence()
 capabilities = test_capabilities.TestCapabilities()
 liveness = test_liveness.TestLiveness()
+erasure = test_erasure.TestErasure()
 formats = test_formats.TestFormats()
 lives = test_lives.TestLives()
 modes = test_modes.TestModes()
-SUITES = (laws, claims, inputs, persistence, capabilities, liveness, formats, lives, modes)
+SUITES = (laws, claims, inputs, persistence, capabilities, erasure, liveness, formats, lives, modes)
 
 
 def plug_of(factory: Callable[..., Any]) -> Plug:
