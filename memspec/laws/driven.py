@@ -32,7 +32,9 @@ class Driven(Subject):
 
     def update_rows(self, keys: Tensor, values: Tensor, by: int = 1) -> None:
         """One call for each pair (for each ``by`` of them), in order."""
-        self.case.do(f"for k, v in zip({{}}.split({by}), {{}}.split({by})): {{}}.update(k, v)", keys, values, self)
+        self.case.do(
+            f"for key, value in zip({{}}.split({by}), {{}}.split({by})): {{}}.update(key, value)", keys, values, self
+        )
 
     def store(self, keys: Tensor, values: Tensor) -> None:
         """``update`` as often as the spec says a batch must be shown."""
