@@ -19,25 +19,13 @@ import numpy as np
 import pytest
 import torch
 
-ONE_RUN = ("suites/test_promises.py",)
-"""Modules whose tests all read one run."""
-
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Tests that read one run (``[hand3-...]`` in their ids, or a module of :data:`ONE_RUN`) stay on one worker; these begin.
-
-    By id, because the groups of ``--dist=loadgroup`` are lost between pytest-xdist 3.8 and pytest 9.2.
-    """
+    """Tests that read one run stay on one worker; see :mod:`hands`."""
     if config.getoption("dist") != "load":  # another way was asked for
         return None
-    from xdist.scheduler import LoadScopeScheduling
-
-    class Hands(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            hand = re.search(r"\[(hand\d+)[-\]]", nodeid)
-            module = nodeid.partition("::")[0]
-            return hand[1] if hand else module if module.endswith(ONE_RUN) else nodeid
+    from hands import Hands
 
     return Hands(config, log)
 
