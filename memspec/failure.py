@@ -11,6 +11,8 @@ from typing import Any
 LONGEST = 600
 """Characters of a foreign message (an exception's, an assertion's) that a failure keeps."""
 
+LONGEST_PROGRAM = 15_000
+"""Characters of a program that is shown whole."""
 CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x1f\x7f-\x9f]")
 """ANSI sequences and control characters: they would paint the terminal, and break lines that are meant to be one."""
 
@@ -68,14 +70,20 @@ class Failure:
             "meaning": self.meaning,
             "expected": self.expected,
             "likely": self.cause,
-            "repeat": self.repeat if self.is_command else "paste this into Python" if self.repeat else "",
+            "repeat": self.repeat if self.is_command else self._how_to_repeat(),
         }
         lines = [f"{self.check}: {self.got}", *(f"  {name + ':':<10}{text}" for name, text in named.items() if text)]
         if self.stack:
             lines += ["  stack:", *(f"    {line}" for line in self.stack.splitlines())]
-        if self.repeat and not self.is_command:
+        if self.repeat and not self.is_command and len(self.repeat) <= LONGEST_PROGRAM:
             lines += ["", self.repeat]
         return "\n".join(lines)
+
+    def _how_to_repeat(self) -> str:
+        """What to do with the program, if there is one: a long one, of which only the ends would be shown, is left out."""
+        if len(self.repeat) <= LONGEST_PROGRAM:
+            return "paste this into Python" if self.repeat else ""
+        return f"a program of {len(self.repeat):,} characters, whole on the card (failure.repeat)"
 
     def to_json(self) -> dict[str, str]:
         return asdict(self)

@@ -21,6 +21,8 @@ CALLS = 1000
 """Of update, in one life; fewer where a memory is slow."""
 FEWEST, SECONDS = 100, 0.4
 """That many in any case, and otherwise no more than take so long."""
+STEADY = 1e-2
+"""How far an answer may go on moving, relative to the values, once a pair was written a hundred times."""
 SETTLED = 100
 """Calls by which a memory has shown how it behaves."""
 TURNS, ROUNDS, SLOWER = 15, 4, 3.0
@@ -91,6 +93,27 @@ class TestLives:
                 cause="a step that decays to nothing, saturated state, or a store that takes nothing once it is full",
                 expected="other answers where other values were written",
             )
+
+    def test_rewrites(self, law: Law) -> None:
+        """A pair that is written again and again, three hundred times, is answered as after a hundred."""
+        if law.spec.overwrite != "replace" or law.spec.association == "auto" or law.spec.fidelity == "trained":
+            raise NotAsked("it does not declare that a second value replaces the first")
+        for case in law.cases(2, **law.distinct(2)):
+            memory = case.build()
+            memory.store(case.keys, case.values)
+            seen = []
+            for count in (SETTLED, 155, 1, 44):  # to 100, 255, 256 and 300
+                memory.update(case.keys[:1], case.values[:1], times=count)
+                seen.append(memory.query(case.keys[:1]))
+            cause = "a counter of uses or writes of one byte: at the 256th it is 0 again, and the pair taken for none"
+            for later in seen[1:]:
+                case.close(
+                    later,
+                    seen[0],
+                    cause=cause,
+                    expected=f"the answers after {SETTLED} rewrites",
+                    tolerance=STEADY,
+                )
 
     def test_size(self, law: Law) -> None:
         """Where a constant state is promised, its bytes after a thousand updates and queries are those after one."""

@@ -16,6 +16,7 @@ from memspec.laws.case import CAPACITY, Case
 from memspec.laws.driven import Driven
 from memspec.laws.ladder import Ladder
 from memspec.laws.law import Law, advise
+from memspec.laws.salted import salted
 from memspec.world.boundary import cross
 
 COPIES: dict[str, Callable[[Any], Any]] = {
@@ -59,14 +60,37 @@ class TestPersistence:
                 cause="load_state_dict keeps the saved tensors themselves and update writes into them; copy on load",
             )
 
+    def test_other_process(self, law: Law) -> None:
+        """A state dict answers the same in another process, in which Python's hashes of text and bytes are others."""
+        law.plug.needs("Persistent")
+        for case in law.cases(1, 7, CAPACITY + 4):
+            memory = case.stored()
+            want = memory.answers()
+            saved = case.let("saved", "{}.deepcopy({}.state_dict())", copy, memory)
+            with case.within(f"{case.ref(salted)}()"):
+                got = loaded(case, saved).answers()
+            case.same(
+                got,
+                want,
+                cause="hash() of text or bytes addresses what is saved, and is salted anew in every process: use hashlib or zlib",
+                expected="the answers in the process that saved it",
+            )
+
     def test_saved_file(self, law: Law) -> None:
-        """A state dict of tensors survives torch.save and torch.load(weights_only=True)."""
+        """A state dict of tensors and plain numbers survives torch.save and torch.load(weights_only=True)."""
         law.plug.needs("Persistent")
         for case in law.cases(1, 7, ladder=Ladder(thin=True)):
             memory = case.stored()
             state = case.let("state", "{}.state_dict()", memory)
-            if not isinstance(state, dict) or not all(isinstance(part, Tensor) for part in state.values()):
-                advise(law.plug, "its state_dict holds more than tensors; torch.load(weights_only=True) may refuse it")
+            if not isinstance(state, dict):
+                advise(
+                    law.plug, f"its state_dict is a {type(state).__name__}; torch.load(weights_only=True) may refuse it"
+                )
+                return
+            refused = [str(name) for name, part in state.items() if not _loads(part)]
+            if refused:
+                named = ", ".join(f"{name} ({type(state[name]).__name__})" for name in refused[:3])
+                advise(law.plug, f"of its state_dict torch.load(weights_only=True) may refuse {named}")
                 return
             case.let("file", "{}.BytesIO()", io)
             case.do("torch.save(state, file)")
@@ -97,6 +121,15 @@ class TestPersistence:
             twins[0].store(case.others, case.spare)
             case.same(memory.answers(), before, cause="the copy shares tensors with the original, and writes into them")
             agree(case, memory, twins[1], cause=f"__getstate__, __deepcopy__ or __reduce__ leaves state out of a {way}")
+
+
+def _loads(part: object) -> bool:
+    """Whether ``torch.load(weights_only=True)`` takes this: tensors, numbers, text, and plain collections of them."""
+    if isinstance(part, dict):
+        return all(_loads(inner) for pair in part.items() for inner in pair)
+    if isinstance(part, (list, tuple, set)):
+        return type(part) in (list, tuple, set) and all(_loads(inner) for inner in part)
+    return isinstance(part, Tensor) or part is None or type(part) in (bool, int, float, complex, str, bytes)
 
 
 def loaded(case: Case, saved: object, used: bool = False) -> Driven:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from memspec.cli import main
+from memspec.failure import Failure
 
 MEMORIES = '''
     import torch
@@ -187,3 +188,12 @@ def test_a_fixtures_memory_is_repeated_by_its_own_test(folder: Any) -> None:
     folder.pytest("test_mine.py", "--memspec-scorecard=card.json", "-k", "test_direction and single")
     (failure,) = failures(folder).values()
     assert failure["repeat"] == "pytest 'test_mine.py::TestAdaptation::test_direction[single]'"
+
+
+def test_a_program_too_long_to_be_shown_is_said_to_be_on_the_card() -> None:
+    """And never shown in part, as if it could be pasted."""
+    failure = Failure("laws/one", "m", "a rule", "1", "2", "a cause", "x = 0\n" * 4000)
+    assert "paste this" not in str(failure)
+    assert "a program of 24,000 characters, whole on the card" in str(failure)
+    assert "x = 0" not in str(failure)
+    assert failure.to_json()["repeat"] == failure.repeat

@@ -19,7 +19,7 @@ from torch import Tensor
 import memspec
 from memspec.errors import CannotMeasure, LawBroken, NotAsked, SaidByMemory
 from memspec.fixtures.mutants import all_mutants
-from memspec.fixtures.plain import PlainModule, PlainStore, PlainSums
+from memspec.fixtures.plain import PlainLRU, PlainModule, PlainStore, PlainSums
 from memspec.laws import stateful
 from memspec.laws.case import Size
 from memspec.laws.compare import graph_nodes
@@ -104,6 +104,24 @@ def test_layout_is_not_blamed_for_what_rounding_does() -> None:
 
     with pytest.raises(LawBroken, match="the recursion is unstable"):
         laws.test_strided(law_of(Grows))
+
+
+def test_numbers_in_a_state_dict_are_saved_as_tensors_are() -> None:
+    """And what torch.load refuses is named."""
+
+    class Counts(PlainLRU):
+        def state_dict(self) -> dict[str, Any]:
+            return super().state_dict() | {"held": len(self.pairs), "names": ("keys", "values")}
+
+    class Objects(PlainLRU):
+        def state_dict(self) -> dict[str, Any]:
+            return super().state_dict() | {"spec": self.spec}
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        persistence.test_saved_file(law_of(Counts))
+    with pytest.warns(MemspecAdvice, match=r"may refuse spec \(MemorySpec\)"):
+        persistence.test_saved_file(law_of(Objects))
 
 
 def every_law() -> list[Any]:
