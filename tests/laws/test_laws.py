@@ -215,12 +215,13 @@ COUNTS = (":StartsFromACounter", ":SharesItsState")
 
 def repeats(law: Law, check: Callable[..., None], arguments: dict[str, Any], patch: pytest.MonkeyPatch) -> None:
     """The law is broken; then by its program too, in the same way."""
-    names: list[dict[str, Any]] = []
+    names: dict[str, dict[str, Any]] = {}  # by program: a law may look further before it fails
     broken_by = Recorded.broken
 
     def broken(self: Recorded, *args: Any, **kwargs: Any) -> LawBroken:
-        names.append(dict(self.script.names))
-        return broken_by(self, *args, **kwargs)
+        error = broken_by(self, *args, **kwargs)
+        names[error.failure.repeat] = dict(self.script.names)
+        return error
 
     patch.setattr(Recorded, "broken", broken)
     with pytest.raises(LawBroken) as failure:
@@ -239,7 +240,7 @@ def repeats(law: Law, check: Callable[..., None], arguments: dict[str, Any], pat
         assert (type(repeated.value), str(repeated.value)) == (type(cause), str(cause))
     if law.plug.name.endswith(COUNTS):
         return
-    for name, thing in names[-1].items():
+    for name, thing in names[failure.value.failure.repeat].items():
         if isinstance(thing, Tensor) and not re.fullmatch(r"x\d+|k|v", name):
             assert torch.equal(scope[name].nan_to_num(7), thing.nan_to_num(7)), name
 
