@@ -39,7 +39,7 @@ def weakness(one: Record) -> str:
     worst = min(scores, key=lambda name: scores[name])
     if scores[worst] >= 1 - NEAR:
         return "No score is below that of an exact dictionary."
-    return f"Weakest in {_told(one, worst)}."
+    return f"Weakest in {_told(one, worst)}." if len(scores) > 1 else "Nothing else was scored."
 
 
 def finite_scores(one: Record) -> dict[str, float]:
