@@ -9,6 +9,7 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +23,7 @@ from memspec.cli import main
 from memspec.commands import score
 from memspec.judging.bounds import read_bounds
 from memspec.scorecard.gate import policy_of
+from memspec.training.trainer import MemoryTrainer
 from tests.scorecard.test_scorecard import card, check
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,7 +107,11 @@ WITH_PROGRAMS = [
 
 @pytest.mark.parametrize("name", WITH_PROGRAMS)
 def test_snippets_run(name: str, stubs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One after the other: those that stand on names of the one before have them."""
+    """One after the other: those that stand on names of the one before have them. A training takes two steps."""
+    whole = MemoryTrainer.__init__
+    monkeypatch.setattr(
+        MemoryTrainer, "__init__", lambda self, model, task, s: whole(self, model, task, replace(s, steps=2))
+    )
     module = ModuleType("snippet")
     module.__dict__["torch"] = torch
     monkeypatch.setitem(sys.modules, "snippet", module)
