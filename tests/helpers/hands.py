@@ -7,7 +7,7 @@ from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
 
-ONE_RUN = ("suites/test_promises.py",)
+ONE_RUN = ("suites/test_promises.py", "reference/test_networks.py")
 """Modules whose tests all read one run."""
 
 

@@ -269,7 +269,13 @@ def started(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
         "--memspec-scorecard=card.json",
         *arguments,
     ]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
 
 
 def waited_for(path: Path, text: str) -> None:
