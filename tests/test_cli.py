@@ -133,6 +133,17 @@ def test_score_exits_with_what_pytest_found(folder: Any, capsys: pytest.CaptureF
     assert "there is no module 'nosuch'" in capsys.readouterr().err
 
 
+def test_what_fails_in_memspec_itself_is_not_taken_for_worse(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(path: Path) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("memspec.scorecard.record.load", broken)
+    assert main(["compare", "old.json", "new.json"]) == 70
+    assert "RuntimeError: a defect" in capsys.readouterr().err
+
+
 # ---- selfcheck ------------------------------------------------------------------------------------------------
 
 
@@ -148,11 +159,15 @@ def test_the_matrix_of_one_mutant(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_selfcheck_shows_how_far_it_is_unless_it_is_to_be_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     parts: list[selfcheck.Part] = []
-    monkeypatch.setattr(selfcheck, "run_part", lambda part: parts.append(part) or {})
+
+    def run(part: selfcheck.Part) -> None:
+        parts.append(part)
+        raise MemspecError("no card")
+
+    monkeypatch.setattr(selfcheck, "run_part", run)
     name = min(__import__("memspec.fixtures.mutants", fromlist=["all_mutants"]).all_mutants())
     for option in ([], ["-q"]):
-        with pytest.raises(KeyError):  # no card
-            main(["selfcheck", "--quick", "-n", "1", "--only", name, *option])
+        assert main(["selfcheck", "--quick", "-n", "1", "--only", name, *option]) == 2
     assert [part.shown for part in parts] == [True, False]
 
 
