@@ -5,8 +5,7 @@ Names are loaded when they are first asked for, so that one memory does not pay 
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from memspec.reference.lazily import lazily
 
 _HOME = {
     "AdaptiveMemory": "adaptive",
@@ -61,15 +60,7 @@ _WRAPPERS = {
 
 __all__ = [*_HOME, *_WRAPPERS]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = f"memories.{_HOME[name]}" if name in _HOME else f"wrappers.{_WRAPPERS[name]}"
-    memory = getattr(importlib.import_module(f"{__name__}.{home}"), name)
-    globals()[name] = memory
-    return memory
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+_PLACES = {name: f"memories.{module}" for name, module in _HOME.items()} | {
+    name: f"wrappers.{module}" for name, module in _WRAPPERS.items()
+}
+__getattr__, __dir__ = lazily(__name__, _PLACES)

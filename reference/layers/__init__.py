@@ -7,8 +7,7 @@ that adding a layer changes nothing at first.
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from memspec.reference.lazily import lazily
 
 _HOME = {
     "DynamicMemoryLayer": "dynamic",
@@ -20,14 +19,4 @@ _HOME = {
 
 __all__ = [*_HOME]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    layer = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = layer
-    return layer
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazily(__name__, _HOME)

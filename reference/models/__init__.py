@@ -6,8 +6,7 @@ Those that run over sequences are Recurrent plugs; their constructors take the s
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from memspec.reference.lazily import lazily
 
 _HOME = {
     "DifferentiableNeuralComputer": "native",
@@ -22,14 +21,4 @@ _HOME = {
 
 __all__ = [*_HOME]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    model = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = model
-    return model
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazily(__name__, _HOME)
