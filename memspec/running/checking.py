@@ -11,6 +11,7 @@ import pytest
 from memspec.errors import CannotMeasure, CheckFailed, NotAsked, OutOfTime
 from memspec.failure import printable, without_harness
 from memspec.running.run import RUN, is_check, session_of
+from memspec.running.shown import as_shown
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before skip marks act, so that such a skip is recorded as well
@@ -121,8 +122,6 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     run = item.stash.get(RUN, None)
     if run is None:
         return report
-    if report.longrepr is not None and not isinstance(report.longrepr, tuple):  # what a memory says is foreign text
-        report.longrepr = printable(report.longrepr)
     report.sections = [(name, printable(text)) for name, text in report.sections]
     session = session_of(item.config)
     sent: dict[str, Any]
@@ -138,5 +137,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         sent = session.news(run)
     else:
         return report
+    if report.longrepr is not None and not isinstance(report.longrepr, tuple):  # what a memory says is foreign text
+        report.longrepr = as_shown(report.longrepr, str(run.check.failure or report.longrepr))
     report.user_properties.append(("memspec", json.dumps(sent, default=float)))
     return report

@@ -21,6 +21,7 @@ from memspec.running.isolation import Death, Died, Limits, Pool, Refused, warnin
 from memspec.running.manifest import Manifest
 from memspec.running.repeat import check_command
 from memspec.running.session import Session
+from memspec.running.shown import as_shown
 
 SERVER, SHARED, SAID = "memspec_server", "memspec_order", "memspec_said"
 """Keys of what workers of pytest-xdist are told, and of what they say at their end."""
@@ -160,7 +161,7 @@ class Controller:
             location=item.location,
             keywords={},
             outcome="failed",
-            longrepr=str(failure),
+            longrepr=as_shown(failure, str(failure)),
             when="call",
             user_properties=[("memspec", json.dumps(sent, default=float))],
         )

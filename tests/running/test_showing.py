@@ -29,7 +29,11 @@ BROKEN = """
 """
 
 
-def test_one_cause_is_told_once_with_the_number_of_checks(folder: Any) -> None:
+@pytest.mark.parametrize("ci", ["", "true"])
+def test_one_cause_is_told_once_with_the_number_of_checks(
+    folder: Any, monkeypatch: pytest.MonkeyPatch, ci: str
+) -> None:
+    monkeypatch.setenv("CI", ci)  # where it is set pytest's short summary is not cut to the terminal's width
     folder.write("mem.py", BROKEN)
     done = folder.pytest(
         "--pyargs", "memspec.suites.test_capacity", "--memory=mem.py:Late", "--memspec-scorecard=card.json"
@@ -40,6 +44,9 @@ def test_one_cause_is_told_once_with_the_number_of_checks(folder: Any) -> None:
     assert done.text.count("raise RuntimeError(") == 1
     assert f"{len(failed) - 1} more checks end in the same exception" in done.text
     assert f"{len(failed)} failed" in done.text  # and all are counted
+    short = [line for line in done.text.splitlines() if line.startswith("FAILED")]
+    assert len(short) == len(failed)
+    assert all("raised RuntimeError: the index" in line or not ci for line in short)
     assert len(done.text.partition("short test summary")[0].splitlines()) < 80
     full = folder.pytest(
         "--pyargs", "memspec.suites.test_capacity", "--memory=mem.py:Late", "--full-trace", "-k", "recall"
