@@ -6,10 +6,10 @@ from typing import Annotated
 
 from torch import Tensor, nn
 
+from memspec.networks.sequence import SequenceModel
 from memspec.options import Count, Positive, PositiveCosine, PositiveShare, Real, Share, checked
 from memspec.reference.layers.held import HeldMemory
 from memspec.reference.layers.interface import Interface, by_head, silent
-from memspec.reference.layers.sequence import SequenceModel
 from memspec.reference.memories.dynamic import DynamicMemory, DynamicState, resized
 
 

@@ -7,8 +7,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-OPEN = 4.0
-"""Bias of the decay gates: at first a token leaves .98 of what is held."""
+from memspec.networks.held import OPEN
 
 
 class Asked(NamedTuple):

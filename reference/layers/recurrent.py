@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from memspec.networks.sequence import SequenceModel
 from memspec.options import Count, checked
 from memspec.reference.layers.held import HeldMemory, Named
 from memspec.reference.layers.interface import Interface, by_head, silent
-from memspec.reference.layers.sequence import SequenceModel
 
 
 class RecurrentMemoryState(NamedTuple):

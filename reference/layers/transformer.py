@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from memspec.networks.sequence import SequenceModel
 from memspec.options import Count, checked, refused
 from memspec.reference.layers.held import HeldMemory, Named
 from memspec.reference.layers.interface import Interface, by_head, silent
-from memspec.reference.layers.sequence import SequenceModel
 
 
 class WindowState(NamedTuple):

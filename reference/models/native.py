@@ -7,12 +7,12 @@ from typing import Annotated, Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from memspec.networks.controlled import ControlledState
+from memspec.networks.controller import Controller, Kind
+from memspec.networks.sequence import SequenceModel
 from memspec.options import Count, Whole, checked
-from memspec.reference.layers.sequence import SequenceModel
 from memspec.reference.memories.dnc import DNCMemory
 from memspec.reference.memories.ntm import NTMMemory
-from memspec.reference.models.augmented import ControlledState
-from memspec.reference.models.controller import Controller, Kind
 
 Width = Annotated[int, Whole(2, why="a row is a key and a value")]
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from memspec.networks.sequence import SequenceModel
 from memspec.options import Count, checked
 from memspec.reference.layers.held import Named
 from memspec.reference.layers.recurrent import RecurrentMemoryLayer
-from memspec.reference.layers.sequence import SequenceModel
 
 
 class MemoryEnhancedRNN(SequenceModel):

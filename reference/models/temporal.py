@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from memspec.networks.controlled import ControlledState
+from memspec.networks.controller import Controller, Kind
+from memspec.networks.sequence import SequenceModel
 from memspec.options import Count, checked, refused
 from memspec.reference.layers.held import HeldMemory, Named
-from memspec.reference.layers.sequence import SequenceModel
-from memspec.reference.models.augmented import ControlledState
-from memspec.reference.models.controller import Controller, Kind
 
 
 class TemporalMemoryModel(SequenceModel):

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from memspec.networks.sequence import SequenceModel
 from memspec.options import Count, checked
 from memspec.reference.layers.held import Named
-from memspec.reference.layers.sequence import SequenceModel
 from memspec.reference.layers.transformer import TransformerMemoryLayer
 
 

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drawing import EXACT, drawn
+from memspec.networks.held import mixed
 from memspec.reference import DeltaMemory, GatedDeltaMemory, LinearAttentionMemory, MatrixAssociativeMemory
 from memspec.reference.layers import DynamicMemoryLayer, MemoryLayer, RecurrentMemoryLayer, TransformerMemoryLayer
-from memspec.reference.layers.held import HeldMemory, mixed
+from memspec.reference.layers.held import HeldMemory
 
 Linear = functools.partial(LinearAttentionMemory, feature_map="identity", normalise=False, key_norm="none")
 
