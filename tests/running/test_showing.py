@@ -13,6 +13,7 @@ from memspec.cli import main
 from memspec.judging.bounds import asks
 from memspec.judging.verdicts import Bound
 from memspec.running.bar import Bar
+from memspec.running.counting import Counting
 
 BROKEN = """
     import torch
@@ -101,12 +102,11 @@ class Terminal(io.StringIO):
 
 @pytest.mark.parametrize("file", [Terminal, io.StringIO], ids=["terminal", "plain"])
 def test_progress_says_what_runs_what_is_done_and_how_long_it_will_take(file: Any) -> None:
-    shown = Bar(file(), every=0.0)
-    shown.start(4)
+    shown = Bar(Counting(4, "", file=file(), every=0.0))
     for n, failed in enumerate((False, True, False)):
         shown.pytest_runtest_logstart(f"suites/test_capacity.py::TestCapacity::test_recall[n{n}]")
         shown.pytest_runtest_logreport(SimpleNamespace(when="call", passed=not failed, failed=failed))  # type: ignore[arg-type]
-    text = shown.file.getvalue()  # type: ignore[attr-defined]
+    text = shown.counting.file.getvalue()  # type: ignore[attr-defined]
     shown.pytest_sessionfinish()
     assert "recall[n1]" in text
     assert "1 failed" in text
