@@ -66,7 +66,7 @@ class DeltaMemory(MatrixMemory):
         matrix = delta(matrix, keys, values, self.beta, chunk=self.chunk if self.form == "chunked" else 1)
         return MatrixState(matrix.to(state.matrix.dtype))
 
-    def swept(
+    def sweep(
         self, matrix: Tensor, queries: Tensor, keys: Tensor, values: Tensor, step: Gate, log_decay: Gate
     ) -> tuple[Tensor, Tensor]:
         beta = self.beta if step is None else self.beta * step

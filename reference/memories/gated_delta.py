@@ -60,7 +60,7 @@ class GatedDeltaMemory(MatrixMemory):
         matrix = delta(matrix, keys, values, self.beta, constant_log(self.alpha, keys), chunk)
         return MatrixState(matrix.to(state.matrix.dtype))
 
-    def swept(
+    def sweep(
         self, matrix: Tensor, queries: Tensor, keys: Tensor, values: Tensor, step: Gate, log_decay: Gate
     ) -> tuple[Tensor, Tensor]:
         beta = self.beta if step is None else self.beta * step

@@ -227,7 +227,7 @@ class HierarchicalMemory(NearestMemory):
         """``[..., S]``: rows that each entry stands for, at least 1 where there is one, 0 where there is none."""
         return torch.where(self.in_use(state), state.counts.clamp_min(1), 0)
 
-    def answering(self, state: HierarchicalState, keys: Tensor) -> Tensor:
+    def choose_slot(self, state: HierarchicalState, keys: Tensor) -> Tensor:
         """``[..., Q]`` slot that answers in a cascade; of equal keys in one level the one used last."""
         apart = torch.where((state.last >= 0)[..., None, :], unit_distances(keys, state.keys), torch.inf)
         reach = distance_at(self.match, keys.dtype)
@@ -277,7 +277,7 @@ class HierarchicalMemory(NearestMemory):
 
     def _known(self, state: HierarchicalState, keys: Tensor) -> tuple[Tensor, Tensor]:
         """``[..., Q, S]``, for each key the entry that knows it, in the first level that has one; and ``[..., Q]`` it."""
-        index = self.answering(state, keys)
+        index = self.choose_slot(state, keys)
         apart = unit_distances(keys, state.keys)
         near = (apart <= distance_at(self.match, keys.dtype)) & (state.last >= 0)[..., None, :]
         return near & (torch.arange(self.slots, device=keys.device) == index[..., None]), index

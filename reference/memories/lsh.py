@@ -92,7 +92,7 @@ class LSHMemory(NeighbourStore):
         powers = 2 ** torch.arange(self.bits, device=rows.device)
         return (signs * powers[:, None]).sum(-2)
 
-    def found(self, state: LSHState, queries: Tensor) -> tuple[Tensor, Tensor]:
+    def find(self, state: LSHState, queries: Tensor) -> tuple[Tensor, Tensor]:
         n, shape = state.keys.shape[-2], queries.shape[:-1]
         k = min(self.neighbours, n)
         if k == 0 or queries.numel() == 0:

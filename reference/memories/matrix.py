@@ -26,7 +26,7 @@ class MatrixState(NamedTuple):
 
 
 class MatrixMemory(FunctionalMemory):
-    """A matrix S ``[Dk, Dv]`` that is read as ``q S``; a subclass says by which rule it is written, in :meth:`write` and :meth:`swept`.
+    """A matrix S ``[Dk, Dv]`` that is read as ``q S``; a subclass says by which rule it is written, in :meth:`write` and :meth:`sweep`.
 
     Attributes:
         key_norm: ``unit`` = keys and queries are scaled to length 1.
@@ -51,10 +51,10 @@ class MatrixMemory(FunctionalMemory):
     ) -> tuple[Tensor, MatrixState]:
         """What query t is answered once row t is written, and the state after all rows; see :class:`~memspec.reference.layers.held.Scans`."""
         queries, keys = self._normed(queries), self._normed(keys)
-        answers, matrix = self.swept(state.matrix, queries, keys, values, step, log_decay)
+        answers, matrix = self.sweep(state.matrix, queries, keys, values, step, log_decay)
         return answers, MatrixState(matrix)
 
-    def swept(
+    def sweep(
         self, matrix: Tensor, queries: Tensor, keys: Tensor, values: Tensor, step: Gate, log_decay: Gate
     ) -> tuple[Tensor, Tensor]:
         """Answers and matrix of a :meth:`scan` of rows that are normed already."""
@@ -95,7 +95,7 @@ class MatrixAssociativeMemory(MatrixMemory):
         keys = self._normed(keys)
         return MatrixState(hebb(state.matrix, keys, values, log_decay=constant_log(self.decay, keys)))
 
-    def swept(
+    def sweep(
         self, matrix: Tensor, queries: Tensor, keys: Tensor, values: Tensor, step: Gate, log_decay: Gate
     ) -> tuple[Tensor, Tensor]:
         log_decay = both_logs(constant_log(self.decay, keys), log_decay)

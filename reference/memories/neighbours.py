@@ -64,7 +64,7 @@ class NeighbourStore(SlotMemory):
                 self.spec, overwrite="blend", differentiable=self.spec.differentiable | both
             )
 
-    def found(self, state: Any, queries: Tensor) -> tuple[Tensor, Tensor]:
+    def find(self, state: Any, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Indices ``[..., Q, k]`` and distances of the neighbours of ``queries``, nearest first; distance inf: none."""
         raise NotImplementedError
 
@@ -77,7 +77,7 @@ class NeighbourStore(SlotMemory):
 
     def neighbourhood(self, state: Any, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Neighbours ``[..., Q, k]`` and their weights, which sum to 1, or are all 0 where there is none."""
-        index, distance = self.found(state, queries)
+        index, distance = self.find(state, queries)
         there = torch.isfinite(distance)
         if self.reading == "mean" or self.neighbours == 1:
             weights = there.to(queries.dtype)
@@ -100,7 +100,7 @@ class NeighbourStore(SlotMemory):
 
     def certainty(self, state: Any, keys: Tensor) -> Tensor:
         """``[..., Q]``: ``1 / (1 + distance to the nearest pair found)``; 0 where none is."""
-        _, distance = self.found(state, self._scaled(keys))
+        _, distance = self.find(state, self._scaled(keys))
         none = keys.new_full((*keys.shape[:-1], 1), torch.inf)
         return 1 / (1 + torch.cat((distance, none), -1).amin(-1))
 
@@ -171,7 +171,7 @@ class NearestNeighbourMemory(NeighbourStore):
             self._flat.follow(state.keys, after.keys)
         return after
 
-    def found(self, state: NeighboursState, queries: Tensor) -> tuple[Tensor, Tensor]:
+    def find(self, state: NeighboursState, queries: Tensor) -> tuple[Tensor, Tensor]:
         propose = None if self._flat is None else self._flat.of(state.keys)
         return nearest(queries, state.keys, self.neighbours, candidates=propose, squares=state.squares)
 

@@ -66,7 +66,7 @@ class EvictingMemory(NearestMemory):
     A key that is in the store gets its new value in its own slot. A new key takes a free slot, the lowest first, and
     one that its policy empties when there is none.
 
-    A policy says where new keys go (:meth:`slots_for`), and keeps what it needs to know (:meth:`noted`).
+    A policy says where new keys go (:meth:`slots_for`), and keeps what it needs to know (:meth:`note`).
 
     Args:
         capacity: slots S.
@@ -82,7 +82,7 @@ class EvictingMemory(NearestMemory):
         """``[..., count]``: where the next ``count`` new keys go, in order, S for one that is not kept."""
         raise NotImplementedError
 
-    def noted(self, state: Any, last: Tensor, count: int) -> Any:
+    def note(self, state: Any, last: Tensor, count: int) -> Any:
         """The state after ``count`` rows, of which ``last [..., S]`` was the last to go to each slot (-1: none)."""
         return state
 
@@ -128,9 +128,9 @@ class EvictingMemory(NearestMemory):
         times = times.scatter_add(-1, slot, torch.ones_like(slot))[..., : self.slots]
         held = torch.where(last >= 0, self.slots + first + last, held)
         state = state._replace(writes=state.writes + times, offered=state.offered + new.sum(-1))
-        return self.noted(state, last, count), held
+        return self.note(state, last, count), held
 
-    def answering(self, state: Any, keys: Tensor) -> Tensor:
+    def choose_slot(self, state: Any, keys: Tensor) -> Tensor:
         return nearest(keys, state.keys, 1, state.writes > 0)[0][..., 0]
 
     def certainty(self, state: Any, keys: Tensor) -> Tensor:
@@ -180,7 +180,7 @@ class LRUMemory(EvictingMemory):
         order = state.stamps.argsort(dim=-1, stable=True)
         return order[..., torch.arange(count, device=order.device) % self.slots]
 
-    def noted(self, state: StampedState, last: Tensor, count: int) -> StampedState:
+    def note(self, state: StampedState, last: Tensor, count: int) -> StampedState:
         stamps = torch.where(last >= 0, state.clock[..., None] + 1 + last, state.stamps)
         return state._replace(stamps=stamps, clock=state.clock + count)
 
@@ -194,7 +194,7 @@ class LRUMemory(EvictingMemory):
         index, _ = nearest(keys, state.keys, 1, used)
         rows = torch.arange(keys.shape[-2], device=keys.device).expand(index.shape[:-1])
         last = torch.full_like(state.stamps, -1).scatter_reduce(-1, index[..., 0], rows, "amax")
-        self.state = self.noted(state, torch.where(used, last, -1), keys.shape[-2])
+        self.state = self.note(state, torch.where(used, last, -1), keys.shape[-2])
 
 
 class _Drawing(EvictingMemory):

@@ -125,7 +125,7 @@ class RareEventsMemory(NearestMemory):
             fill.put(i, slot, right)
         return stored
 
-    def answering(self, state: RareEventsState, keys: Tensor) -> Tensor:
+    def choose_slot(self, state: RareEventsState, keys: Tensor) -> Tensor:
         return self._found(state, keys)[0]
 
     def read(self, state: RareEventsState, keys: Tensor) -> Tensor:

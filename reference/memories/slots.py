@@ -175,7 +175,7 @@ class NearestMemory(SlotMemory):
         super().__init__(key_dim, value_dim, capacity)
         self.soft = read == "softmax"
 
-    def answering(self, state: Any, keys: Tensor) -> Tensor:
+    def choose_slot(self, state: Any, keys: Tensor) -> Tensor:
         """``[..., Q]``: the slot that answers, by default the one of the highest cosine; any where none is in use."""
         return nearest_slot(keys, self.stored_keys(state), self.in_use(state))[0]
 
@@ -186,9 +186,9 @@ class NearestMemory(SlotMemory):
     def weights(self, state: Any, keys: Tensor) -> Tensor:
         if self.soft:
             return self.shares(state, keys)
-        return one_hot_rows(self.answering(state, keys), self.in_use(state), keys.dtype)
+        return one_hot_rows(self.choose_slot(state, keys), self.in_use(state), keys.dtype)
 
     def read(self, state: Any, keys: Tensor) -> Tensor:
         if self.soft:
             return super().read(state, keys)
-        return rows_at(self.stored_values(state), self.answering(state, keys))
+        return rows_at(self.stored_values(state), self.choose_slot(state, keys))

@@ -136,7 +136,7 @@ class SparseDistributedMemory(FunctionalMemory):
         """Probability that a random address activates a location: ``P(Binomial(Dk, 1/2) <= radius)``."""
         return activation_probability(self.radius, self.key_dim)
 
-    def active(self, keys: Tensor) -> Tensor:
+    def activate(self, keys: Tensor) -> Tensor:
         """``[..., N, H]`` in {0, 1}: locations within the radius."""
         return activated(signs(keys), self.addresses, self.radius)
 
@@ -144,7 +144,7 @@ class SparseDistributedMemory(FunctionalMemory):
         return CounterState(torch.zeros(*batch_shape, self.locations, self.value_dim, **self.like))
 
     def write(self, state: CounterState, keys: Tensor, values: Tensor) -> CounterState:
-        return CounterState(hebb(state.counters, self.active(keys), signs(values)))
+        return CounterState(hebb(state.counters, self.activate(keys), signs(values)))
 
     def read(self, state: CounterState, keys: Tensor) -> Tensor:
-        return (self.active(keys) @ state.counters).sign()
+        return (self.activate(keys) @ state.counters).sign()

@@ -306,7 +306,7 @@ class ElasticWeightConsolidation(GradientWrapper):
         for k, v in self.rows(keys, values):
             inner = self.memory.write(inner, k, v)
             weights = pulled(state.anchor, self.weights.of(inner), self.step * self.strength)
-            inner = self.weights.replaced(inner, weights)
+            inner = self.weights.replace(inner, weights)
         return state._replace(inner=inner, seen=seen)
 
     def consolidated(self, state: EWCState) -> EWCState:

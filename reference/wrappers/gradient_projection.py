@@ -201,13 +201,13 @@ class GradientEpisodicMemory(GradientWrapper):
             stepped = self.memory.write(inner, k, v)
             before, after = self.weights.of(inner), self.weights.of(stepped)
             step = before - after
-            allowed = self.projected(step, self.references(state._replace(inner=inner)))
+            allowed = self.project(step, self.references(state._replace(inner=inner)))
             # Where nothing was in the way the step is the memory's own, bit for bit.
             turned = (allowed != step).any(-1, keepdim=True)
-            inner = self.weights.replaced(stepped, torch.where(turned, before - allowed, after))
+            inner = self.weights.replace(stepped, torch.where(turned, before - allowed, after))
         return state._replace(inner=inner, current=current)
 
-    def projected(self, gradient: Tensor, references: Tensor) -> Tensor:
+    def project(self, gradient: Tensor, references: Tensor) -> Tensor:
         """``gradient [..., P]`` turned until no product with ``references [..., T, P]`` is negative."""
         if self.method == "a-gem":
             return project_one(gradient, references[..., 0, :], self.margin, self.ridge)

@@ -61,7 +61,7 @@ class Weights:
         tensors, batch = dict(named_tensors(state)), self.batch_shape(state)
         return torch.cat([tensors[name].reshape(*batch, -1) for name in self.shapes], -1)
 
-    def replaced(self, state: Any, weights: Tensor) -> Any:
+    def replace(self, state: Any, weights: Tensor) -> Any:
         """The state with these weights ``[..., P]``.
 
         Where a minibatch has just ended (``place`` 0), the next one starts from them.
@@ -167,7 +167,7 @@ def answered(memory: FunctionalMemory, weights: Weights, state: Any, keys: Tenso
     state = map_state(plain, weights.copies(state, keys.shape[-3]))
     own = weights.of(state)
     own = own if own.requires_grad else own.requires_grad_()
-    return memory.read(weights.replaced(state, own), plain(keys)), own
+    return memory.read(weights.replace(state, own), plain(keys)), own
 
 
 def plain(tensor: Tensor) -> Tensor:

@@ -267,7 +267,7 @@ def test_one_write_is_exact_wherever_an_activation_is_shared() -> None:
     key, value = patterns(1, 20), patterns(1, 7, seed=2)
     memory.update(key, value)
     queries = torch.cat((key, flipped(key.expand(40, -1), 5), patterns(40, 20, seed=9)))
-    shared = ((memory.active(queries) * memory.active(key)).sum(-1) > 0)[:, None]
+    shared = ((memory.activate(queries) * memory.activate(key)).sum(-1) > 0)[:, None]
     close(memory.query(queries), torch.where(shared, value, 0.0))
     assert shared.any()
     assert not shared.all()
@@ -296,7 +296,7 @@ def test_activation_probability_is_binomial() -> None:
     assert stats.binom.cdf(103, 256, 0.5) == pytest.approx(1.07e-3, rel=0.01)
     torch.manual_seed(0)
     memory = SparseDistributedMemory(64, 4, locations=20_000, radius=26)
-    share = memory.active(patterns(20, 64).float()).mean().item()
+    share = memory.activate(patterns(20, 64).float()).mean().item()
     assert share == pytest.approx(memory.activation_probability, rel=0.05)
 
 

@@ -142,7 +142,7 @@ def test_fisher_of_a_memory_is_that_of_plain_autograd(inner, kind):
     expected = torch.zeros(weights.count).double()
     for key, value in zip(keys, values):
         own = weights.of(state).detach().requires_grad_()
-        answer = memory.read(weights.replaced(state, own), key[None])[0]
+        answer = memory.read(weights.replace(state, own), key[None])[0]
         scores = answer if kind == "true" else [0.5 * (answer - value).square().sum()]
         for score in scores:
             (slope,) = torch.autograd.grad(score, own, retain_graph=True)

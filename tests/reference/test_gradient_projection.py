@@ -207,7 +207,7 @@ def test_references_are_gradients_of_the_mean_loss(inner):
     for t, (keys, values) in enumerate(tasks):
         for key, value in zip(keys, values):
             own = memory.weights.of(state.inner).detach().requires_grad_()
-            answer = memory.memory.read(memory.weights.replaced(state.inner, own), key[None])[0]
+            answer = memory.memory.read(memory.weights.replace(state.inner, own), key[None])[0]
             (slope,) = torch.autograd.grad(0.5 * (answer - value).square().sum(), own)
             expected[t] += slope / len(keys)
             everything += slope / 6
