@@ -13,7 +13,7 @@ from memspec.commands import cards, compare, history, plugs, score, selfcheck, s
 from memspec.errors import MemspecError
 from memspec.failure import printable
 
-USAGE, BROKEN = 2, 70
+USAGE, BROKEN, INTERRUPTED = 2, 70, 130
 COMMANDS = (score, compare, cards, history, plugs, trial, sweep, selfcheck)
 """In the order of ``memspec --help``."""
 
@@ -23,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code. ``compare``: 0 no worse, 1 worse, 2 usage, 3 inconclusive, 4 not comparable. ``score``: pytest's,
-        and 5 where nothing was measured. Wrong usage of any command is 2, and :data:`BROKEN` where memspec itself fails.
+        and 5 where nothing was measured. Wrong usage of any command is 2, :data:`BROKEN` where memspec itself fails, and
+        :data:`INTERRUPTED`, as of shells, where Ctrl-C ended what keeps no card.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = score.arguments(given[1:]) if given[:1] == ["score"] else parser().parse_args(given)
@@ -35,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemspecError as error:
         print(printable(f"memspec {options.command}: {error}"), file=sys.stderr)
         return USAGE
+    except KeyboardInterrupt:
+        print(f"memspec {options.command}: interrupted, nothing was written", file=sys.stderr)
+        return INTERRUPTED
     except Exception:  # Python's own code for it is 1, which says "worse" of a comparison
         traceback.print_exc()
         return BROKEN

@@ -288,6 +288,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         reporter = config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None and not config.getoption("fulltrace"):
             tell_once(reporter)
+            reporter._report_keyboardinterrupt = lambda: None  # what was interrupted is said below, in our words
     nothing = exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
     session.exitstatus = gravest(0 if nothing else int(exitstatus), outcome.exit_status)
 

@@ -196,3 +196,14 @@ def test_a_plain_file_is_not_mistaken_for_a_card(tmp_path: Path, capsys: pytest.
     (tmp_path / "notes.json").write_text('"hello"')
     assert main(["report", str(tmp_path / "notes.json")]) == 2
     assert "holds a str" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from memspec.commands import compare
+
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare, "_compare", interrupted, raising=True)
+    assert main(["compare", "a.json", "b.json"]) == 130
+    assert capsys.readouterr().err == "memspec compare: interrupted, nothing was written\n"

@@ -537,7 +537,21 @@ def test_an_interrupted_run_is_partial(suite: Any) -> None:
         pytest.fail("the interrupt was not handled by the inner run")
     assert done.code == 2
     assert suite.card()["verdict"] == "partial"
-    assert "the run was interrupted" in done.text
+    assert suite.card()["stopped"] == "the run was interrupted"
+    shown = done.text.partition("= memspec =")[2].splitlines()[1:]
+    assert shown[0].startswith("interrupted: mem.py:Good: PARTIAL (")
+    assert shown[1] == "written: card.json"
+    assert "--memspec-resume" in shown[2]
+    assert len(shown) == 4  # and pytest's count of its tests
+
+
+def test_a_memory_whose_checks_had_ended_keeps_its_verdict(suite: Any) -> None:
+    last = '\n    def test_z(plug):\n        if plug.name.endswith("Worse"):\n            raise KeyboardInterrupt\n'
+    suite.write("test_small.py", SUITE + last)
+    suite.pytest("--memory=mem.py:Good", "--memory=mem.py:Worse", "--memspec-scorecard=card.json")
+    good, broken = suite.card()["cards"]
+    assert (good["verdict"], good["stopped"]) == ("pass", "")
+    assert broken["stopped"] == "the run was interrupted"
 
 
 def test_the_card_is_written_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,9 +60,10 @@ def cards_of(
             continue
         one = card(session, name, collected, ending.notes)
         known = {c.id for c in one.checks} | set(one.not_asked)
-        lost = [p.check for p in ending.manifest.planned if p.memory == name and p.check.id not in known]
+        planned = [p.check for p in ending.manifest.planned if p.memory == name]
+        lost = [check for check in planned if check.id not in known]
         one.checks += [replace(c, status="not_run", reason=ending.reason(name)) for c in lost]
-        one.stopped = ending.stopped
+        one.stopped = "" if planned and not lost else ending.stopped  # what had ended before is whole
         cards.append(one)
     return cards
 

@@ -11,6 +11,7 @@ from memspec.errors import RecordError
 from memspec.judging.bounds import unmatched
 from memspec.running.cards import Ending, cards_of, exit_of, selection, unfinished
 from memspec.running.exits import Exit, gravest
+from memspec.running.interrupts import INTERRUPTED
 from memspec.running.ledger import Head, Ledger, journal_path, read_journal
 from memspec.running.manifest import Manifest
 from memspec.running.options import Options
@@ -137,7 +138,12 @@ def conclude_run(
         where = f"; what was decided is in {kept} (memspec recover)" if kept.exists() else ""
         outcome.lines.append((f"the card was not written: {error}{where}", "red bold"))
         outcome.exit_status = gravest(outcome.exit_status, Exit.NOT_WRITTEN)
-    outcome.lines[:0] = render.terminal(cards, strict=session.options.strict)
+    if stopped == INTERRUPTED:
+        outcome.lines[:0] = render.interrupted(cards)
+        if path:
+            outcome.lines.append(("--memspec-resume (memspec score: --resume) beside the same command goes on", ""))
+    else:
+        outcome.lines[:0] = render.terminal(cards, strict=session.options.strict)
     ledger.close(remove=written and not stopped)
     return outcome
 

@@ -10,11 +10,13 @@ from collections.abc import Generator
 
 import pytest
 
+INTERRUPTED = "the run was interrupted"
+
 
 def stopped_by(session: pytest.Session, exitstatus: int) -> str:
     """Why a run ended before all that was planned had run; empty if it did not."""
     if exitstatus == pytest.ExitCode.INTERRUPTED:
-        return "the run was interrupted"
+        return INTERRUPTED
     if exitstatus == pytest.ExitCode.INTERNAL_ERROR:
         return "pytest broke down"
     why = session.shouldfail or session.shouldstop

@@ -33,6 +33,16 @@ def terminal(cards: Sequence[Record], *, strict: bool = False) -> list[Line]:
     return wrapped(lines, width)
 
 
+def interrupted(cards: Sequence[Record]) -> list[Line]:
+    """What a run that was interrupted says: a line a memory."""
+    lines = []
+    for one in cards:
+        begun = len(one.checks) > one.counts["not_run"]
+        said, style = headline(one) if begun else ("not begun", "yellow")
+        lines.append((f"interrupted: {one.name}: {said}", style))
+    return lines
+
+
 def wrapped(lines: Iterable[Line], width: int) -> list[Line]:
     """The lines, what is longer than ``width`` on further lines that stand farther in."""
     out: list[Line] = []
