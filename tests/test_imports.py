@@ -30,7 +30,7 @@ LEVELS = (
     ("fixtures.tasks",),
     ("plugs",),
     ("judging", "scorecard.files"),
-    ("training.trainer",),
+    ("training.trainer", "training.fitting"),
     ("laws", "experiments"),
     ("theory",),
     ("inference",),

@@ -69,6 +69,7 @@ class Experiment:
         done: what is done to the memory, in one sentence with ``{field}`` places for the setting's fields.
         setting: the class of its settings.
         showing: its axis, panels, key figures, and whether it measures costs.
+        first: trials that are run at once to begin with; fewer where each takes minutes.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Experiment:
     done: str
     setting: type[Setting]
     showing: Showing = dataclasses.field(default_factory=Showing)
+    first: int = FIRST_TRIALS
 
     def describe(self, setting: Setting) -> str:
         """What is done under this setting, as a sentence for failure messages."""
@@ -156,7 +158,7 @@ class Runner:
     Args:
         most: trials at the most, for a memory that there is not time enough for.
 
-    Trials are always run in the same chunks (0..15, 16..31, 32..63, ...), so the numbers do not depend on who asked.
+    Trials are always run in the same chunks (0..15, 16..31, 32..63, ...; or from another first number on), so the numbers do not depend on who asked.
     """
 
     def __init__(self, plug: Plug, seed: int = 0, most: int | None = None) -> None:
@@ -237,8 +239,8 @@ class Runner:
         have = len(next(iter(kept.values()))[0]) if kept else 0
         if key in self._unaffordable:
             raise OutOfTime(counted=True)
-        first = FIRST_TRIALS
-        if draws_in_update(self.plug) or draws_in_query(self.plug):
+        first = experiment.first
+        if first == FIRST_TRIALS and (draws_in_update(self.plug) or draws_in_query(self.plug)):
             trials = max(trials, NOISY_TRIALS)
         if self.most is not None:
             first, trials = min(first, self.most), min(trials, self.most)

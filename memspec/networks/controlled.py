@@ -56,7 +56,8 @@ class ControlledMemory(SequenceModel):
         self.read_heads, self.write_heads, self.key_dim, self.value_dim = read_heads, write_heads, key_dim, value_dim
         self.controller = Controller(input_size + read_heads * value_dim, hidden_size, controller)
         self.queries = nn.Linear(hidden_size, read_heads * key_dim, bias=False)
-        self.pairs = nn.Linear(hidden_size, write_heads * (key_dim + value_dim), bias=False)
+        self.keys = nn.Linear(hidden_size, write_heads * key_dim, bias=False)
+        self.values = nn.Linear(hidden_size, write_heads * value_dim, bias=False)
         self.gates = nn.Linear(hidden_size, write_heads + 1) if gates else None
         if self.gates is not None:
             nn.init.constant_(self.gates.bias[-1:], OPEN)
@@ -77,10 +78,7 @@ class ControlledMemory(SequenceModel):
 
     def _written(self, memory: Any, hidden: Tensor) -> Any:
         """The memory's state after every write head has written its pair."""
-        keys, values = self.pairs(hidden).split(
-            (self.write_heads * self.key_dim, self.write_heads * self.value_dim), -1
-        )
-        keys, values = (rows.unflatten(-1, (1, self.write_heads, -1)) for rows in (keys, values))
+        keys, values = (rows(hidden).unflatten(-1, (1, self.write_heads, -1)) for rows in (self.keys, self.values))
         gates = None if self.gates is None else self.gates(hidden)
         for head in range(self.write_heads):
             rows = slice(head, head + 1)

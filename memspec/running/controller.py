@@ -123,7 +123,7 @@ class Controller:
         following = nextitem.nodeid if nextitem is not None and plug_of(nextitem) == memory else None
         begun: dict[str, Any] | None = None
         try:
-            for event in self.pool.run(memory, item.nodeid, following):
+            for event in self.pool.run(memory, item.nodeid, following, item.get_closest_marker("slow") is not None):
                 if event["event"] == "warning":
                     config.hook.pytest_warning_recorded.call_historic(
                         kwargs={

@@ -46,6 +46,8 @@ LIVING = 3
 """Memories whose processes are kept at once; the one used longest ago is ended first."""
 STACK_LINES = 30
 CRASHES = "a crash in compiled code, or an exit that the memory calls; the stack shows where"
+SLOW = 30
+"""Times as long as any other a check marked slow may take: it trains something."""
 HANGS = "an endless loop, a lock that nobody frees, or work that takes this long (--memspec-check-timeout)"
 LEAKS = "what is stored is never freed, or a copy is made for every trial (--memspec-memory-limit)"
 
@@ -231,8 +233,8 @@ class Pool:
                 return found
         raise AssertionError("unreachable: events end with an exception or with the awaited one")
 
-    def run(self, key: str, item: str, following: str | None) -> Iterator[dict[str, Any]]:
-        """The events of one check, run in the process of ``key``.
+    def run(self, key: str, item: str, following: str | None, slow: bool = False) -> Iterator[dict[str, Any]]:
+        """The events of one check, run in the process of ``key``; a ``slow`` one has :data:`SLOW` times as long.
 
         Raises:
             Refused, Died: as :meth:`holder`; Died too if the process ended, or had to be, before the check was done.
@@ -240,11 +242,12 @@ class Pool:
         self._drop_if_gone(key)
         found = self.holder(key)
         self._ran = key
+        seconds = self.bounds.seconds * (SLOW if slow else 1)
         try:
-            found.channel.send(order="run", item=item, next=following, seconds=self.bounds.seconds)
+            found.channel.send(order="run", item=item, next=following, seconds=seconds)
         except Closed:
             raise Died(self._dead(key, found)) from None
-        for event in self._events(key, found, self.bounds.seconds):
+        for event in self._events(key, found, seconds):
             if event["event"] == "done":
                 break
             yield event

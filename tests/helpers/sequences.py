@@ -64,3 +64,19 @@ class OnlyEqual(PlainSequence):
 
     def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         return super().step(x + 0 * state, state)
+
+
+class Plain:
+    """A sum of what came, and no module."""
+
+    input_size = 3
+
+    def initial_state(self, batch: int) -> Tensor:
+        return torch.zeros(batch, 3)
+
+    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        return state + x, state + x
+
+    def run(self, xs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        ys = state + xs.cumsum(0)
+        return ys, ys[-1]

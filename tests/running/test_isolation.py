@@ -139,6 +139,16 @@ SLOW_CHECK = '''
         for _ in range(12):
             memory.update(torch.ones(2, 64), torch.ones(2, 64))
 '''
+TRAINING = """
+    import time
+    import pytest
+
+    @pytest.mark.slow
+    @pytest.mark.measurement
+    def test_trains(plug):
+        \"\"\"It takes its time.\"\"\"
+        time.sleep(2)
+"""
 
 
 @pytest.fixture
@@ -206,6 +216,15 @@ def test_a_deadline_is_longer_for_a_memory_whose_calls_are_slow(own: Any) -> Non
     (check,) = own.card()["checks"]
     assert check["status"] == "pass", check
     assert check["seconds"] > 0
+    assert done.code == Exit.OK
+
+
+def test_a_deadline_is_longer_for_a_check_that_trains(own: Any) -> None:
+    own.write("test_training.py", TRAINING)
+    arguments = ("--memspec-scorecard=card.json", "--memspec-check-timeout=0.5", "--memspec-full", "test_training.py")
+    done = own.pytest("--memory=mem.py:Good", *arguments, isolate=True)
+    (check,) = own.card()["checks"]
+    assert check["status"] == "pass", check
     assert done.code == Exit.OK
 
 

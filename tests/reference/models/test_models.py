@@ -63,7 +63,7 @@ def answered(model: Any, *tokens: Tensor) -> Tensor:
 def test_a_network_wired_to_store_and_ask_recalls_exactly(memory: str) -> None:
     model = MemoryAugmentedNetwork(WIDTH, NAMES, WIDTH, 8, NAMES, memory=memory, controller="feedforward")
     assert model.gates is not None
-    rows = {"keys values": model.pairs, "queries": model.queries}
+    rows = {"keys": model.keys, "values": model.values, "queries": model.queries}
     wired(model, model.controller.layer, rows, model.gates, WIDTH)  # type: ignore[arg-type]
     told = [token(0, 3), token(1, 4), token(2, 0)]
     for key, value in ((0, 3), (1, 4), (2, 0)):

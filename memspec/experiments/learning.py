@@ -1,0 +1,336 @@
+"""Learning sequence tasks: a network of the plug beside an LSTM of as many parameters, and beside a guess.
+
+A sequence model is trained as it is, a Functional memory behind a controller (:mod:`memspec.training.fitting`); always a
+fresh one. Trials are seeds: of weights, of batches, of exams. Nothing is chosen after the fact: every seed counts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memspec.errors import CannotMeasure, NotAsked
+from memspec.experiments.base import Curve, Experiment, Measured, Setting
+from memspec.fixtures.tasks import courses, sequences
+from memspec.fixtures.tasks.courses import Course
+from memspec.metrics import Axis, Metric, Showing
+from memspec.networks.controlled import ControlledMemory
+from memspec.networks.readout import Fitted, LSTMBaseline, PlacedReadout
+from memspec.networks.sequence import SequenceModel
+from memspec.plugs.plug import Plug
+from memspec.randomness import made_from, seed_of, seeded
+from memspec.training.fitting import trainable
+from memspec.training.trainer import MemoryTrainer, Progress, Settings, Task
+
+EXAM = 64
+"""Sequences of an exam."""
+THRESHOLD = 0.1
+"""Of a guess's error: what counts as learnt."""
+
+
+@dataclass(frozen=True)
+class Learning(Setting):
+    """``steps`` batches of ``batch`` sequences of a task of :data:`~memspec.fixtures.tasks.courses.TASKS`."""
+
+    task: str = "copy"
+    steps: int = 500
+    batch: int = 16
+    learning_rate: float = 3e-3
+    hidden_size: int = 64
+    memory_dim: int = 20
+    memory_size: int = 128
+
+    @property
+    def label(self) -> str:
+        return self.task + (f"-steps{self.steps}" if self.steps != 500 else "")
+
+
+_WHO = {"": "the network of the plug", "lstm_": "an LSTM of as many parameters"}
+METRICS = {
+    "chance_error": Metric("error of a guess, by the exam's size", high=float("inf"), better="none"),
+    **{
+        name: metric
+        for who, said in _WHO.items()
+        for name, metric in {
+            f"{who}error": Metric(
+                f"wrong bits a sequence, or share of wrong tokens, in the end, of {said}, by the exam's size",
+                high=float("inf"),
+                better="none" if who else "down",
+            ),
+            f"{who}whole": Metric(f"share of sequences without an error, of {said}", better="none" if who else "up"),
+            f"{who}reached": Metric(
+                f"whether {said} came below a tenth of a guess's error on the sizes it learns",
+                better="none" if who else "up",
+            ),
+            f"{who}sequences": Metric(
+                f"sequences seen until then by {said}; all there were where it never came",
+                high=float("inf"),
+                better="none" if who else "down",
+            ),
+            f"{who}curve": Metric(
+                f"the task's error while {said} learns, by sequences seen", high=float("inf"), better="none"
+            ),
+            f"{who}kendall": Metric(
+                f"Kendall's tau between the order put out by {said} and that of the priorities", low=-1.0, better="none"
+            ),
+        }.items()
+    },
+    "parameters": Metric("parameters of the network, controller included", high=float("inf"), better="none"),
+    "seconds": Metric("of training the network", high=float("inf"), better="none", unit="s", timing=True),
+}
+
+
+def network(plug: Plug, course: Course, seed: int, hidden_size: int = 64, **sizes: Any) -> nn.Module:
+    """What learns the course: the plug's network, behind a readout by places where the task asks for one.
+
+    Raises:
+        NotAsked: if no network can be made of the plug.
+    """
+    outputs = hidden_size if course.places else course.outputs
+    inner = trainable(plug, course.inputs, outputs, seed, vocabulary=course.tokens, hidden_size=hidden_size, **sizes)
+    if not course.places:
+        return inner
+    return made_from(seed_of(seed, "places"), lambda: PlacedReadout(inner, hidden_size, course.places, course.outputs))
+
+
+def baseline(course: Course, parameters: int, seed: int, width: int) -> nn.Module:
+    """The LSTM beside a network of so many parameters, behind embeddings and readouts like the network's."""
+
+    def build() -> nn.Module:
+        inward: nn.Module = nn.Embedding(course.inputs, width) if course.tokens else nn.Identity()
+        readout = PlacedReadout(SequenceModel(), width, course.places, course.outputs) if course.places else None
+        others = [weight.numel() for part in (inward, readout) if part is not None for weight in part.parameters()]
+        lstm = LSTMBaseline(
+            width if course.tokens else course.inputs,
+            width if course.places else course.outputs,
+            max(parameters - sum(others), 1),
+        )
+        if readout is None:
+            return Fitted(lstm, inward, nn.Identity())
+        readout.model = Fitted(lstm, inward, nn.Identity())
+        return readout
+
+    return made_from(seed_of(seed, "baseline"), build)
+
+
+def measure(plug: Plug, setting: Learning, trials: Sequence[int], seed: int) -> Measured:
+    """Train the network and the LSTM under every seed, on the same batches, and hold the same exams."""
+    if setting.task not in courses.TASKS:
+        raise CannotMeasure(f"there is no task {setting.task!r}; there are {', '.join(courses.TASKS)}")
+    course = courses.full(setting.task, setting.batch)
+    asked = {size: _asked(setting.task, size) for size in course.exams}
+    rows: dict[str, list[Tensor]] = {}
+    for trial in trials:
+        own = seed_of(seed, "tasks.learned", setting.task, trial)
+        sizes = {name: getattr(setting, name) for name in ("hidden_size", "memory_dim", "memory_size")}
+        model = network(plug, course, own, **sizes)
+        parameters = sum(weight.numel() for weight in model.parameters())
+        found = {"parameters": torch.tensor(float(parameters))}
+        for who, one in (("", model), ("lstm_", baseline(course, parameters, own, setting.hidden_size))):
+            found |= {f"{who}{name}": value for name, value in _learnt(one, course, asked, setting, own).items()}
+        found["chance_error"] = torch.tensor([course.chance[size] for size in course.exams])
+        for name, value in found.items():
+            rows.setdefault(name, []).append(value.double())
+    sizes_asked = list(course.exams)
+    points = {"curve": [setting.batch * step for step in _looks(setting)], "error": sizes_asked, "whole": sizes_asked}
+    out: dict[str, Tensor | Curve] = {}
+    for name, values in rows.items():
+        kind = name.removeprefix("lstm_").removeprefix("chance_")
+        out[name] = Curve(torch.stack(values), points[kind]) if kind in points else torch.stack(values)
+    out.pop("lstm_seconds", None)
+    return out
+
+
+def _asked(task: str, size: int) -> Any:
+    """An exam: a larger batch of the same task."""
+    return courses.full(task, EXAM).exams[size]
+
+
+def _looks(setting: Learning) -> list[int]:
+    """The steps at which the error is looked at: twenty times."""
+    every = max(1, setting.steps // 20)
+    return sorted({*range(every, setting.steps + 1, every), setting.steps})
+
+
+def _learnt(model: nn.Module, course: Course, asked: dict[int, Any], setting: Learning, seed: int) -> dict[str, Tensor]:
+    """Train one model; what it came to."""
+    largest = max(size for size in course.exams if size <= _learns_up_to(setting.task, course))
+    task = Task(course.draw, course.loss, course.error, exam=asked[largest])
+    settings = Settings(
+        steps=setting.steps,
+        learning_rate=setting.learning_rate,
+        seed=seed % 2**31,
+        check_every=max(1, setting.steps // 20),
+        progress=False,
+    )
+    start = time.perf_counter()
+    with seeded(seed):
+        progress = MemoryTrainer(model, task, settings).train()
+    seconds = time.perf_counter() - start
+    errors, wholes = [], []
+    found: dict[str, Tensor] = {}
+    for size, draw in asked.items():
+        batch = draw(torch.Generator().manual_seed(seed_of(seed, "exam", size)))
+        with torch.no_grad(), seeded(seed):
+            outputs = model.eval().run(batch.inputs, model.initial_state(batch.inputs.shape[1]))[0]  # type: ignore[operator]
+        errors.append(course.error(outputs, batch).double())
+        wholes.append(_whole(outputs, batch, course))
+        if setting.task == "sort":
+            found["kendall"] = sequences.order_kept(outputs, batch).mean()
+    reached, seen = _threshold(progress, THRESHOLD * course.chance[largest], setting)
+    return found | {
+        "error": torch.stack(errors),
+        "whole": torch.stack(wholes),
+        "reached": torch.tensor(float(reached)),
+        "sequences": torch.tensor(float(seen)),
+        "curve": torch.tensor([metric for _, metric in progress.metrics]),
+        "seconds": torch.tensor(seconds),
+    }
+
+
+def _learns_up_to(task: str, course: Course) -> int:
+    """The largest exam whose size is learnt from."""
+    return {"copy": 20, "repeat-copy": 7, "associative": 6}.get(task, max(course.exams))
+
+
+def _whole(outputs: Tensor, batch: Any, course: Course) -> Tensor:
+    if not course.tokens:
+        return (sequences.bits_wrong(outputs, batch) == 0).double().mean()
+    wrong = (outputs.argmax(-1) != batch.targets) & batch.asked
+    return (~wrong.any(0)).double().mean()
+
+
+def _threshold(progress: Progress, threshold: float, setting: Learning) -> tuple[bool, int]:
+    """Whether the error came below a threshold, and the sequences seen by the first look at which it was."""
+    for step, metric in progress.metrics:
+        if metric <= threshold:
+            return True, step * setting.batch
+    return False, setting.steps * setting.batch
+
+
+LEARNED = Experiment(
+    "tasks.learned",
+    measure,
+    METRICS,
+    "trained a network of it on {steps} batches of {batch} sequences of the task {task}, beside an LSTM of as many parameters",
+    Learning,
+    Showing(Axis("sequences seen")),
+    first=3,
+)
+
+
+# ---- a few steps ----------------------------------------------------------------------------------------------
+
+STEPS = 4
+SHARES = (3e-2, 1e-2, 3e-3, 1e-3)
+"""Lengths of a step, as shares of the length of all that is moved: a slope leads downwards, if the step is small enough."""
+FLAT = 1e-6
+"""Of the loss: a fall that float32 does not show."""
+
+
+@dataclass(frozen=True)
+class Descent:
+    """A few steps down the slope of one batch's loss.
+
+    Attributes:
+        losses: before the first step and after each; fewer than ``STEPS + 1`` where no step along a slope lowered it.
+        unreached: names of weights that should have a gradient and have none, or one that is not finite.
+        flat: the slope is so small that no step along it would show.
+    """
+
+    losses: list[float]
+    unreached: list[str]
+    flat: bool = False
+
+
+def upstream(model: nn.Module, plug: Plug) -> dict[str, Tensor]:
+    """The weights to move: all of a sequence model; of a controller those that make what the spec claims gradients of.
+
+    Raises:
+        NotAsked: if it claims none.
+    """
+    around = controller_of(model)
+    if plug.is_sequence_model or around is None:
+        return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    made = {"query": around.queries, "keys": around.keys, "values": around.values}
+    claimed = {name: linear.weight for name, linear in made.items() if name in plug.spec.differentiable}
+    if not claimed:
+        raise NotAsked(f"{plug.name} does not claim to be differentiable, so no controller can learn to use it")
+    return claimed
+
+
+def controller_of(model: nn.Module) -> ControlledMemory | None:
+    """The controller that a memory was put behind."""
+    return next((part for part in model.modules() if isinstance(part, ControlledMemory)), None)
+
+
+@torch.no_grad()
+def _asked_at_once(around: ControlledMemory) -> None:
+    """Ask for the key that was just written, and write and ask the same whatever has been read.
+
+    So there is something to be found, also in buckets; and where the nearest of several keys is looked for, values are
+    moved without another key becoming the nearest, at which a loss jumps.
+    """
+    around.queries.weight.copy_(around.keys.weight)
+    layer = around.controller.layer
+    assert isinstance(layer, nn.Linear)
+    layer.weight[:, around.input_size :] = 0
+
+
+def descend(plug: Plug, course: Course, seed: int) -> Descent:
+    """Move what is upstream of the memory down the slope of one batch's loss, and nothing else (:func:`upstream`).
+
+    Raises:
+        NotAsked: if no network can be made of the plug, or it claims no gradient.
+    """
+    model: Any = network(plug, course, seed, hidden_size=16, memory_dim=8, memory_size=16, controller="feedforward")
+    batch = course.draw(torch.Generator().manual_seed(seed_of(seed, "batch")))
+    moved = upstream(model.eval(), plug)
+    around = controller_of(model)
+    if around is not None and not plug.is_sequence_model:
+        _asked_at_once(around)
+
+    def loss() -> Tensor:
+        with seeded(seed):
+            return course.loss(model.run(batch.inputs, model.initial_state(batch.inputs.shape[1]))[0], batch)
+
+    with torch.enable_grad():
+        losses: list[float] = []
+        for _ in range(STEPS):
+            now = loss()
+            losses = losses or [now.item()]
+            found = dict(zip(moved, torch.autograd.grad(now, list(moved.values()), allow_unused=True)))
+            wrong = [name for name, g in found.items() if g is not None and not bool(g.isfinite().all())]
+            if not plug.is_sequence_model:  # of which a few steps need not use every part
+                wrong += [name for name, g in found.items() if g is None]
+            slopes = {moved[name]: g for name, g in found.items() if g is not None}
+            steep = float(sum(g.square().sum() for g in slopes.values())) ** 0.5
+            if wrong or not steep:
+                return Descent(losses, wrong or list(moved))
+            length = float(sum(weight.detach().square().sum() for weight in slopes)) ** 0.5
+            if SHARES[-1] * length * steep < FLAT * abs(losses[-1]):
+                return Descent(losses, [], flat=True)
+            if not _stepped(loss, slopes, length / steep, losses):
+                break
+    return Descent(losses, [])
+
+
+@torch.no_grad()
+def _stepped(loss: Callable[[], Tensor], slopes: dict[Tensor, Tensor], unit: float, losses: list[float]) -> bool:
+    """Take the longest step that lowers the loss, and note it; False, and nothing is moved, if none does."""
+    before = {weight: weight.clone() for weight in slopes}
+    for share in SHARES:
+        for weight, slope in slopes.items():
+            weight.copy_(before[weight] - share * unit * slope)
+        after = loss().item()
+        if after < losses[-1]:
+            losses.append(after)
+            return True
+    for weight, old in before.items():
+        weight.copy_(old)
+    return False
