@@ -98,7 +98,7 @@ class LinearAttentionMemory(FunctionalMemory):
         step: Tensor | None = None,
         log_decay: Tensor | None = None,
     ) -> tuple[Tensor, LinearAttentionState]:
-        """What query t is answered once row t is written, and the state after all rows; see :class:`~memspec.reference.layers.held.Scans`."""
+        """What query t is answered once row t is written, and the state after all rows; see :class:`~memspec.networks.held.Scans`."""
         queries, keys = self.features(queries), self.features(keys)
         if self.normalise:
             answers, *after = linear_attention_answers(*state, queries, keys, values, step, log_decay)

@@ -49,7 +49,7 @@ class MatrixMemory(FunctionalMemory):
         step: Tensor | None = None,
         log_decay: Tensor | None = None,
     ) -> tuple[Tensor, MatrixState]:
-        """What query t is answered once row t is written, and the state after all rows; see :class:`~memspec.reference.layers.held.Scans`."""
+        """What query t is answered once row t is written, and the state after all rows; see :class:`~memspec.networks.held.Scans`."""
         queries, keys = self._normed(queries), self._normed(keys)
         answers, matrix = self.sweep(state.matrix, queries, keys, values, step, log_decay)
         return answers, MatrixState(matrix)

@@ -9,10 +9,13 @@ from __future__ import annotations
 from memspec.reference.lazily import lazily
 
 _HOME = {
+    "ContinualLearningModel": "continual",
     "DifferentiableNeuralComputer": "native",
+    "KnowledgeGraphModel": "knowledge",
     "MemoryAugmentedNetwork": "augmented",
     "MemoryEnhancedRNN": "stacked",
     "MemoryTransformer": "transformer",
+    "MetaNetwork": "meta",
     "NeuralTuringMachine": "native",
     "ReasoningNetwork": "reasoning",
     "TemporalMemoryModel": "temporal",
