@@ -171,6 +171,7 @@ def test_selfcheck_shows_how_far_it_is_unless_it_is_to_be_quiet(monkeypatch: pyt
     assert [part.shown for part in parts] == [True, False]
 
 
+@pytest.mark.ci
 def test_a_mutant_that_survives_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     from memspec.fixtures import mutants
 

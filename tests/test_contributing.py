@@ -72,6 +72,7 @@ def run(root: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.ci
 def test_the_reference_passes_what_it_is_asked(project: Path) -> None:
     """The checks of the new axis and claim are asked of it as well."""
     memory = "--memory=memspec.reference:TopHebbMemory"
@@ -81,12 +82,14 @@ def test_the_reference_passes_what_it_is_asked(project: Path) -> None:
     assert "it does not claim to be linear" in json.dumps(card)
 
 
+@pytest.mark.ci
 def test_the_mutants_are_failed_and_their_twins_pass(project: Path) -> None:
     names = ("GivesUpNineTenths", "HalvesAtEachCall", "ClaimsToBeLinear")
     said = run(project, "memspec", "selfcheck", "--quick", "-n", "1", *(f"--only={name}" for name in names))
     assert "3 of 3 mutants are failed by a check" in said
 
 
+@pytest.mark.ci
 def test_the_project_s_own_tests_take_them(project: Path) -> None:
     """Those of what every reference keeps, of its options' ranges, of where mutants live, and of who asks for a choice."""
     files = [f"tests/{name}" for name in ("reference/test_every.py", "reference/test_option_ranges.py", "suites")]

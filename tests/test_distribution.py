@@ -136,6 +136,7 @@ def test_the_wheel_of_the_sdist_is_the_wheel(built: Path, tmp_path: Path) -> Non
     run(python, "-m", "pytest", "--pyargs", "memspec.suites", *ONE_MEMORY, "--memspec-checks=laws/s*", at=tmp_path)
 
 
+@pytest.mark.ci
 def test_the_suites_run_where_the_wheel_is_installed(built: Path, tmp_path: Path) -> None:
     """Every check of a memory, away from any checkout."""
     python = installed(only(built, "*.whl"), tmp_path / "venv")

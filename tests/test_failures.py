@@ -149,7 +149,7 @@ MUTANTS = "memspec.fixtures.mutants"
 @pytest.mark.parametrize(
     ("plug", "check"),
     [
-        (f"{MUTANTS}.capacity:DropsTheRemainder", "capacity/n95"),
+        pytest.param(f"{MUTANTS}.capacity:DropsTheRemainder", "capacity/n95", marks=pytest.mark.ci),
         (f"{MUTANTS}.slots:ConstantUsage", "slots/usage-follows-writes"),
     ],
 )

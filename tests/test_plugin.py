@@ -539,7 +539,7 @@ def test_an_interrupted_run_is_partial(suite: Any) -> None:
     assert suite.card()["verdict"] == "partial"
     assert suite.card()["stopped"] == "the run was interrupted"
     shown = done.text.partition("= memspec =")[2].splitlines()[1:]
-    assert shown[0].startswith("interrupted: mem.py:Good: PARTIAL (")
+    assert shown[0].startswith("interrupted: mem.py:Good: PARTIAL ("), done.text
     assert shown[1] == "written: card.json"
     assert "--memspec-resume" in shown[2]
     assert len(shown) == 4  # and pytest's count of its tests

@@ -233,6 +233,7 @@ def test_what_are_no_recalls_is_refused(recalls: Tensor) -> None:
         lag_crp(recalls.long(), 8, LAGS)
 
 
+@pytest.mark.ci
 @pytest.mark.filterwarnings("ignore")
 def test_people_are_as_stated() -> None:
     """HUMAN_CRP and HUMAN_TEMPORAL_FACTOR from the data that ship with psifr."""

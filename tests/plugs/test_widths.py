@@ -34,7 +34,8 @@ def test_what_is_found(name: str) -> None:
     assert plug.shape(64, 10) == Shape(*digits)
 
 
-@pytest.mark.parametrize("name", [n if n == "SquareDelta" else pytest.param(n, marks=pytest.mark.ci) for n in FOUND])
+@pytest.mark.ci
+@pytest.mark.parametrize("name", FOUND)
 def test_sound_memories_pass_the_default_tier_at_the_widths_they_can_have(folder: Any, name: str) -> None:
     run = folder.pytest("--pyargs", "memspec.suites", f"--memory={PLACE}:{name}", "--memspec-scorecard=card.json")
     card = folder.card()

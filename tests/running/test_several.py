@@ -21,6 +21,7 @@ def told(path: Path) -> list[Any]:
     return [(card.name, card.verdict, card.signature, card.blocks, some) for card, some in zip(cards, checks)]
 
 
+@pytest.mark.ci
 def test_cards_are_those_of_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["score", DELTA, NULL, "--checks", "capacity/recall*", "--scorecard"]
     one = main([*asked, str(tmp_path / "one.json"), "-q"])

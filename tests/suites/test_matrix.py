@@ -1,7 +1,7 @@
 """The suites held to what they must catch: every mutant killed for the right reason, every check useful, every reference spared.
 
-All mutants run the checks that they name, their good twins the same checks, and references every check. In one
-process these are a few pytest runs, two at a time. Under pytest-xdist the memories are dealt out: each hand is a run of
+Mutants run the checks that they name (one in five by default, all in CI), their good twins the same checks, and references
+every check. In one process these are a few pytest runs, two at a time. Under pytest-xdist the memories are dealt out: each hand is a run of
 its own, and the tests that read it stay on one worker, so that no memory is run twice and no worker waits for another.
 """
 
@@ -24,27 +24,46 @@ from memspec.running.selfcheck import EXPECTED_TO_FAIL, Matrix, matrix
 MUTANTS = all_mutants()
 REFERENCES = reference_plugs()
 QUICK = [
-    f"memspec.reference:{name}" for name in ("DeltaMemory", "MatrixAssociativeMemory", "SoftmaxMemory", "NullMemory")
+    f"memspec.reference:{name}" for name in ("DeltaMemory", "NullMemory", "MatrixAssociativeMemory", "SoftmaxMemory")
 ]
-"""References that run every check by default, one of a kind; the others under --memspec-full."""
-TWINS = sorted({mutant.twin for mutant in MUTANTS.values()})
-
+"""References that run every check in CI, one of a kind, and the first two by default; the others under --memspec-full."""
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-HANDS = 3 * WORKERS if WORKERS > 1 else 1
-"""Enough that the workers end together, few enough that starting a run (three seconds) costs little."""
-HAND = {plug: number % HANDS for number, plug in enumerate(dict.fromkeys([*QUICK, *TWINS]))}
-"""A mutant plays with its twin, which so runs once."""
+
+
+class Deck:
+    """Mutants with their twins, and references, dealt out in hands: each is one run, and a mutant plays with its twin.
+
+    Args:
+        hands: so many a worker; enough that the workers end together, few enough that starting a run (three seconds)
+            costs little.
+        first: number of the first hand.
+    """
+
+    def __init__(self, mutants: list[str], references: list[str], hands: int, first: int = 0) -> None:
+        self.mutants, self.references = mutants, references
+        self.twins = sorted({MUTANTS[name].twin for name in mutants})
+        self.hands = hands * WORKERS if WORKERS > 1 else 1
+        self.first = first
+        self.hand = {p: first + n % self.hands for n, p in enumerate(dict.fromkeys([*references, *self.twins]))}
+
+    def run(self, hand: int) -> Matrix:
+        return matrix(
+            workers=1 if WORKERS > 1 else 2,
+            only=[name for name in self.mutants if self.hand[MUTANTS[name].twin] == hand],
+            named_checks_only=True,
+            references=[plug for plug in self.references if self.hand[plug] == hand],
+        )
+
+
+SAMPLE = Deck(sorted(MUTANTS)[::5], QUICK[:2], hands=2)
+REST = Deck(sorted(set(MUTANTS) - set(SAMPLE.mutants)), QUICK[2:], hands=3, first=SAMPLE.hands)
+"""In CI alone."""
 
 
 @functools.cache
 def found(hand: int) -> Matrix:
     """The run of one hand."""
-    return matrix(
-        workers=1 if WORKERS > 1 else 2,
-        only=[name for name, mutant in MUTANTS.items() if HAND[mutant.twin] == hand],
-        named_checks_only=True,
-        references=[plug for plug in QUICK if HAND[plug] == hand],
-    )
+    return (SAMPLE if hand < REST.first else REST).run(hand)
 
 
 @functools.cache
@@ -53,9 +72,18 @@ def alone(plug: str) -> Matrix:
     return matrix(workers=1, only=[], references=[plug])
 
 
-def dealt(hands: dict[str, int]) -> list[Any]:
-    """Parameters of tests that read a hand's run: name and hand. Their ids keep those of one hand on one worker."""
-    return [pytest.param(name, hand, id=f"hand{hand}-{name}") for name, hand in hands.items()]
+def dealt(*which: str) -> list[Any]:
+    """Parameters of tests that read a hand's run: name and hand. Their ids keep those of one hand on one worker.
+
+    Args:
+        which: attributes of a deck that list what is asked for.
+    """
+    params = []
+    for deck, marks in ((SAMPLE, ()), (REST, (pytest.mark.ci,))):
+        for name in (name for part in which for name in getattr(deck, part)):
+            hand = deck.hand[MUTANTS[name].twin if name in MUTANTS else name]
+            params.append(pytest.param(name, hand, id=f"hand{hand}-{name}", marks=marks))
+    return params
 
 
 def assert_parses(command: str) -> None:
@@ -76,13 +104,13 @@ def test_there_are_enough_mutants() -> None:
     assert len(MUTANTS) >= 25
 
 
-@pytest.mark.parametrize(("name", "hand"), dealt({name: HAND[MUTANTS[name].twin] for name in sorted(MUTANTS)}))
+@pytest.mark.parametrize(("name", "hand"), dealt("mutants"))
 def test_every_mutant_is_failed_by_the_checks_it_names(name: str, hand: int) -> None:
     """And the message of the first says what is wrong."""
     assert [problem for problem in found(hand).survivors() if problem.startswith((f"{name} ", f"{name}:"))] == []
 
 
-@pytest.mark.parametrize(("name", "hand"), dealt({name: HAND[MUTANTS[name].twin] for name in sorted(MUTANTS)}))
+@pytest.mark.parametrize(("name", "hand"), dealt("mutants"))
 def test_every_failure_has_its_parts_and_repeats(name: str, hand: int) -> None:
     """Rule, what came, what was expected, the likeliest cause, and a program that compiles or a command that parses."""
     failures = found(hand).failures(MUTANTS[name].plug)
@@ -98,7 +126,7 @@ def test_every_failure_has_its_parts_and_repeats(name: str, hand: int) -> None:
             compile(failure.repeat, check, "exec")
 
 
-@pytest.mark.parametrize(("plug", "hand"), dealt({plug: HAND[plug] for plug in QUICK}))
+@pytest.mark.parametrize(("plug", "hand"), dealt("references"))
 def test_a_reference_of_each_kind_passes_all_it_is_asked(plug: str, hand: int) -> None:
     if plug in EXPECTED_TO_FAIL:
         assert any(check.startswith(("laws/", "liveness/")) for check in found(hand).failed(plug))
@@ -112,7 +140,7 @@ def test_every_other_reference_passes_all_it_is_asked(plug: str) -> None:
     assert alone(plug).failed(plug) == {}
 
 
-@pytest.mark.parametrize(("plug", "hand"), dealt({plug: HAND[plug] for plug in TWINS}))
+@pytest.mark.parametrize(("plug", "hand"), dealt("twins"))
 def test_no_good_twin_fails_what_its_mutants_fail(plug: str, hand: int) -> None:
     assert [problem for problem in found(hand).false_alarms() if problem.startswith(f"{plug} fails")] == []
     assert found(hand).cards[plug].verdict != "error"  # it was asked something

@@ -127,6 +127,7 @@ def test_neighbouring_families_lie_outside(d: int, dv: int) -> None:
     assert passing <= ALIKE
 
 
+@pytest.mark.ci
 def test_a_side_is_left_out_only_where_it_says_nothing() -> None:
     """Recall predicted near 0 or 1, an error of 0; the floor of a delta memory without a step is the exception."""
     for family, (_, spec) in FAMILY.items():

@@ -151,6 +151,7 @@ NAMES = {"memory", "bare", "probe", "built"}
 ELSEWHERE = {
     "laws": "what is called a memory there is a Subject, which goes through the boundary itself",
     "running/mutation": "shares nothing with the suites, on purpose",
+    "networks": "the memory is a part of the network, and what is called through the boundary is the network",
     "plugs/offered.py": "a table of uses, each of which is handed to the boundary",
 }
 THROUGH = {"cross", "call"}
