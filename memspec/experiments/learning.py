@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,7 +26,8 @@ from memspec.networks.sequence import SequenceModel
 from memspec.plugs.plug import Plug
 from memspec.randomness import made_from, seed_of, seeded
 from memspec.training.fitting import trainable
-from memspec.training.trainer import MemoryTrainer, Progress, Settings, Task
+from memspec.training.trainer import MemoryTrainer, Progress, Settings, Task, answers_of
+from memspec.world.boundary import cross
 
 EXAM = 64
 """Sequences of an exam."""
@@ -177,7 +179,7 @@ def _learnt(model: nn.Module, course: Course, asked: dict[int, Any], setting: Le
     for size, draw in asked.items():
         batch = draw(torch.Generator().manual_seed(seed_of(seed, "exam", size)))
         with torch.no_grad(), seeded(seed):
-            outputs = model.eval().run(batch.inputs, model.initial_state(batch.inputs.shape[1]))[0]  # type: ignore[operator]
+            outputs = answers_of(model.eval(), batch.inputs)
         errors.append(course.error(outputs, batch).double())
         wholes.append(_whole(outputs, batch, course))
         if setting.task == "sort":
@@ -297,14 +299,15 @@ def descend(plug: Plug, course: Course, seed: int) -> Descent:
 
     def loss() -> Tensor:
         with seeded(seed):
-            return course.loss(model.run(batch.inputs, model.initial_state(batch.inputs.shape[1]))[0], batch)
+            return course.loss(answers_of(model, batch.inputs), batch)
 
     with torch.enable_grad():
         losses: list[float] = []
         for _ in range(STEPS):
             now = loss()
             losses = losses or [now.item()]
-            found = dict(zip(moved, torch.autograd.grad(now, list(moved.values()), allow_unused=True)))
+            slope = partial(torch.autograd.grad, now, list(moved.values()), allow_unused=True)
+            found = dict(zip(moved, cross("backward", slope)))
             wrong = [name for name, g in found.items() if g is not None and not bool(g.isfinite().all())]
             if not plug.is_sequence_model:  # of which a few steps need not use every part
                 wrong += [name for name, g in found.items() if g is None]

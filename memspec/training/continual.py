@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from memspec.experiments import continual
 from memspec.randomness import seed_of
-from memspec.training.trainer import MemoryTrainer, Settings, Task
+from memspec.training.trainer import MemoryTrainer, Settings, Task, answers_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +100,6 @@ class ContinualLearningTrainer:
             batch = task.draw(torch.Generator().manual_seed(seed_of("scores", self.settings.seed)))
             batch = type(batch)(*(part.to(self.settings.device) for part in batch))
             with torch.no_grad():
-                outputs = model.run(batch.inputs, model.initial_state(batch.inputs.shape[1]))[0]
+                outputs = answers_of(model, batch.inputs)
             scores.append(self.score(outputs, batch).double().mean().cpu())
         return torch.stack(scores)

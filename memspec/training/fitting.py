@@ -17,6 +17,7 @@ from memspec.networks.sequence import SequenceModel
 from memspec.plugs.plug import Plug, Shape
 from memspec.plugs.sequences import first_inputs, input_width
 from memspec.randomness import made_from, seed_of
+from memspec.world.boundary import call, cross
 
 
 def needs_form(plug: Plug) -> None:
@@ -70,7 +71,7 @@ def trainable(
             lambda: _controlled(plug, width, outputs, seed, hidden_size, memory_dim, memory_size, controller),
         )
     taken = input_width(model)
-    given = model.run(first_inputs(model, 1, 1), model.initial_state(1))[0].shape[-1]
+    given = cross("run", lambda: model.run(first_inputs(model, 1, 1), model.initial_state(1)))[0].shape[-1]
 
     def around() -> Fitted:
         inward: nn.Module = nn.Identity() if taken == inputs else nn.Linear(inputs, taken)
@@ -98,7 +99,7 @@ def _controlled(
     start = held.start(1)
     row = torch.zeros(1, 1, 1, shape.key_dim), torch.zeros(1, 1, 1, shape.value_dim)
     with torch.no_grad():
-        after = memory.write(start, *row)
+        after = call(memory, "write", start, *row)
     fixed = [part.shape for part in state_tensors(after)] == [part.shape for part in state_tensors(start)]
     return ControlledMemory(
         inputs, outputs, hidden, held, shape.key_dim, shape.value_dim, controller=controller, gates=fixed

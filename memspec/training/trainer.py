@@ -24,6 +24,7 @@ from tqdm import tqdm
 from memspec.errors import MemspecError
 from memspec.randomness import generator_states, set_generator_states
 from memspec.scorecard.files import write_atomically
+from memspec.world.boundary import cross
 
 
 class NotFinite(MemspecError):
@@ -114,6 +115,12 @@ class Progress:
         return len(values) - 1 - values.index(min(values)) if values else 0
 
 
+def answers_of(model: Any, inputs: Tensor) -> Tensor:
+    """What a sequence model puts out, of inputs ``[T, B, ...]``, from a fresh state; the model may be somebody's."""
+    outputs: Tensor = cross("run", lambda: model.run(inputs, model.initial_state(inputs.shape[1])))[0]
+    return outputs
+
+
 class MemoryTrainer:
     """Trains a model on a task.
 
@@ -170,7 +177,7 @@ class MemoryTrainer:
         if not bool(loss.isfinite()):
             raise NotFinite(f"step {self.progress.step}: the loss is {loss.item()}; {self._first(outputs)}")
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        cross("backward", lambda: self.scaler.scale(loss).backward())
         self.scaler.unscale_(self.optimizer)
         if not self.scaler.is_enabled():  # which skips such steps, and lowers its scale
             for name, weight in self.model.named_parameters():
@@ -201,7 +208,7 @@ class MemoryTrainer:
         half = self.settings.precision != "float32"
         dtype = getattr(torch, self.settings.precision) if half else torch.bfloat16
         with torch.autocast(torch.device(self.settings.device).type, dtype=dtype, enabled=half):
-            outputs: Tensor = self.model.run(batch.inputs, self.model.initial_state(batch.inputs.shape[1]))[0]
+            outputs: Tensor = answers_of(self.model, batch.inputs)
         return outputs
 
     def _first(self, outputs: Tensor) -> str:

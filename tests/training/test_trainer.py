@@ -146,7 +146,7 @@ NETWORKS = {
 def test_training_steps_lower_the_loss_and_move_the_memorys_interface(name: str) -> None:
     torch.manual_seed(0)
     network = NETWORKS[name](5, 4)
-    interface = network.pairs if name == "delta" else network.interface
+    interface = network.keys if name == "delta" else network.interface
     before = interface.weight.detach().clone()
     progress = MemoryTrainer(network, COPY, dataclasses.replace(QUIET, steps=40, check_every=40)).train()
     assert sum(progress.losses[-5:]) < 0.98 * sum(progress.losses[:5])
