@@ -30,6 +30,8 @@ CAUSES = {
     "generator": "a seed call (torch.manual_seed, np.random.seed) in the memory; draw from a torch.Generator of its own",
     "the caller's tensors": "an in-place operation (normalisation, scaling) on the caller's tensor; work on a copy",
     "earlier answers": "one buffer is used for all answers; return a clone",
+    "processes": "what a call starts is not ended, or not waited for, before nobody needs it any more",
+    "copies of the process": "a forked child ends with os._exit, whatever is raised in it",
 }
 STATISTICS = {
     "Confident": ("confidence",),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -19,9 +19,11 @@ from memspec.running import limits
 from memspec.running.checks import identify, is_suite, plug_of
 from memspec.running.isolation import Death, Died, Limits, Pool, Refused, warning_of
 from memspec.running.manifest import Manifest
+from memspec.running.messages import Warned, report_of
 from memspec.running.repeat import check_command
 from memspec.running.session import Session
 from memspec.running.shown import as_shown
+from memspec.running.wire import Damaged
 
 SERVER, SHARED, SAID = "memspec_server", "memspec_order", "memspec_said"
 """Keys of what workers of pytest-xdist are told, and of what they say at their end."""
@@ -122,29 +124,46 @@ class Controller:
         config = item.config
         following = nextitem.nodeid if nextitem is not None and plug_of(nextitem) == memory else None
         begun: dict[str, Any] | None = None
+        ended: list[
+            pytest.TestReport
+        ] = []  # held until the process has done with the check: what it dies of is the end
         try:
             for event in self.pool.run(memory, item.nodeid, following, item.get_closest_marker("slow") is not None):
-                if event["event"] == "warning":
+                if isinstance(event, Warned):
                     config.hook.pytest_warning_recorded.call_historic(
                         kwargs={
                             "warning_message": warning_of(event),
-                            "nodeid": event["nodeid"],
-                            "when": event["when"],
-                            "location": tuple(event["location"]) if event["location"] else None,
+                            "nodeid": event.nodeid,
+                            "when": event.when,
+                            "location": event.location,
                         }
                     )
                     continue
-                report = config.hook.pytest_report_from_serializable(config=config, data=event["report"])
-                if isinstance(report.longrepr, list):  # JSON knows no tuples, which skips are made of
-                    report.longrepr = tuple(report.longrepr)
-                begun = next((json.loads(str(v)) for k, v in report.user_properties if k == "memspec"), begun)
-                yield report
+                try:
+                    report, said = report_of(config, event, item.nodeid, memory)
+                except Damaged as damage:
+                    raise Died(self.pool.distrust(memory, damage)) from None
+                begun = said or begun
+                if report.when == "setup" and report.passed:
+                    yield report
+                else:
+                    ended.append(report)
+            yield from ended
         except Died as died:
-            yield self._epitaph(item, memory, begun, died.death)
+            failed = [report for report in ended if report.failed]
+            yield from failed
+            yield self._epitaph(item, memory, begun, died.death, "teardown" if failed else "call")
             if self.pool.exhausted(memory):
                 self.given_up[memory] = len(self.pool.deaths[memory])
 
-    def _epitaph(self, item: pytest.Item, memory: str, begun: dict[str, Any] | None, death: Death) -> pytest.TestReport:
+    def _epitaph(
+        self,
+        item: pytest.Item,
+        memory: str,
+        begun: dict[str, Any] | None,
+        death: Death,
+        when: Literal["call", "teardown"],
+    ) -> pytest.TestReport:
         """The failed report of a check in which a process died."""
         check = Check.from_json(begun["check"]) if begun else identify(item)
         said = " ".join((item.function.__doc__ or "").split())  # type: ignore[attr-defined]
@@ -162,7 +181,7 @@ class Controller:
             keywords={},
             outcome="failed",
             longrepr=as_shown(failure, str(failure)),
-            when="call",
+            when=when,
             user_properties=[("memspec", json.dumps(sent, default=float))],
         )
 

@@ -28,7 +28,20 @@ from typing import Any
 from memspec.errors import MemspecError
 from memspec.failure import printable
 from memspec.running import limits
-from memspec.running.wire import Channel, Closed, Listener, connect
+from memspec.running.messages import (
+    Collected,
+    Done,
+    Event,
+    Forked,
+    Loaded,
+    Pong,
+    Reaped,
+    Reported,
+    Warned,
+    read,
+)
+from memspec.running.wire import Channel, Closed, Damaged, Listener, connect
+from memspec.world.processes import end_marked, is_stopped
 
 STARTUP = 120.0
 """Seconds that importing and collecting may take on a busy machine."""
@@ -40,15 +53,20 @@ LOOK = 0.25
 """Seconds between two looks at how much memory a process holds."""
 DEATHS = 25
 """Processes of one memory that may die before the rest of its checks is given up."""
-TIMEOUTS = 3
-"""Of these, how many may have to be ended because time was up."""
+DEAR = 3
+"""Of these, how many may cost long."""
+ENDED = "ended"
 LIVING = 3
 """Memories whose processes are kept at once; the one used longest ago is ended first."""
+MARK = "MEMSPEC_PROCESSES_OF"
+"""The variable by which every process below a server is known, whatever it does with its group and its parents."""
 STACK_LINES = 30
 CRASHES = "a crash in compiled code, or an exit that the memory calls; the stack shows where"
 SLOW = 30
 """Times as long as any other a check marked slow may take: it trains something."""
 HANGS = "an endless loop, a lock that nobody frees, or work that takes this long (--memspec-check-timeout)"
+PARENT = "a signal that the memory sends to its parent process, or to every process"
+DAMAGED = "files, sockets or functions of the whole process that the memory has replaced or written to"
 LEAKS = "what is stored is never freed, or a copy is made for every trial (--memspec-memory-limit)"
 
 
@@ -73,11 +91,13 @@ class Death:
         cause: one clause, such as ``its process was ended by SIGSEGV``.
         likely: what usually is behind it.
         stack: where it was, as faulthandler wrote it; may be empty.
+        dear: it cost long: time was up, or the waiting process had to be started anew.
     """
 
     cause: str
     likely: str
     stack: str = ""
+    dear: bool = False
 
 
 class Refused(MemspecError):
@@ -116,6 +136,7 @@ class Pool:
         self._ran = ""  # the memory whose check ran last
         self._server: Channel | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._server_pid = 0
         self.server_path = server or self._start()
 
     # ---- the server -------------------------------------------------------------------------------------------
@@ -135,7 +156,7 @@ class Pool:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+                env={**os.environ, MARK: str(self.folder), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
             )
         return path
 
@@ -159,30 +180,45 @@ class Pool:
 
     def manifest(self) -> dict[str, Any]:
         """What the server has collected, as JSON."""
-        found: dict[str, Any] = self._ask_server(order="manifest")["manifest"]
-        return found
+        collected: Collected = self._ask_server(Collected, order="manifest")
+        return collected.manifest
 
     def _log(self) -> str:
         with contextlib.suppress(OSError):
             return (self.folder / "log").read_text(encoding="utf-8", errors="replace")[-3000:]
         return ""
 
-    def _ask_server(self, **order: Any) -> dict[str, Any]:
+    def _ask_server(self, kind: Any, **order: Any) -> Any:
         """The server's answer; if it has died (a memory may have killed it) another one is started."""
         for _ in range(2):
             try:
-                channel = self.server()
-                channel.send(**order)
-                answer = channel.receive(STARTUP)
-                if answer is not None:
-                    return answer
+                self.server().send(**order)
+                message, _ = self._heard(STARTUP)
+                if message is not None:
+                    return read(message, kind)
             except Closed:
                 pass
             self._stop_server()
             self.server_path = self._start()
-            if order["order"] == "reap":
-                return {"status": None}  # it was the dead server's child, and has died with it
+            if kind is Reaped:
+                return Reaped(None)  # it was the dead server's child, and has died with it
         raise MemspecError(f"the process for memories died twice:\n{self._log()}")
+
+    def _heard(self, seconds: float) -> tuple[dict[str, Any] | None, bool]:
+        """What the server says within so many seconds, and whether it had been stopped; it is told to go on.
+
+        Raises:
+            Closed: if it is gone.
+        """
+        end, stopped = time.monotonic() + seconds, False
+        while True:
+            message = self.server().receive(LOOK)
+            if message is not None or time.monotonic() > end:
+                return message, stopped
+            if self._server_pid and is_stopped(self._server_pid):
+                stopped = True
+                with contextlib.suppress(OSError):
+                    os.kill(self._server_pid, signal.SIGCONT)
 
     def _stop_server(self) -> None:
         if self._server is not None:
@@ -193,6 +229,7 @@ class Pool:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+            end_marked(f"{MARK}={self.folder}")
 
     # ---- the holders ------------------------------------------------------------------------------------------
 
@@ -211,7 +248,8 @@ class Pool:
             self.end(min(self._holders, key=lambda k: self._holders[k].used))
         self._count += 1
         name, stacks = f"holder-{self._count}", self.folder / f"stacks-{self._count}"
-        forked = self._ask_server(
+        forked: Forked = self._ask_server(
+            Forked,
             order="fork",
             name=name,
             listener=self._listener.path,
@@ -220,20 +258,21 @@ class Pool:
             seconds=self.bounds.seconds,
             memory_bytes=self.bounds.memory_bytes,
         )
+        self._server_pid = forked.server
         channel = self._listener.accept(name, STARTUP)
         if channel is None:
             raise MemspecError(f"the process for {memory} did not report:\n{self._log()}")
-        found = Holder(memory, forked["pid"], channel, stacks, self.server_path)
+        found = Holder(memory, forked.pid, channel, stacks, self.server_path)
         self._holders[memory] = found
         for event in self._events(memory, found, self.bounds.seconds):
-            if event["event"] == "loaded":
-                if "refused" in event:
+            if isinstance(event, Loaded):
+                if event.refused is not None:
                     self.end(memory)
-                    raise Refused(event["refused"])
+                    raise Refused(event.refused)
                 return found
         raise AssertionError("unreachable: events end with an exception or with the awaited one")
 
-    def run(self, key: str, item: str, following: str | None, slow: bool = False) -> Iterator[dict[str, Any]]:
+    def run(self, key: str, item: str, following: str | None, slow: bool = False) -> Iterator[Reported | Warned]:
         """The events of one check, run in the process of ``key``; a ``slow`` one has :data:`SLOW` times as long.
 
         Raises:
@@ -248,11 +287,12 @@ class Pool:
         except Closed:
             raise Died(self._dead(key, found)) from None
         for event in self._events(key, found, seconds):
-            if event["event"] == "done":
+            if isinstance(event, Done):
                 break
-            yield event
-        if self._server_gone():
-            raise Died(self._dead(key, found, "it ended or stopped the process that it was copied from", CRASHES))
+            if not isinstance(event, Loaded):
+                yield event
+        if gone := self._server_gone():
+            raise Died(self._dead(key, found, f"it {gone} the process that it was copied from", PARENT))
 
     def _drop_if_gone(self, key: str) -> None:
         """A process that ended while it had nothing to do: by itself, or with its server, which another memory has ended.
@@ -272,33 +312,41 @@ class Pool:
             del self._holders[key]
             found.channel.close()
 
-    def _server_gone(self) -> bool:
-        """Whether the server has ended, or is ending: then it answers nothing any more."""
+    def _server_gone(self) -> str:
+        """What became of the server: :data:`ENDED` (or it is ending: then it answers nothing any more), ``stopped`` and
+        told to go on, or nothing.
+        """
         if self._server is None:
-            return False
+            return ""
         try:
             self._server.send(order="ping")
-            if self._server.receive(ANSWER) is not None:
-                return False
-            if self._process is not None:  # it was stopped; another one is started, or every later question would wait
-                self._stop_server()
-                self.server_path = self._start()
-            return True
+            message, stopped = self._heard(ANSWER)
+            if message is not None:
+                read(message, Pong)
+                return "stopped" if stopped else ""
         except Closed:
-            return True
+            return ENDED
+        if self._process is not None:  # another one is started, or every later question would wait
+            self._stop_server()
+            self.server_path = self._start()
+        return ENDED
 
-    def _events(self, key: str, found: Holder, seconds: float) -> Iterator[dict[str, Any]]:
+    def _events(self, key: str, found: Holder, seconds: float) -> Iterator[Event]:
         """What a process says, until it dies or the time is up; then :class:`Died`."""
         begun, more = time.monotonic(), 0.0
         while True:
             try:
-                event = found.channel.receive(LOOK)
+                message = found.channel.receive(LOOK)
+                event = None if message is None else read(message, Event)
+            except Damaged as damage:
+                raise Died(self._dead(key, found, str(damage), DAMAGED)) from None
             except Closed:
                 raise Died(self._dead(key, found)) from None
             if event is not None:
-                more = event.get("more", more)
+                more = event.more if isinstance(event, Reported) else more
                 yield event
-                continue
+                if time.monotonic() < begun + seconds + more:  # whoever never stops talking is ended too
+                    continue
             held = limits.resident_bytes(found.pid)
             if held is not None and held > 2 * self.bounds.memory_bytes:
                 raise Died(self._dead(key, found, f"it held {held / 2**30:.1f} GiB of memory", LEAKS))
@@ -312,18 +360,24 @@ class Pool:
     def exhausted(self, key: str) -> bool:
         """Whether a memory's processes have died so often that another one is not worth its time."""
         deaths = self.deaths.get(key, [])
-        return len(deaths) >= DEATHS or sum(d.likely == HANGS for d in deaths) >= TIMEOUTS
+        return len(deaths) >= DEATHS or sum(d.dear for d in deaths) >= DEAR
+
+    def distrust(self, key: str, damage: Damaged) -> Death:
+        """End the process of a memory that said what cannot be."""
+        return self._dead(key, self._holders[key], str(damage), DAMAGED)
 
     def _dead(self, key: str, found: Holder, why: str = "", likely: str = CRASHES) -> Death:
         """End what is left of a process, and say how it ended."""
         self._kill(found.pid)
-        status = self._ask_server(order="reap", pid=found.pid)["status"]
+        reaped: Reaped = self._ask_server(Reaped, order="reap", pid=found.pid)
+        status = reaped.status
         self._holders.pop(key, None)
         found.channel.close()
         stack = _text(found.stacks)
-        if not stack and status:  # it may have said why it ended
+        if not stack and status and not why:  # it may have said why it ended
             stack = printable("\n".join(self._log().splitlines()[-STACK_LINES:]))
-        death = Death(why or _cause(status), likely, stack)
+        dear = likely == HANGS or why.startswith(f"it {ENDED}")
+        death = Death(why or _cause(status), likely, stack, dear)
         self.deaths.setdefault(key, []).append(death)
         return death
 
@@ -334,7 +388,7 @@ class Pool:
             found.channel.send(order="end")
             found.channel.receive(GRACE)  # it ends at once: there is nothing to wait for but the end of the line
         self._kill(found.pid)
-        self._ask_server(order="reap", pid=found.pid)
+        self._ask_server(Reaped, order="reap", pid=found.pid)
         found.channel.close()
 
     @staticmethod
@@ -382,8 +436,14 @@ def _text(path: Path) -> str:
     return printable("\n".join(lines[: min(own, STACK_LINES)]))
 
 
-def warning_of(event: dict[str, Any]) -> warnings.WarningMessage:
+def warning_of(event: Warned) -> warnings.WarningMessage:
     """The warning that an event describes, of its own category where that is known here."""
-    module, name = event["category"]
+    module, name = event.category
     category = getattr(sys.modules.get(module), name, UserWarning)
-    return warnings.WarningMessage(category(event["message"]), category, event["file"], event["line"])
+    if not (isinstance(category, type) and issubclass(category, Warning)):
+        category = UserWarning
+    try:
+        message = category(event.message)
+    except Exception:  # a category that takes more than its text
+        message = UserWarning(event.message)
+    return warnings.WarningMessage(message, type(message), event.file, event.line)

@@ -14,7 +14,6 @@ import contextlib
 import gc
 import os
 import select
-import signal
 import sys
 import traceback
 import warnings
@@ -30,6 +29,7 @@ from memspec.running.manifest import manifest_of
 from memspec.running.run import session_of
 from memspec.running.wire import Channel, Closed, Listener, connect
 from memspec.world.boundary import unattended
+from memspec.world.processes import children, end_child, leave_if_copied, own_id
 
 IN_MEMORY_PROCESS = "memspec_memory_process"
 """Key in ``config.workerinput`` by which the plugin knows that it runs here."""
@@ -63,6 +63,7 @@ class Server:
     def __init__(self, path: str) -> None:
         self.path = path
         self.deselected: list[pytest.Item] = []
+        self.copies: set[int] = set()
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         """Remember what is left out."""
@@ -96,11 +97,18 @@ class Server:
             client.send(event="manifest", manifest=manifest_of(session.items, self.deselected).to_json())
             return
         if order["order"] == "reap":
-            client.send(event="reaped", status=reap(order["pid"]))
+            self.copies.discard(order["pid"])
+            status = end_child(order["pid"])
+            for orphan in (
+                children() - self.copies
+            ):  # what it left in groups of their own is this process's child by now
+                end_child(orphan)
+            client.send(event="reaped", status=status)
             return
         pid = os.fork()
         if pid:
-            client.send(event="forked", pid=pid)
+            self.copies.add(pid)
+            client.send(event="forked", pid=pid, server=os.getpid())
             return
         status = 1
         try:
@@ -127,16 +135,6 @@ def tell(error: BaseException, path: str) -> None:
         )
 
 
-def reap(pid: int) -> int | None:
-    """The exit status of a child that has ended or is ending (negative: the signal), and the end of all it left behind."""
-    status = None
-    with contextlib.suppress(ChildProcessError):
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    with contextlib.suppress(OSError):
-        os.killpg(pid, signal.SIGKILL)
-    return status
-
-
 class Holder:
     """The process of one memory: loads it, and runs the checks it is told."""
 
@@ -144,7 +142,7 @@ class Holder:
         self.session, self.channel, self.order = session, channel, order
         self.items = {item.nodeid: item for item in session.items}
         self.stacks = limits.Stacks(order["stacks"])
-        self.running = False
+        self.running, self.process = False, own_id()
         self.seconds: float = order["seconds"]
 
     def run(self) -> None:
@@ -156,11 +154,12 @@ class Holder:
         config = self.session.config
         server = os.getppid()
         self._capture_anew()
+        limits.adopt_orphans()
         limits.limit_memory(self.order["memory_bytes"])
         unattended()
         config.pluginmanager.register(self, "memspec-holder")
         self.stacks.after(self.order["seconds"])
-        self.channel.send(event="loaded", **self._load())
+        self._say(event="loaded", **self._load())
         self.stacks.cancel()
         while True:
             order = self.channel.receive()
@@ -178,7 +177,12 @@ class Holder:
             self.stacks.cancel()
             if os.getppid() != server:
                 os._exit(1)  # the memory has ended the process that this one came from
-            self.channel.send(event="done")
+            self._say(event="done")
+
+    def _say(self, **message: Any) -> None:
+        """Tell the run; what a memory has forked, and came back, has no say."""
+        leave_if_copied(self.process)
+        self.channel.send(**message)
 
     def _load(self) -> dict[str, Any]:
         try:
@@ -207,7 +211,7 @@ class Holder:
         if report.when == "setup" and more:
             self.stacks.after(self.seconds + more)
         data = config.hook.pytest_report_to_serializable(config=config, report=report)
-        self.channel.send(event="report", report=data, more=more)
+        self._say(event="report", report=data, more=more)
 
     def pytest_warning_recorded(
         self, warning_message: warnings.WarningMessage, when: str, nodeid: str, location: Any
@@ -216,7 +220,7 @@ class Holder:
         if not self.running:
             return
         category = warning_message.category
-        self.channel.send(
+        self._say(
             event="warning",
             message=str(warning_message.message),
             category=[category.__module__, category.__qualname__],

@@ -12,8 +12,15 @@ LARGEST = 1 << 28
 """Bytes of one message; a longer one is damage, not a message."""
 
 
+_as_json = json.JSONEncoder(default=str).encode  # whatever becomes of json.dumps
+
+
 class Closed(Exception):
-    """The other side is gone, or what it sends is no message."""
+    """The other side is gone."""
+
+
+class Damaged(Closed):
+    """What came is no message of ours."""
 
 
 class Channel:
@@ -34,7 +41,7 @@ class Channel:
             Closed: if nobody is there to read it.
         """
         try:
-            self._socket.sendall(json.dumps(message, default=str).encode() + b"\n")
+            self._socket.sendall(_as_json(message).encode() + b"\n")
         except OSError as error:
             raise Closed(str(error)) from error
 
@@ -42,7 +49,8 @@ class Channel:
         """The next message, or None if none has come after ``timeout`` seconds.
 
         Raises:
-            Closed: if the other side has ended, or sent something else.
+            Closed: if the other side has ended.
+            Damaged: if it sent something else.
         """
         end = None if timeout is None else time.monotonic() + timeout
         while (cut := self._waiting.find(b"\n")) < 0:
@@ -60,10 +68,10 @@ class Channel:
         del self._waiting[: cut + 1]
         try:
             message = json.loads(line)
-        except ValueError as error:
-            raise Closed(f"not a message: {line[:80]!r}") from error
+        except (ValueError, RecursionError) as error:
+            raise Damaged(f"it sent what is no message: {line[:80]!r}") from error
         if not isinstance(message, dict):
-            raise Closed(f"not a message: {line[:80]!r}")
+            raise Damaged(f"it sent what is no message: {line[:80]!r}")
         return message
 
     def close(self) -> None:

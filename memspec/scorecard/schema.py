@@ -7,6 +7,7 @@ that are not named here are kept as they are, so that a newer card can be shown.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -232,17 +233,51 @@ def checked(data: Any) -> Any:
         if card.made:
             msgspec.convert({"made": card.made}, dict[str, Made])
     except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at ")
-        raise RecordError(f"{where.strip('`').removeprefix('$.') or 'the card'}: {what}") from error
-    for number, block in enumerate(card.measurements):
-        for name, metric in block.metrics.items():
-            problem = _uneven(metric)
-            if problem:
-                raise RecordError(f"measurements[{number}].metrics.{name}.values: {problem}")
+        raise RecordError(_located(error)) from error
+    _even(card.measurements)
     repeated = {c.id for c in card.checks if c.id in card.not_asked}
     if len({c.id for c in card.checks}) < len(card.checks) or repeated:
         raise RecordError("checks: an id stands there twice")
     return data
+
+
+def reported(sent: Mapping[str, Any]) -> None:
+    """Hold what one check reports for a card to what a card may hold.
+
+    Args:
+        sent: ``check`` (whose status may be open), ``blocks``, ``about`` and ``observed``, as JSON.
+
+    Raises:
+        RecordError: naming the first field that is wrong, and how.
+    """
+    check = {**sent["check"], "status": sent["check"].get("status") or "not_run"}
+    parts = (
+        ("check", check, Check),
+        ("measurements", sent["blocks"], list[Block]),
+        ("memory", sent["about"], Memory | None),
+        ("observed", sent.get("observed"), Observed | None),
+    )
+    for name, value, kind in parts:
+        try:
+            held: Any = msgspec.convert({name: value}, dict[str, kind])[name]  # type: ignore[valid-type]
+        except msgspec.ValidationError as error:
+            raise RecordError(_located(error)) from error
+        if name == "measurements":
+            _even(held)
+
+
+def _located(error: msgspec.ValidationError) -> str:
+    """What msgspec says, field first."""
+    what, _, where = str(error).partition(" - at ")
+    return f"{where.strip('`').removeprefix('$.') or 'the card'}: {what}"
+
+
+def _even(blocks: Sequence[Block]) -> None:
+    for number, block in enumerate(blocks):
+        for name, metric in block.metrics.items():
+            problem = _uneven(metric)
+            if problem:
+                raise RecordError(f"measurements[{number}].metrics.{name}.values: {problem}")
 
 
 def _uneven(metric: Metric) -> str:

@@ -20,6 +20,7 @@ from memspec.errors import CannotMeasure, CheckFailed, NotAsked, OutOfTime, Said
 from memspec.failure import raised
 from memspec.world import seeding, settings
 from memspec.world.disturbance import note
+from memspec.world.processes import leave_if_copied, own_id
 from memspec.world.tensors import Answers, seen, touched
 
 T = TypeVar("T")
@@ -59,14 +60,16 @@ def cross(said: str, use: Callable[[], T], given: Iterable[Tensor] = (), answers
     _inside = True
     _answers.begin()
     tensors = [seen(tensor) for tensor in given]
-    before, seeds = settings.snapshot(), seeding.snapshot()
+    process, before, seeds = own_id(), settings.snapshot(), seeding.snapshot()
     try:
         result = use()
     except BaseException as error:
+        leave_if_copied(process)
         if steers(error):
             raise SaidByMemory(f"the memory raised {_owner(error)}{raised(error)}") from error
         raise
     finally:
+        leave_if_copied(process)
         _inside = False
         # Settings first: they are what the comparisons below are made under.
         found = settings.changed(before, said)

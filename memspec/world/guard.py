@@ -21,6 +21,7 @@ import torch
 
 from memspec.world import settings
 from memspec.world.disturbance import Disturbance
+from memspec.world.processes import children, leave_if_copied, left_behind, own_id
 
 try:
     import resource
@@ -78,6 +79,7 @@ class Guard:
     """The process as it was when this was made; :meth:`changed` compares, and puts right."""
 
     def __init__(self) -> None:
+        self.process, self.children = own_id(), children()
         self.settings = settings.snapshot()
         self.threads = set(threading.enumerate())
         self.modules = set(sys.modules)
@@ -85,6 +87,7 @@ class Guard:
 
     def changed(self, call: str = "the check") -> list[Disturbance]:
         """What is not as it was."""
+        leave_if_copied(self.process)
         found = settings.changed(self.settings, call)
         imported = any(name.partition(".")[0] != "memspec" for name in sys.modules.keys() - self.modules)
         for kind, (read, restore) in STATES.items():
@@ -102,7 +105,7 @@ class Guard:
         if left:
             names = ", ".join(sorted({thread.name for thread in left}))
             found.append(Disturbance("threads", f"left {len(left)} of its threads running ({names})", call))
-        return found
+        return found + left_behind(self.children, call)
 
     def _left_behind(self) -> list[threading.Thread]:
         """Threads begun since, that go on although nobody holds what began them."""
