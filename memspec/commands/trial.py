@@ -29,13 +29,16 @@ def add(commands: Commands) -> None:
     parser.add_argument("plug", metavar="PLUG")
     parser.add_argument("experiment", metavar="EXPERIMENT", help="such as capacity.load")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of the setting")
+    parser.add_argument(
+        "--nearest", action="store_true", help="take the nearest width that the memory can have, as the suites do"
+    )
     parser.add_argument("--trial", type=int, default=0, metavar="T")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
 
 
 def _trial(options: argparse.Namespace) -> int:
     from memspec.experiments import catalog
-    from memspec.experiments.base import arrays
+    from memspec.experiments.base import arrays, named
     from memspec.plugs.loading import load_plug
     from memspec.scorecard.formatting import number
 
@@ -47,6 +50,8 @@ def _trial(options: argparse.Namespace) -> int:
     experiment = known[options.experiment]
     setting = parsed_setting(experiment, options.set)
     plug = load_plug(options.plug)
+    if not options.nearest:
+        plug = plug.exactly(named(text.partition("=")[0] for text in options.set))
     print(f"{plug.name}: {experiment.describe(setting)} (trial {options.trial}, seed {options.seed})")
     measured = arrays(experiment, experiment.measure(plug, setting, [options.trial], options.seed), 1)
     width = max(map(len, measured))
@@ -79,7 +84,10 @@ def parsed_setting(experiment: Experiment, texts: Sequence[str]) -> Setting:
         except (ValueError, SyntaxError) as error:
             shown = getattr(fields[name], "__name__", str(fields[name]))
             raise UsageProblem(f"--set {text}: {name} takes a value of type {shown} ({error})") from None
-    return experiment.setting(**chosen)
+    try:
+        return experiment.setting(**chosen)
+    except ValueError as error:
+        raise UsageProblem(f"--set: {error}") from None
 
 
 def parsed(text: str, kind: Any) -> Any:

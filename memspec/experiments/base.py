@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +28,36 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
+DIMENSIONS = {
+    "key_dim": ("key_dim",),
+    "value_dim": ("value_dim",),
+    "capacity": ("capacity",),
+    "dim": ("key_dim", "value_dim"),
+    "hidden_size": ("hidden_size",),
+    "memory_dim": ("memory_dim", "key_dim", "value_dim"),
+    "memory_size": ("memory_size", "capacity"),
+}
+"""Fields of settings that say which dimensions of a memory they name."""
+
+
 @dataclass(frozen=True)
 class Setting:
-    """Base of the frozen settings; the defaults of a subclass are its source's numbers."""
+    """Base of the frozen settings; the defaults of a subclass are its source's numbers.
+
+    Raises:
+        ValueError: for a number of pairs, a width or a capacity below 1.
+    """
+
+    def __post_init__(self) -> None:
+        for name in ("n", *DIMENSIONS):
+            number = getattr(self, name, 1)
+            if number < 1:
+                raise ValueError(f"{name} is {number}; it must be at least 1")
+
+    @property
+    def dimensions(self) -> frozenset[str]:
+        """The dimensions of a memory that a setting names."""
+        return named(field.name for field in dataclasses.fields(self))
 
     @property
     def label(self) -> str:
@@ -42,6 +69,11 @@ class Setting:
                 text = f"{value:g}" if isinstance(value, float) else str(value)
                 parts.append(f"{field.name}{text}")
         return "-".join(parts) or "default"
+
+
+def named(fields: Iterable[str]) -> frozenset[str]:
+    """The dimensions of a memory that these fields of a setting name."""
+    return frozenset(name for field in fields for name in DIMENSIONS.get(field, ()))
 
 
 @dataclass(frozen=True)

@@ -227,7 +227,7 @@ def overfill_bins(capacity: int, n: int) -> list[tuple[int, int]]:
 
 def has_capacity(plug: Plug) -> bool:
     """Whether the memory has a capacity: chosen by the harness, declared, or told by an attribute."""
-    return "capacity" in plug.accepts or plug.shape(capacity=1).capacity == plug.shape(capacity=2).capacity
+    return "capacity" in plug.accepts or plug.nearest(capacity=1).capacity == plug.nearest(capacity=2).capacity
 
 
 def slots(plug: Plug, shape: Shape) -> int | None:

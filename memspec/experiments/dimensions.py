@@ -53,7 +53,7 @@ def measure_token(plug: Plug, setting: Token, trials: Sequence[int], seed: int) 
         CannotMeasure: if the factory does not take key_dim, or the memory can have none of them.
     """
     plug.needs_free("key_dim")
-    dims = tuple(dim for dim in setting.dims if plug.shape(dim, dim, setting.capacity).key_dim == dim)
+    dims = tuple(dim for dim in setting.dims if plug.nearest(dim, dim, setting.capacity).key_dim == dim)
     if not dims:
         plug.needs_widths(setting.dims[-1])
     recalls, above, errors = [], [], []

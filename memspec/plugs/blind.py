@@ -67,12 +67,16 @@ class BlindPlug(Plug):
         return made
 
     def build(self, shape: Shape | None = None, seed: int = UNSHARED, **extra: Any) -> Blind:
-        shape = shape or self.shape()
+        shape = shape or self.nearest()
         return Blind(shape.key_dim, shape.value_dim, shape.capacity)
 
     def shape(self, key_dim: int = 64, value_dim: int = 64, capacity: int = 128) -> Shape:
         assert self.model is not None
         return self.model.shape(key_dim, value_dim, capacity)
+
+    def nearest(self, key_dim: int = 64, value_dim: int = 64, capacity: int = 128) -> Shape:
+        assert self.model is not None
+        return self.model.nearest(key_dim, value_dim, capacity)
 
     @property
     def widths(self) -> Widths:

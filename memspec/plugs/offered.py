@@ -48,7 +48,7 @@ def not_offered(plug: Plug, capabilities: Collection[str]) -> frozenset[str]:
 
 
 def _refuses(plug: Plug, name: str) -> bool:
-    shape = plug.shape()
+    shape = plug.nearest()
     memory = plug.build(shape)
     keys, values = one_pair(plug.spec, shape, device_of(memory))
     try:

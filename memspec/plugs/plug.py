@@ -13,7 +13,7 @@ import io
 import re
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -41,6 +41,8 @@ CLOCK = {"memory": 0.0}
 """Seconds spent in memories' own constructors and methods since the process started."""
 
 
+DIMENSIONS = frozenset({"key_dim", "value_dim", "capacity"})
+"""What a memory is given by the harness."""
 SMALL = (6, 5, 16)
 """Widths and capacity of the memories that laws build; tried at loading, as the default ones are."""
 ANY = Size()
@@ -79,11 +81,13 @@ class Plug:
         name: what the user wrote, and what reports show.
         factory: called with those of key_dim, value_dim, capacity that its signature names, and ``kwargs``.
         kwargs: literal keyword arguments written behind the name.
+        exact: dimensions and sizes that a setting names: no other is taken in their place; see :meth:`exactly`.
     """
 
     name: str
     factory: MemoryFactory
     kwargs: dict[str, Any] = field(default_factory=dict)
+    exact: frozenset[str] = frozenset()
     _held: dict[int, int | None] = field(default_factory=dict, init=False, repr=False)
 
     # ---- building ---------------------------------------------------------------------------------------------
@@ -112,7 +116,7 @@ class Plug:
         Raises:
             Refused: if the factory refuses its arguments; shows the call and a three-line factory that would work.
         """
-        shape = shape or self.shape()
+        shape = shape or self.nearest()
         if METER.on:
             METER.count("build")
         sizes = {"key_dim": shape.key_dim, "value_dim": shape.value_dim, "capacity": shape.given or shape.capacity}
@@ -157,6 +161,26 @@ class Plug:
         return is_sequence_model(self.probe)
 
     def shape(self, key_dim: int = 64, value_dim: int = 64, capacity: int = 128) -> Shape:
+        """The shape of a setting: the nearest that this plug can be built with, or in :meth:`exactly` the very same.
+
+        Raises:
+            CannotMeasure: if the setting names a dimension that it cannot have.
+            PlugError: if no shape can be built, written and read; with what was raised first.
+        """
+        exact = self.exact & DIMENSIONS
+        if not exact:
+            return self.nearest(key_dim, value_dim, capacity)
+        asked = Shape(key_dim, value_dim, capacity)
+        shape = self._fit.as_it_is(asked)
+        if shape is None:
+            if exact == DIMENSIONS:  # nothing else will do, so nothing else is tried
+                raise CannotMeasure(self._fit.why_not(asked, exact))
+            shape = self.nearest(key_dim, value_dim, capacity)
+        if any(getattr(shape, name) != getattr(asked, name) for name in exact):
+            raise CannotMeasure(self._fit.why_not(asked, exact))
+        return shape
+
+    def nearest(self, key_dim: int = 64, value_dim: int = 64, capacity: int = 128) -> Shape:
         """The nearest shape this plug can be built with, upwards where there is a choice.
 
         Fixed dimensions win, ``auto`` memories are square, and widths that it refuses are those it can have.
@@ -166,6 +190,12 @@ class Plug:
         """
         return self._fit.nearest(Shape(key_dim, value_dim, capacity))
 
+    def exactly(self, names: Iterable[str]) -> Plug:
+        """The same memory, measured at the very dimensions of these names that settings say, or not at all."""
+        other = copy.copy(self)
+        other.exact = frozenset(names)
+        return other
+
     def square_shape(self, key_dim: int, value_dim: int, capacity: int = 128) -> Shape:
         """The nearest shape whose keys are as wide as its values, for what is stored under itself or asked again.
 
@@ -174,7 +204,7 @@ class Plug:
         """
         shape = self.shape(key_dim, value_dim, capacity)
         for width in (shape.value_dim, shape.key_dim):
-            if shape.key_dim != shape.value_dim:
+            if shape.key_dim != shape.value_dim and not self.exact & {"key_dim", "value_dim"}:
                 shape = self.shape(width, width, capacity)
         if shape.key_dim != shape.value_dim:
             raise CannotMeasure(
@@ -225,7 +255,7 @@ class Plug:
         Raises:
             PlugError: if no widths work at all, with what was raised first.
         """
-        return next((p for shape in (self.shape(), self.shape(*SMALL)) if (p := self._fit.problem(shape))), "")
+        return next((p for shape in (self.nearest(), self.nearest(*SMALL)) if (p := self._fit.problem(shape))), "")
 
     @property
     def arguments(self) -> str:
@@ -247,7 +277,7 @@ class Plug:
         Raises:
             CannotMeasure: naming the nearest widths that it can have.
         """
-        shape = self.shape(key_dim, key_dim if value_dim is None else value_dim)
+        shape = self.nearest(key_dim, key_dim if value_dim is None else value_dim)
         if shape.key_dim != key_dim or shape.value_dim != (shape.value_dim if value_dim is None else value_dim):
             raise CannotMeasure(
                 f"{self.name} cannot have keys of width {key_dim}; the nearest is {shape.key_dim} "

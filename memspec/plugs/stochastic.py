@@ -36,7 +36,7 @@ def draws_in_update(plug: Plug) -> bool:
 
 
 def _draws(plug: Plug) -> bool:
-    shape, spec = plug.shape(6, 5, 16), plug.spec
+    shape, spec = plug.nearest(6, 5, 16), plug.spec
     rows = min(4 * shape.capacity, MOST_ROWS)
     widths = shape.key_dim, shape.value_dim
     generator = torch.Generator().manual_seed(0)

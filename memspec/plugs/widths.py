@@ -11,7 +11,7 @@ import contextlib
 import inspect
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -130,6 +130,53 @@ class Fit:
                 others = (self.plug.told(replace(first, **sizes)) for sizes in near(first))
                 self._nearest[shape] = next((s for s in others if self.refusal(s) is None), first)
         return self._nearest[shape]
+
+    def as_it_is(self, shape: Shape) -> Shape | None:
+        """This very shape, if a memory can have it; None if it cannot, and no other is tried then."""
+        told = self.plug.told(shape)
+        if self._other(told, shape) or self._against_rule(told) or self.refusal(told) is not None:
+            return None
+        return told
+
+    def why_not(self, shape: Shape, names: Collection[str]) -> str:
+        """Why a memory cannot have this very shape, in words.
+
+        Args:
+            names: the dimensions that matter.
+
+        Raises:
+            MemoryError, RuntimeError: if there was no memory for it, which says nothing of what it can have.
+        """
+        told = self.plug.told(shape)
+        other = [name for name in self._other(told, shape) if name in names]
+        if other:
+            said = " and ".join(f"its {name} is {getattr(told, name)}" for name in other)
+            square = " (values are its keys)" if self.plug.spec.association == "auto" and "value_dim" in other else ""
+            wanted = ", ".join(f"{name} = {getattr(shape, name)}" for name in other)
+            return f"{self.plug.name} cannot have {wanted}: {said} whatever is asked for{square}"
+        asked = f"{shape.key_dim} -> {shape.value_dim}, capacity {shape.capacity}"
+        if self._against_rule(told):
+            return f"{self.plug.name} cannot have {asked}: {self.describe()}"
+        error = self.refusal(told)
+        cause = error.__cause__ or error if isinstance(error, PlugError) else error
+        if cause is None:
+            return f"{self.plug.name} cannot have {asked}"
+        if isinstance(cause, MemoryError) or "can't allocate memory" in str(cause):
+            raise cause
+        return f"{self.plug.name} cannot have {asked}: storing one pair and asking for it raised {raised(cause)}"
+
+    def _other(self, told: Shape, shape: Shape) -> list[str]:
+        """The dimensions that a memory has otherwise, whatever it is asked for."""
+        return [n for n in ("key_dim", "value_dim", "capacity") if getattr(told, n) != getattr(shape, n)]
+
+    def _against_rule(self, shape: Shape) -> bool:
+        """Whether the widths that a memory declares are others."""
+        declared = self.plug.spec.widths
+        if declared is None:
+            return False
+        return declared.nearest(shape.key_dim, shape.value_dim) != (shape.key_dim, shape.value_dim) or (
+            declared.capacity.nearest(shape.capacity) != shape.capacity
+        )
 
     def describe(self) -> str:
         """What is known of the widths, in one line: "any", or what was found and why, or what is declared."""

@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from memspec.experiments.base import Experiment, Setting
+    from memspec.plugs.plug import Plug
     from memspec.running.options import Options
 
 
-def trial_command(plug: str, experiment: Experiment, setting: Setting, trial: int, seed: int) -> str:
-    """``memspec trial ...``; empty for an experiment that is not one of memspec's own, which it would not find."""
+def trial_command(plug: Plug, experiment: Experiment, setting: Setting, trial: int, seed: int) -> str:
+    """``memspec trial ...``; empty for an experiment that is not one of memspec's own, which it would not find.
+
+    A memory whose widths are restricted is measured at the nearest that it can have, as it was.
+    """
     from memspec.experiments import catalog
+    from memspec.experiments.base import named
 
     if catalog.experiments().get(experiment.name) is not experiment:
         return ""
@@ -25,7 +30,11 @@ def trial_command(plug: str, experiment: Experiment, setting: Setting, trial: in
         for field in dataclasses.fields(setting)
         if getattr(setting, field.name) != field.default
     ]
-    return " ".join([f"memspec trial {shlex.quote(plug)} {experiment.name}", *sets, f"--trial {trial} --seed {seed}"])
+    if named(text.removeprefix("--set ").partition("=")[0] for text in sets) and plug.widths_found() != "any":
+        sets.append("--nearest")
+    return " ".join(
+        [f"memspec trial {shlex.quote(plug.name)} {experiment.name}", *sets, f"--trial {trial} --seed {seed}"]
+    )
 
 
 def check_command(plug: str, check: str, options: Options) -> str:

@@ -196,7 +196,7 @@ class Session:
         return Judge(
             run,
             self.runner(plug),
-            partial(self._trial_command, plug.name),
+            partial(self._trial_command, plug),
             alpha=self.options.alpha,
             max_trials=min(self.options.max_trials, self.budget(plug).plan.trials or self.options.max_trials),
             strict=self.options.strict,
@@ -211,8 +211,8 @@ class Session:
             self._blind[plug.name] = Runner(BlindPlug.like(plug), self.options.seed, TRIALS)
         return self._blind[plug.name]
 
-    def _trial_command(self, plug: str, experiment: Experiment, setting: Setting, trial: int) -> str:
-        return trial_command(plug, experiment, setting, trial, self.options.seed) if self.loadable(plug) else ""
+    def _trial_command(self, plug: Plug, experiment: Experiment, setting: Setting, trial: int) -> str:
+        return trial_command(plug, experiment, setting, trial, self.options.seed) if self.loadable(plug.name) else ""
 
     def header(self) -> list[str]:
         """Lines for the head of a run: the subjects, their versions, and every option that was read."""

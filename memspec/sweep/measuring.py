@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memspec.errors import CannotMeasure, MemspecError, NotAsked, OutOfTime
 from memspec.failure import place, plain, raised
@@ -24,6 +24,9 @@ from memspec.running.process import Bounds, Ended, forked, stream
 from memspec.sweep.cell import Cell, Done, Group, Memory, Outcome
 from memspec.sweep.devices import environment_of_worker
 from memspec.sweep.signature import differing, signature_of
+
+if TYPE_CHECKING:
+    from memspec.plugs.plug import Plug
 
 PRELOADED = ["memspec.sweep.preloaded"]
 """What the process has imported that memories are loaded in copies of."""
@@ -98,21 +101,23 @@ def measured_cells(group: Group, environment: dict[str, str], path: list[str], p
         if number and time.monotonic() - begun > group.share:
             yield "left"
             return
+        start = time.perf_counter()
         answer = forked(functools.partial(measured, plug, cell), group.bounds, waited_for=pipe)
         if isinstance(answer, Ended):
-            answer = Outcome(cell, "fail", answer.why, answer.what, answer.stack, seconds=group.bounds.seconds)
+            answer = Outcome(cell, "fail", answer.why, answer.what, answer.stack, seconds=time.perf_counter() - start)
         yield answer
 
 
-def measured(plug: Any, cell: Cell) -> Outcome:
-    """One cell in this process: the numbers of ``Experiment.run`` on trials 0, 1, ..."""
+def measured(plug: Plug, cell: Cell) -> Outcome:
+    """One cell in this process, at the very dimensions that its setting names: the numbers of ``Experiment.run``."""
     from memspec.experiments import catalog
     from memspec.experiments.base import arrays
 
     experiment = catalog.experiments()[cell.experiment]
     begun = time.perf_counter()
     try:
-        result = experiment.measure(plug, cell.setting, range(cell.trials), cell.seed)
+        exact = plug.exactly(cell.setting.dimensions)
+        result = experiment.measure(exact, cell.setting, range(cell.trials), cell.seed)
         numbers = arrays(experiment, result, cell.trials)
     except NotAsked as error:
         return Outcome(cell, "skip", "not asked", plain(error))
@@ -120,7 +125,7 @@ def measured(plug: Any, cell: Cell) -> Outcome:
         return Outcome(cell, "skip", "cannot measure", plain(error))
     except MemoryError as error:
         return Outcome(cell, "fail", "memory", raised(error))
-    except (Exception, SystemExit, OutOfTime) as error:
+    except (Exception, SystemExit, KeyboardInterrupt, OutOfTime) as error:
         where = place(error)
         cause = raised(error) + (f" ({where})" if where else "")
         why = "memory" if "can't allocate memory" in cause else "raised"

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from memspec.errors import NotAsked
+from memspec.errors import CannotMeasure, NotAsked
+from memspec.failure import raised
 from memspec.functional import state_tensors
 from memspec.networks.controlled import ControlledMemory
 from memspec.networks.controller import Kind
@@ -15,7 +16,7 @@ from memspec.networks.held import HeldMemory
 from memspec.networks.readout import Fitted
 from memspec.networks.sequence import SequenceModel
 from memspec.plugs.plug import Plug, Shape
-from memspec.plugs.sequences import first_inputs, input_width
+from memspec.plugs.sequences import first_inputs, input_width, listed
 from memspec.randomness import made_from, seed_of
 from memspec.world.boundary import call, cross
 
@@ -83,9 +84,19 @@ def trainable(
 
 
 def _sequence_model(plug: Plug, wanted: dict[str, int], seed: int) -> Any:
-    """A model of the sizes wanted, as far as they can be chosen; of its own sizes where it cannot have these."""
+    """A model of the sizes wanted, as far as they can be chosen; of its own sizes where it cannot have these.
+
+    Raises:
+        CannotMeasure: if it cannot have a size that the setting names.
+    """
+    other = {n: s for n, s in plug.kwargs.items() if n in plug.exact and n in wanted and s != wanted[n]}
+    if other:
+        raise CannotMeasure(f"{plug.name} cannot have {', '.join(f'{name} = {wanted[name]}' for name in other)}")
     chosen = {name: wanted.get(name, size) for name, size in plug.sizes.items()}
-    if plug.refused_sizes(chosen) is not None:
+    error = plug.refused_sizes(chosen)
+    if error is not None:
+        if plug.exact & chosen.keys():
+            raise CannotMeasure(f"{plug.name} cannot have {listed(chosen)}: {raised(error)}")
         chosen = plug.sizes
     return plug.build(Shape(), seed, **chosen)
 

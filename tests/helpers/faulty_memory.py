@@ -12,7 +12,7 @@ from torch import Tensor
 
 from memspec.errors import MemspecError
 
-SOUND, RAISES, HANGS, EXITS, CRASHES, FILLS = 16, 17, 18, 19, 20, 21
+SOUND, RAISES, HANGS, EXITS, CRASHES, FILLS, INTERRUPTS = 16, 17, 18, 19, 20, 21, 22
 
 
 class Faulty:
@@ -36,6 +36,8 @@ class Faulty:
             os._exit(7)
         if len(keys) == CRASHES:
             os.kill(os.getpid(), signal.SIGSEGV)
+        if len(keys) == INTERRUPTS:
+            raise KeyboardInterrupt
         if len(keys) == FILLS:
             self.held = [torch.ones(1 << 26) for _ in range(1000)]
         self.keys = torch.cat([self.keys, keys])

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from memspec import MemorySpec, Size, Widths
+from memspec.cli import main
 from memspec.errors import CannotMeasure, PlugError
+from memspec.experiments.capacity import LOAD, Load
 from memspec.experiments.dimensions import TOKEN, Token
 from memspec.fixtures.plain import PlainSums
 from memspec.plugs.loading import checked, load_plug
 from memspec.plugs.plug import Plug, Shape
+from memspec.running.repeat import trial_command
+from memspec.training.fitting import trainable
 
 PLACE = "memspec.fixtures.widths"
 FOUND = {
@@ -219,3 +223,140 @@ def test_a_layer_that_says_nothing() -> None:
     plug = checked(Plug("layer", Layer))
     assert plug.shape(6, 5, 16) == Shape(24, 24, 16)
     assert plug.widths.key_dim.fixed
+
+
+# ---- settings that name a width -------------------------------------------------------------------------------
+
+
+class FailsAt113(PlainSums):
+    """Cannot write where it was given a capacity of 113."""
+
+    tried: ClassVar[list[int]] = []
+
+    def __init__(self, key_dim: int, value_dim: int, capacity: int) -> None:
+        super().__init__(key_dim, value_dim)
+        self.room = capacity
+
+    def update(self, keys: Tensor, values: Tensor) -> None:
+        self.tried.append(self.room)
+        if self.room == 113:
+            raise ValueError("no such room")
+        super().update(keys, values)
+
+
+class Fixed(PlainSums):
+    """Has widths of its own, and room for so many."""
+
+    def __init__(self, key_dim: int = 64, value_dim: int = 64, capacity: int = 128) -> None:
+        super().__init__(key_dim, value_dim)
+
+
+def test_a_setting_is_measured_at_the_width_it_names_or_not_at_all() -> None:
+    plug = checked(Plug("p:F", FailsAt113))
+    assert plug.shape(8, 8, 113).capacity == 114
+    FailsAt113.tried.clear()
+    exact = checked(Plug("p:F", FailsAt113)).exactly(Load().dimensions)
+    FailsAt113.tried.clear()
+    with pytest.raises(CannotMeasure, match=r"capacity 113: storing one pair .* ValueError: no such room"):
+        LOAD.run(exact, Load(n=4, key_dim=8, value_dim=8, capacity=113), [0])
+    assert FailsAt113.tried == [113]  # and nothing else, which may do harm of its own
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "setting", "says"),
+    [
+        ({"key_dim": 9}, {"key_dim": 8, "value_dim": 8}, "cannot have key_dim = 8: its key_dim is 9"),
+        ({"capacity": 9}, {"capacity": 8}, "cannot have capacity = 8: its capacity is 9"),
+    ],
+)
+def test_an_argument_that_fixes_a_width_is_no_other_setting(kwargs: Any, setting: Any, says: str) -> None:
+    exact = Plug("p:F", Fixed, kwargs).exactly(Load().dimensions)
+    with pytest.raises(CannotMeasure, match=says):
+        LOAD.run(exact, Load(n=4, **setting), [0])
+    assert len(LOAD.run(exact, Load(n=4, **(setting | kwargs)), [0]))
+
+
+def test_declared_widths_are_no_others() -> None:
+    class Eights(PlainSums):
+        spec = MemorySpec(widths=Widths(key_dim=Size(multiple_of=8)))
+
+    exact = checked(Plug("p:E", Eights)).exactly({"key_dim"})
+    assert exact.shape(16, 5).key_dim == 16
+    with pytest.raises(CannotMeasure, match="declared: key_dim multiples of 8"):
+        exact.shape(12, 5)
+
+
+def test_values_of_a_memory_that_recalls_its_keys_are_no_wider() -> None:
+    class Auto(PlainSums):
+        spec = MemorySpec(association="auto")
+
+    exact = checked(Plug("p:A", Auto)).exactly({"key_dim", "value_dim"})
+    with pytest.raises(CannotMeasure, match="values are its keys"):
+        exact.shape(16, 64)
+
+
+def test_what_a_setting_does_not_name_may_be_the_nearest() -> None:
+    exact = checked(Plug("p:F", FailsAt113)).exactly({"key_dim", "value_dim"})
+    assert exact.shape(8, 8, 113) == Shape(8, 8, 114)
+
+
+def test_a_want_of_memory_says_nothing_of_widths() -> None:
+    class Large(PlainSums):
+        def __init__(self, key_dim: int, value_dim: int) -> None:
+            if key_dim == 96:
+                raise MemoryError
+            super().__init__(key_dim, value_dim)
+
+    with pytest.raises(MemoryError):
+        checked(Plug("p:L", Large)).exactly({"key_dim", "value_dim", "capacity"}).shape(96, 8)
+
+
+def test_a_sequence_model_has_the_sizes_that_a_setting_names_or_none() -> None:
+    class Sixteens(nn.Module):
+        def __init__(self, input_size: int, output_size: int, hidden_size: int) -> None:
+            super().__init__()
+            if hidden_size == 24:
+                raise ValueError("sixteens only")
+            self.input_size, self.hidden_size = input_size, hidden_size
+            self.cell, self.out = nn.GRUCell(input_size, hidden_size), nn.Linear(hidden_size, output_size)
+
+        def initial_state(self, batch: int) -> Tensor:
+            return torch.zeros(batch, self.hidden_size)
+
+        def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+            state = self.cell(x, state)
+            return self.out(state), state
+
+        def run(self, xs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+            answers = []
+            for x in xs:
+                answer, state = self.step(x, state)
+                answers.append(answer)
+            return torch.stack(answers), state
+
+    plug = Plug("p:S", Sixteens)
+    assert trainable(plug, 8, 8, 0, hidden_size=24)
+    with pytest.raises(CannotMeasure, match="hidden_size 24"):
+        trainable(plug.exactly({"hidden_size"}), 8, 8, 0, hidden_size=24)
+
+
+@pytest.mark.parametrize(("option", "code"), [([], 2), (["--nearest"], 0)])
+def test_a_trial_says_that_a_width_it_names_cannot_be(
+    option: list[str], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["trial", f"{PLACE}:EightHeadsDelta", "capacity.load", "--set", "key_dim=12", "--set", "n=4", *option]
+    assert main(given) == code
+    assert ("cannot have 12 -> 64" in capsys.readouterr().err) == (code == 2)
+
+
+def test_the_repetition_of_a_trial_takes_the_widths_that_were_taken() -> None:
+    setting = Load(n=4, key_dim=12)
+    eights, any_ = load_plug(f"{PLACE}:EightHeadsDelta"), load_plug("memspec.reference:DeltaMemory")
+    assert trial_command(eights, LOAD, setting, 0, 0).endswith("--set key_dim=12 --nearest --trial 0 --seed 0")
+    assert "--nearest" not in trial_command(any_, LOAD, setting, 0, 0)
+
+
+@pytest.mark.parametrize("name", ["n", "key_dim", "capacity"])
+def test_a_setting_has_pairs_and_widths(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is 0; it must be at least 1"):
+        Load(**{name: 0})

@@ -295,6 +295,34 @@ def test_each_kind_of_end_is_recorded_with_its_cause_and_costs_one_cell(tmp_path
     assert "faulty_memory.py" in found.loc[SIZES["HANGS"], "stack"]
 
 
+def outcome_of(plan: Plan) -> Outcome:
+    """What came of the only cell of a plan, measured here in processes."""
+    ((_, signature),) = looked_at_all(plan).items()
+    (cells,) = plan.groups(9)
+    (outcome,) = run_group(Group(tuple(cells), signature, plan.bounds)).outcomes
+    return outcome
+
+
+def test_a_cell_of_a_width_that_the_memory_cannot_have_is_skipped_with_the_reason() -> None:
+    entry = {"name": "capacity.load", "set": {"n": 4, "key_dim": 12}}
+    told = {"memory": [{"plug": "memspec.fixtures.widths:EightHeadsDelta"}], "experiment": [entry], "seeds": 1}
+    outcome = outcome_of(planned(msgspec.convert(told, Told)))
+    assert (outcome.status, outcome.why, outcome.measured) == ("skip", "cannot measure", {})
+    assert "cannot have 12 -> 64" in outcome.cause
+
+
+def test_an_interrupt_that_a_memory_raises_is_its_own() -> None:
+    outcome = outcome_of(plan_of(sizes=[faulty_memory.INTERRUPTS], seeds=1))
+    assert (outcome.status, outcome.why) == ("fail", "raised")
+    assert "KeyboardInterrupt" in outcome.cause
+
+
+def test_a_death_took_the_time_it_took() -> None:
+    outcome = outcome_of(plan_of(sizes=[faulty_memory.EXITS], seeds=1, seconds=50.0))
+    assert outcome.why == "death"
+    assert 0 < outcome.seconds < 25
+
+
 def test_a_memory_that_cannot_be_loaded_is_refused_before_anything_runs() -> None:
     with pytest.raises(MemspecError, match="no attribute 'DeltaMemry'"):
         looked_at_all(plan_of("memspec.reference:DeltaMemry"))
