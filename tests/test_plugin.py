@@ -538,7 +538,7 @@ def test_an_interrupted_run_is_partial(suite: Any) -> None:
     assert done.code == 2
     assert suite.card()["verdict"] == "partial"
     assert suite.card()["stopped"] == "the run was interrupted"
-    shown = done.text.partition("= memspec =")[2].splitlines()[1:]
+    shown = [line for line in done.text.partition("= memspec =")[2].splitlines()[1:] if line]
     assert shown[0].startswith("interrupted: mem.py:Good: PARTIAL ("), done.text
     assert shown[1] == "written: card.json"
     assert "--memspec-resume" in shown[2]

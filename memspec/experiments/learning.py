@@ -74,7 +74,7 @@ METRICS = {
                 high=float("inf"),
                 better="none" if who else "down",
             ),
-            f"{who}curve": Metric(
+            f"{who}learning": Metric(
                 f"the task's error while {said} learns, by sequences seen", high=float("inf"), better="none"
             ),
             f"{who}kendall": Metric(
@@ -83,7 +83,7 @@ METRICS = {
         }.items()
     },
     "parameters": Metric("parameters of the network, controller included", high=float("inf"), better="none"),
-    "seconds": Metric("of training the network", high=float("inf"), better="none", unit="s", timing=True),
+    "training_seconds": Metric("of training the network", high=float("inf"), better="none", unit="s", timing=True),
 }
 
 
@@ -139,12 +139,16 @@ def measure(plug: Plug, setting: Learning, trials: Sequence[int], seed: int) -> 
         for name, value in found.items():
             rows.setdefault(name, []).append(value.double())
     sizes_asked = list(course.exams)
-    points = {"curve": [setting.batch * step for step in _looks(setting)], "error": sizes_asked, "whole": sizes_asked}
+    points = {
+        "learning": [setting.batch * step for step in _looks(setting)],
+        "error": sizes_asked,
+        "whole": sizes_asked,
+    }
     out: dict[str, Tensor | Curve] = {}
     for name, values in rows.items():
         kind = name.removeprefix("lstm_").removeprefix("chance_")
         out[name] = Curve(torch.stack(values), points[kind]) if kind in points else torch.stack(values)
-    out.pop("lstm_seconds", None)
+    out.pop("lstm_training_seconds", None)
     return out
 
 
@@ -190,8 +194,8 @@ def _learnt(model: nn.Module, course: Course, asked: dict[int, Any], setting: Le
         "whole": torch.stack(wholes),
         "reached": torch.tensor(float(reached)),
         "sequences": torch.tensor(float(seen)),
-        "curve": torch.tensor([metric for _, metric in progress.metrics]),
-        "seconds": torch.tensor(seconds),
+        "learning": torch.tensor([metric for _, metric in progress.metrics]),
+        "training_seconds": torch.tensor(seconds),
     }
 
 

@@ -194,16 +194,16 @@ def test_learning_is_measured_by_seed_beside_an_lstm_and_a_guess() -> None:
     plug, setting = load_plug("memspec.reference:DeltaMemory"), Learning("sort", steps=2, batch=2, **TINY)
     both = LEARNED.run(plug, setting, [0, 1])
     second = LEARNED.run(plug, setting, [1])
-    untimed = both[both.metric != "seconds"]
-    again = second[second.metric != "seconds"]
+    untimed = both[both.metric != "training_seconds"]
+    again = second[second.metric != "training_seconds"]
     assert untimed[untimed.trial == 1].value.tolist() == again.value.tolist()
     of = both.groupby("metric").value
     assert of.get_group("chance_error").tolist() == [64, 64]
     assert of.get_group("sequences").tolist() == of.get_group("lstm_sequences").tolist() == [4, 4]
-    assert len(of.get_group("curve")) == len(of.get_group("lstm_curve")) == 4
+    assert len(of.get_group("learning")) == len(of.get_group("lstm_learning")) == 4
     assert of.get_group("error").between(40, 90).all()
     assert of.get_group("kendall").between(-1, 1).all()
-    assert of.get_group("seconds").min() > 0
+    assert of.get_group("training_seconds").min() > 0
 
 
 def test_a_task_that_there_is_not() -> None:
