@@ -7,27 +7,24 @@ fresh one. Trials are seeds: of weights, of batches, of exams. Nothing is chosen
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from memspec.errors import CannotMeasure, NotAsked
+from memspec.errors import CannotMeasure
 from memspec.experiments.base import Curve, Experiment, Measured, Setting
 from memspec.fixtures.tasks import courses, sequences
 from memspec.fixtures.tasks.courses import Course
 from memspec.metrics import Axis, Metric, Showing
-from memspec.networks.controlled import ControlledMemory
 from memspec.networks.readout import Fitted, LSTMBaseline, PlacedReadout
 from memspec.networks.sequence import SequenceModel
 from memspec.plugs.plug import Plug
 from memspec.randomness import made_from, seed_of, seeded
 from memspec.training.fitting import trainable
 from memspec.training.trainer import MemoryTrainer, Progress, Settings, Task, answers_of
-from memspec.world.boundary import cross
 
 EXAM = 64
 """Sequences of an exam."""
@@ -37,7 +34,7 @@ THRESHOLD = 0.1
 
 @dataclass(frozen=True)
 class Learning(Setting):
-    """``steps`` batches of ``batch`` sequences of a task of :data:`~memspec.fixtures.tasks.courses.TASKS`."""
+    """``steps`` batches of ``batch`` sequences of a task of :data:`~memspec.fixtures.tasks.courses.TASKS` or ``REASONING``."""
 
     task: str = "copy"
     steps: int = 500
@@ -122,8 +119,9 @@ def baseline(course: Course, parameters: int, seed: int, width: int) -> nn.Modul
 
 def measure(plug: Plug, setting: Learning, trials: Sequence[int], seed: int) -> Measured:
     """Train the network and the LSTM under every seed, on the same batches, and hold the same exams."""
-    if setting.task not in courses.TASKS:
-        raise CannotMeasure(f"there is no task {setting.task!r}; there are {', '.join(courses.TASKS)}")
+    known = (*courses.TASKS, *courses.REASONING)
+    if setting.task not in known:
+        raise CannotMeasure(f"there is no task {setting.task!r}; there are {', '.join(known)}")
     course = courses.full(setting.task, setting.batch)
     asked = {size: _asked(setting.task, size) for size in course.exams}
     rows: dict[str, list[Tensor]] = {}
@@ -201,7 +199,7 @@ def _learnt(model: nn.Module, course: Course, asked: dict[int, Any], setting: Le
 
 def _learns_up_to(task: str, course: Course) -> int:
     """The largest exam whose size is learnt from."""
-    return {"copy": 20, "repeat-copy": 7, "associative": 6}.get(task, max(course.exams))
+    return {"copy": 20, "repeat-copy": 7, "associative": 6, "chaining": 3, "entailment": 1}.get(task, max(course.exams))
 
 
 def _whole(outputs: Tensor, batch: Any, course: Course) -> Tensor:
@@ -228,116 +226,3 @@ LEARNED = Experiment(
     Showing(Axis("sequences seen")),
     first=3,
 )
-
-
-# ---- a few steps ----------------------------------------------------------------------------------------------
-
-STEPS = 4
-SHARES = (3e-2, 1e-2, 3e-3, 1e-3)
-"""Lengths of a step, as shares of the length of all that is moved: a slope leads downwards, if the step is small enough."""
-FLAT = 1e-6
-"""Of the loss: a fall that float32 does not show."""
-
-
-@dataclass(frozen=True)
-class Descent:
-    """A few steps down the slope of one batch's loss.
-
-    Attributes:
-        losses: before the first step and after each; fewer than ``STEPS + 1`` where no step along a slope lowered it.
-        unreached: names of weights that should have a gradient and have none, or one that is not finite.
-        flat: the slope is so small that no step along it would show.
-    """
-
-    losses: list[float]
-    unreached: list[str]
-    flat: bool = False
-
-
-def upstream(model: nn.Module, plug: Plug) -> dict[str, Tensor]:
-    """The weights to move: all of a sequence model; of a controller those that make what the spec claims gradients of.
-
-    Raises:
-        NotAsked: if it claims none.
-    """
-    around = controller_of(model)
-    if plug.is_sequence_model or around is None:
-        return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    made = {"query": around.queries, "keys": around.keys, "values": around.values}
-    claimed = {name: linear.weight for name, linear in made.items() if name in plug.spec.differentiable}
-    if not claimed:
-        raise NotAsked(f"{plug.name} does not claim to be differentiable, so no controller can learn to use it")
-    return claimed
-
-
-def controller_of(model: nn.Module) -> ControlledMemory | None:
-    """The controller that a memory was put behind."""
-    return next((part for part in model.modules() if isinstance(part, ControlledMemory)), None)
-
-
-@torch.no_grad()
-def _asked_at_once(around: ControlledMemory) -> None:
-    """Ask for the key that was just written, and write and ask the same whatever has been read.
-
-    So there is something to be found, also in buckets; and where the nearest of several keys is looked for, values are
-    moved without another key becoming the nearest, at which a loss jumps.
-    """
-    around.queries.weight.copy_(around.keys.weight)
-    layer = around.controller.layer
-    assert isinstance(layer, nn.Linear)
-    layer.weight[:, around.input_size :] = 0
-
-
-def descend(plug: Plug, course: Course, seed: int) -> Descent:
-    """Move what is upstream of the memory down the slope of one batch's loss, and nothing else (:func:`upstream`).
-
-    Raises:
-        NotAsked: if no network can be made of the plug, or it claims no gradient.
-    """
-    model: Any = network(plug, course, seed, hidden_size=16, memory_dim=8, memory_size=16, controller="feedforward")
-    batch = course.draw(torch.Generator().manual_seed(seed_of(seed, "batch")))
-    moved = upstream(model.eval(), plug)
-    around = controller_of(model)
-    if around is not None and not plug.is_sequence_model:
-        _asked_at_once(around)
-
-    def loss() -> Tensor:
-        with seeded(seed):
-            return course.loss(answers_of(model, batch.inputs), batch)
-
-    with torch.enable_grad():
-        losses: list[float] = []
-        for _ in range(STEPS):
-            now = loss()
-            losses = losses or [now.item()]
-            slope = partial(torch.autograd.grad, now, list(moved.values()), allow_unused=True)
-            found = dict(zip(moved, cross("backward", slope)))
-            wrong = [name for name, g in found.items() if g is not None and not bool(g.isfinite().all())]
-            if not plug.is_sequence_model:  # of which a few steps need not use every part
-                wrong += [name for name, g in found.items() if g is None]
-            slopes = {moved[name]: g for name, g in found.items() if g is not None}
-            steep = float(sum(g.square().sum() for g in slopes.values())) ** 0.5
-            if wrong or not steep:
-                return Descent(losses, wrong or list(moved))
-            length = float(sum(weight.detach().square().sum() for weight in slopes)) ** 0.5
-            if SHARES[-1] * length * steep < FLAT * abs(losses[-1]):
-                return Descent(losses, [], flat=True)
-            if not _stepped(loss, slopes, length / steep, losses):
-                break
-    return Descent(losses, [])
-
-
-@torch.no_grad()
-def _stepped(loss: Callable[[], Tensor], slopes: dict[Tensor, Tensor], unit: float, losses: list[float]) -> bool:
-    """Take the longest step that lowers the loss, and note it; False, and nothing is moved, if none does."""
-    before = {weight: weight.clone() for weight in slopes}
-    for share in SHARES:
-        for weight, slope in slopes.items():
-            weight.copy_(before[weight] - share * unit * slope)
-        after = loss().item()
-        if after < losses[-1]:
-            losses.append(after)
-            return True
-    for weight, old in before.items():
-        weight.copy_(old)
-    return False

@@ -9,13 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from memspec.errors import CannotMeasure, NotAsked
+from memspec.errors import CannotMeasure
 from memspec.experiments import learning
 from memspec.experiments import tasks as axis
 from memspec.experiments.base import Runner
-from memspec.experiments.learning import LEARNED, Learning, baseline, descend, network
+from memspec.experiments.learning import LEARNED, Learning, baseline, network
 from memspec.experiments.tasks import STORED, Stored
-from memspec.fixtures.plain import PlainSequence
 from memspec.fixtures.tasks import courses
 from memspec.fixtures.tasks.by_hand import HANDS
 from memspec.fixtures.tasks.courses import Course
@@ -133,7 +132,8 @@ def test_a_guess_is_as_wrong_as_is_said(task: str, size: Any) -> None:
 
 
 def test_small_courses_and_full_ones_have_the_same_names() -> None:
-    assert tuple(courses._SMALL) == courses.TASKS == tuple(HANDS)
+    assert tuple(courses._SMALL) == tuple(courses._FULL) == (*courses.TASKS, *courses.REASONING)
+    assert tuple(HANDS) == courses.TASKS
 
 
 # ---- learning -------------------------------------------------------------------------------------------------
@@ -222,40 +222,6 @@ def test_three_trials_are_run_where_each_takes_minutes() -> None:
     runner = Runner(load_plug("memspec.reference:DeltaMemory"))
     assert len(runner.values(quick, Learning(), "error", 3)) == 3
     assert ran == [0, 1, 2]
-
-
-# ---- a few steps ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["DeltaMemory", "SoftmaxMemory", "FIFOMemory", "LSHMemory", "TitansMemory"])
-def test_a_few_steps_lower_the_loss(name: str) -> None:
-    came = descend(load_plug(f"memspec.reference:{name}"), courses.small("noisy"), 0)
-    assert not came.unreached
-    assert came.losses == sorted(came.losses, reverse=True)
-    assert len(came.losses) == learning.STEPS + 1
-
-
-def test_nothing_but_what_is_upstream_is_moved() -> None:
-    """Of a memory that claims gradients to values alone, the weights that make them."""
-    plug = load_plug("memspec.reference:FIFOMemory")
-    model = network(plug, courses.small("copy"), 0, **TINY)
-    assert list(learning.upstream(model, plug)) == ["values"]
-    model = network(as_plug(PlainSequence), courses.small("copy"), 0, **TINY)
-    assert len(learning.upstream(model, as_plug(PlainSequence))) == 6
-
-
-@pytest.mark.parametrize(
-    ("plug", "message"),
-    [
-        ("memspec.fixtures.plain:PlainStore", "no init_state, write and read"),
-        ("memspec.reference:HopfieldMemory", "no values to write"),
-        ("memspec.reference:NullMemory", "does not claim to be differentiable"),
-        ("tests/helpers/sequences.py:Plain", "no weights to train"),
-    ],
-)
-def test_what_cannot_be_trained_is_not_asked(plug: str, message: str) -> None:
-    with pytest.raises(NotAsked, match=message):
-        descend(load_plug(plug), courses.small("copy"), 0)
 
 
 def test_tokens_are_batches_of_numbers() -> None:
