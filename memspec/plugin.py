@@ -32,7 +32,16 @@ from memspec.running.collecting import (
     pytest_pycollect_makeitem,
 )
 from memspec.running.ledger import Ledger
-from memspec.running.run import KINDS, OUTCOME, RUN, SESSION, memories, session_of
+from memspec.running.run import (
+    KINDS,
+    OUTCOME,
+    RUN,
+    SESSION,
+    in_memory_process,
+    memories,
+    reports_elsewhere,
+    session_of,
+)
 
 if TYPE_CHECKING:
     from memspec.experiments.base import Runner
@@ -64,6 +73,13 @@ pytest.register_assert_rewrite("memspec.suites")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     options.add_options(parser)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(parser: pytest.Parser) -> Generator[None]:
+    """The one short name comes last: a project, or another plugin, that has an option of that name keeps it."""
+    yield
+    options.add_memory(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -124,11 +140,6 @@ def prepare(config: pytest.Config) -> None:
         session_of(config).load(memories(config))
     if hasattr(config, "workerinput"):
         config.stash[LEDGER].done |= set(config.workerinput.get("memspec_done", ()))
-
-
-def in_memory_process(config: pytest.Config) -> bool:
-    """Whether this is the far side of isolation: a process that holds a memory, or waits to."""
-    return bool(getattr(config, "workerinput", {}).get("memspec_memory_process"))
 
 
 def refuse_two_copies(config: pytest.Config) -> None:
@@ -244,7 +255,7 @@ def pytest_configure_node(node: Any) -> None:
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Before the first check: what is planned is known, so put an unfinished card in its place and begin the journal."""
     config = session.config
-    if hasattr(config, "workerinput") or config.getoption("collectonly") or not memories(config):
+    if reports_elsewhere(config) or config.getoption("collectonly") or not memories(config):
         return
     from memspec.running.finish import begin
 
@@ -259,7 +270,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     config = session.config
     ledger = config.stash[LEDGER]
-    if hasattr(config, "workerinput") or config.getoption("collectonly"):
+    if reports_elsewhere(config) or config.getoption("collectonly"):
         return
     if ledger.no_memory:
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
@@ -296,7 +307,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     if config.stash[LEDGER].no_memory:
-        terminalreporter.write_line(no_memory_message(), red=True)
+        terminalreporter.write_line(no_memory_message(config), red=True)
     outcome = config.stash.get(OUTCOME, None)
     if outcome is not None:
         if not any(argument.startswith("-r") for argument in config.invocation_params.args):

@@ -80,3 +80,31 @@ def test_score_refuses_what_it_does_not_know(wrong: str, capsys: pytest.CaptureF
         main(["score", DELTA, wrong])
     assert end.value.code == 2
     assert wrong.partition("=")[0] in capsys.readouterr().err
+
+
+TAKES_MEMORY = """
+    def pytest_addoption(parser):
+        parser.addoption("--memory", default="16G", help="of the machine")
+"""
+
+
+def test_a_project_keeps_its_own_option_of_the_short_name(folder: Any) -> None:
+    """Its runs are its own; memories are named by the long name, as every message then says."""
+    folder.write("conftest.py", TAKES_MEMORY)
+    folder.write("test_own.py", "def test_own(pytestconfig):\n    assert pytestconfig.getoption('--memory') == '8G'\n")
+    done = folder.pytest("--memory=8G", "test_own.py")
+    assert done.code == 0, done.text
+    folder.write("test_check.py", "def test_check(plug):\n    '''It is built.'''\n    plug.build()\n")
+    done = folder.pytest("--memory=8G", "test_check.py")
+    assert done.code == 4
+    assert "--memory is an option of this project" in done.text
+    assert "Add --memspec-memory=mypkg:MyMemory" in done.text
+    done = folder.pytest("--memory=8G", f"--memspec-memory={DELTA}", "test_check.py", isolate=True)
+    assert done.code == 0, done.text
+    assert "1 passed" in done.text
+
+
+def test_memories_are_named_by_either_name(folder: Any) -> None:
+    folder.write("test_check.py", "def test_check(plug):\n    '''It is built.'''\n    plug.build()\n")
+    done = folder.pytest(f"--memory={DELTA}", "--memspec-memory", "memspec.reference:TTTMemory", "test_check.py")
+    assert "2 passed" in done.text

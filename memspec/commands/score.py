@@ -63,7 +63,7 @@ def _score(options: argparse.Namespace) -> int:
 
     given = [
         *suite_arguments(),
-        *(f"--memory={name}" for name in expanded(options.plugs)),
+        *(f"--memspec-memory={name}" for name in expanded(options.plugs)),
         *forwarded(options),
         *([] if options.q or options.progress else ["--memspec-progress"]),
         *(text for name in "nk" for text in (f"-{name}", getattr(options, name)) if getattr(options, name)),

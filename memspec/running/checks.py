@@ -20,6 +20,7 @@ from memspec.errors import NotAsked
 from memspec.failure import Failure, frame_of, place, plain, raised
 from memspec.judging.check import KINDS, Check, CheckRun, Kind
 from memspec.plugs.plug import Plug
+from memspec.running.options import memory_option
 from memspec.running.repeat import check_call, check_command, test_command
 from memspec.running.session import Session
 
@@ -114,7 +115,7 @@ def introduce(run: CheckRun, item: pytest.Item, session: Session, memory: str) -
     elif memory in session.called:
         run.repeat = check_call(memory, run.check.id, session.options)
     else:
-        run.repeat = test_command(item.path, item.nodeid, plug_of(item), session.options)
+        run.repeat = test_command(item.path, item.nodeid, plug_of(item), session.options, memory_option(item.config))
 
 
 def suits(item: pytest.Item, plug: Plug) -> None:

@@ -8,7 +8,17 @@ from collections import Counter
 
 import pytest
 
-from memspec.running.run import KINDS, SESSION, is_check, is_judged, memories, memories_asked, session_of
+from memspec.running import options
+from memspec.running.run import (
+    KINDS,
+    SESSION,
+    is_check,
+    is_judged,
+    memories,
+    memories_asked,
+    reports_elsewhere,
+    session_of,
+)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -21,13 +31,15 @@ NO_MEMORY = "no-memory"
 """Stands where a plug would, so that a run without one is refused once, after collection, and not in every module."""
 
 
-def no_memory_message() -> str:
+def no_memory_message(config: pytest.Config) -> str:
     """What to say to a run of the suites without a memory; lists the references."""
     from memspec.plugs.references import reference_plugs
 
-    listing = "\n".join(f"  --memory={plug}" for plug in reference_plugs())
+    name = options.memory_option(config)
+    taken = "" if name == "--memory" else "--memory is an option of this project or of another plugin here. "
+    listing = "\n".join(f"  {name}={plug}" for plug in reference_plugs())
     return (
-        "memspec: no memory under test. Add --memory=mypkg:MyMemory (or --memory=path/to/file.py:MyMemory), "
+        f"memspec: no memory under test. {taken}Add {name}=mypkg:MyMemory (or {name}=path/to/file.py:MyMemory), "
         f"or try a reference:\n{listing}"
     )
 
@@ -52,14 +64,15 @@ def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: objec
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if any(getattr(i, "callspec", None) and i.callspec.params.get("_memspec_plug_name") == NO_MEMORY for i in items):  # type: ignore[attr-defined]
-        if not hasattr(config, "workerinput"):
-            raise pytest.UsageError(no_memory_message())
-        config.workeroutput[NO_MEMORY] = True  # type: ignore[attr-defined]
+        if not reports_elsewhere(config):
+            raise pytest.UsageError(no_memory_message(config))
+        if hasattr(config, "workeroutput"):
+            config.workeroutput[NO_MEMORY] = True
         items.clear()
         return
     in_order(items)
     wanted = config.getoption("--memspec-checks")
-    bounds = session_of(config).bounds if SESSION in config.stash and not hasattr(config, "workerinput") else {}
+    bounds = session_of(config).bounds if SESSION in config.stash and not reports_elsewhere(config) else {}
     if config.getoption("--memspec-alpha-run") is not None:
         from memspec.running.checks import plug_of
 

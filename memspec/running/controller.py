@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import pytest
 
@@ -25,7 +25,7 @@ from memspec.running.session import Session
 from memspec.running.shown import as_shown
 from memspec.running.wire import Damaged
 
-SERVER, SHARED, SAID = "memspec_server", "memspec_order", "memspec_said"
+SERVER, SHARED, SAID, BROKEN = "memspec_server", "memspec_order", "memspec_said", "memspec_broken"
 """Keys of what workers of pytest-xdist are told, and of what they say at their end."""
 SURVIVES = "The memory's process survives the check."
 
@@ -73,7 +73,10 @@ class Controller:
         names = list(dict.fromkeys(filter(None, map(plug_of, session.items))))
         if not names or session.config.getoption("collectonly") or hasattr(session.config, "workerinput"):
             return
-        self.load(names)
+        try:
+            self.load(names)
+        except MemspecError as error:
+            broken(session.config, error)
         if len(self.refused) == len(names):
             raise pytest.UsageError("\n".join(self.refused.values()))
 
@@ -86,10 +89,13 @@ class Controller:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """A worker of pytest-xdist tells which memories it could not load, and which it has given up."""
+        """A worker of pytest-xdist tells which memories it could not load or has given up, and what broke."""
         said = getattr(node, "workeroutput", {}).get(SAID, {})
         self.refused |= said.get("refused", {})
         self.given_up |= said.get("given_up", {})
+        reporter = node.config.pluginmanager.get_plugin("terminalreporter")
+        if BROKEN in getattr(node, "workeroutput", {}) and reporter is not None:
+            reporter.write_line(f"memspec: {node.workeroutput[BROKEN]}", red=True)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """A worker of pytest-xdist says what its controller cannot know."""
@@ -119,8 +125,6 @@ class Controller:
         return memory not in self.refused
 
     def _reports(self, item: pytest.Item, nextitem: pytest.Item | None, memory: str) -> Iterator[pytest.TestReport]:
-        if not self._loaded(memory):
-            return
         config = item.config
         following = nextitem.nodeid if nextitem is not None and plug_of(nextitem) == memory else None
         begun: dict[str, Any] | None = None
@@ -128,6 +132,8 @@ class Controller:
             pytest.TestReport
         ] = []  # held until the process has done with the check: what it dies of is the end
         try:
+            if not self._loaded(memory):
+                return
             for event in self.pool.run(memory, item.nodeid, following, item.get_closest_marker("slow") is not None):
                 if isinstance(event, Warned):
                     config.hook.pytest_warning_recorded.call_historic(
@@ -155,6 +161,8 @@ class Controller:
             yield self._epitaph(item, memory, begun, died.death, "teardown" if failed else "call")
             if self.pool.exhausted(memory):
                 self.given_up[memory] = len(self.pool.deaths[memory])
+        except MemspecError as error:
+            broken(config, error)
 
     def _epitaph(
         self,
@@ -197,9 +205,15 @@ def pool_of(config: pytest.Config) -> Pool:
     order = given.get(SHARED) or {
         "arguments": [str(a) for a in config.invocation_params.args],
         "path": sys.path,
-        "loadgroup": config.getoption("dist", "no") == "loadgroup",
     }
     return Pool(order, bounds, given.get(SERVER))
+
+
+def broken(config: pytest.Config, error: MemspecError) -> NoReturn:
+    """End the run: what runs its checks does not work."""
+    if hasattr(config, "workeroutput"):
+        config.workeroutput[BROKEN] = str(error)  # pytest-xdist passes on the code alone
+    pytest.exit(f"memspec: {error}", returncode=int(pytest.ExitCode.INTERNAL_ERROR))
 
 
 def refusal_of(memory: str, death: Death) -> str:

@@ -37,10 +37,11 @@ from memspec.running.messages import (
     Pong,
     Reaped,
     Reported,
+    Unknown,
     Warned,
     read,
 )
-from memspec.running.wire import Channel, Closed, Damaged, Listener, connect
+from memspec.running.wire import GONE, Channel, Closed, Damaged, Listener, connect
 from memspec.world.processes import end_marked, is_stopped
 
 STARTUP = 120.0
@@ -61,6 +62,10 @@ LIVING = 3
 MARK = "MEMSPEC_PROCESSES_OF"
 """The variable by which every process below a server is known, whatever it does with its group and its parents."""
 STACK_LINES = 30
+ACTS_IN_RUN = (
+    "Plugins that are installed, but not named, act in the run alone; "
+    "-p NAME loads one there too, and --memspec-no-isolate does without such processes."
+)
 CRASHES = "a crash in compiled code, or an exit that the memory calls; the stack shows where"
 SLOW = 30
 """Times as long as any other a check marked slow may take: it trains something."""
@@ -120,7 +125,7 @@ class Pool:
     """The processes that one process of a run uses: the server (shared by all of them), and a holder for each memory in use.
 
     Args:
-        order: what the server is told: ``arguments`` of pytest, ``path`` to import from, ``loadgroup``.
+        order: what the server is told: ``arguments`` of pytest and ``path`` to import from.
         bounds: what a holder may take.
         server: where a server listens that another process of this run has started; None starts one.
     """
@@ -171,8 +176,11 @@ class Pool:
             try:
                 self._server = connect(self.server_path)
             except OSError:
-                if self._process is not None and self._process.poll() is not None:
-                    raise MemspecError(f"the process for memories did not start:\n{self._log()}") from None
+                gone = self._process is not None and self._process.poll() is not None
+                if gone or Path(f"{self.server_path}{GONE}").exists():
+                    raise MemspecError(
+                        f"the process for memories did not start. {ACTS_IN_RUN}\n{self._log()}"
+                    ) from None
                 if time.monotonic() > end:
                     raise MemspecError(f"the process for memories was not ready after {STARTUP:g} seconds") from None
                 time.sleep(0.01)
@@ -185,7 +193,7 @@ class Pool:
 
     def _log(self) -> str:
         with contextlib.suppress(OSError):
-            return (self.folder / "log").read_text(encoding="utf-8", errors="replace")[-3000:]
+            return (Path(self.server_path).parent / "log").read_text(encoding="utf-8", errors="replace")[-3000:]
         return ""
 
     def _ask_server(self, kind: Any, **order: Any) -> Any:
@@ -289,6 +297,10 @@ class Pool:
         for event in self._events(key, found, seconds):
             if isinstance(event, Done):
                 break
+            if isinstance(event, Unknown):
+                if any(planned[0] == item for planned in self.manifest()["planned"]):
+                    raise Died(self.distrust(key, Damaged("it said that there is no such check, which there is")))
+                raise MemspecError(f"the process for memories does not know the check {item}. {ACTS_IN_RUN}")
             if not isinstance(event, Loaded):
                 yield event
         if gone := self._server_gone():

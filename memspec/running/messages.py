@@ -55,7 +55,11 @@ class Done(Struct, tag_field="event", tag="done"):
     """The check has ended."""
 
 
-Event = Loaded | Reported | Warned | Done
+class Unknown(Struct, tag_field="event", tag="unknown"):
+    """The check that was to be run has not been collected there."""
+
+
+Event = Loaded | Reported | Warned | Done | Unknown
 
 
 class Report(Struct):

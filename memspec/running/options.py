@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import socket
 from collections.abc import Callable
@@ -31,6 +32,8 @@ class Options:
     budget: float = 300.0
 
 
+MEMORY = "--memspec-memory"
+"""The option that names memories; ``--memory`` for short, where that name is free."""
 OPTIONS: dict[str, dict[str, Any]] = {
     "checks": {
         "action": "append",
@@ -123,7 +126,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "let Hypothesis loose: N random examples a stateful law, not derandomised",
     },
 }
-"""Every option but ``--memory``, as argparse takes it: ``--memspec-NAME`` of pytest, ``--NAME`` of ``memspec score``.
+"""Every option but those that name memories, as argparse takes it: ``--memspec-NAME`` of pytest, ``--NAME`` of ``memspec score``.
 
 Plugins of pytest share one name space, and pytest-html has ``--html``: a name without the prefix may be anybody's.
 """
@@ -133,7 +136,7 @@ def add_options(parser: pytest.Parser) -> None:
     """Tell pytest of memspec's options."""
     group = parser.getgroup("memspec", "conformance of neural memories (memspec)")
     group.addoption(
-        "--memory",
+        MEMORY,
         action="append",
         default=[],
         metavar="PLUG",
@@ -141,6 +144,29 @@ def add_options(parser: pytest.Parser) -> None:
     )
     for name, settings in OPTIONS.items():
         group.addoption(f"--memspec-{name}", **settings)
+
+
+def add_memory(parser: pytest.Parser) -> None:
+    """Add the short name ``--memory``, unless somebody has it.
+
+    To be called when every plugin and every conftest.py that may add options has done so: pytest ends, with a traceback,
+    where a name is added twice.
+    """
+    with contextlib.suppress(ValueError, argparse.ArgumentError):
+        parser.getgroup("memspec").addoption(
+            "--memory",
+            dest=MEMORY.lstrip("-").replace("-", "_"),
+            action="append",
+            default=[],
+            metavar="PLUG",
+            help=f"short for {MEMORY}",
+        )
+
+
+def memory_option(config: pytest.Config) -> str:
+    """What the option that names memories is called in this run."""
+    ours = config.getoption("--memory", None) is config.getoption(MEMORY)
+    return "--memory" if ours else MEMORY
 
 
 def add_short_options(parser: argparse.ArgumentParser) -> None:

@@ -58,11 +58,11 @@ def check_call(plug: str, check: str, options: Options) -> str:
     return f"import memspec\nprint(memspec.score({arguments}))"
 
 
-def test_command(path: Path, nodeid: str, plug: str | None, options: Options) -> str:
-    """``pytest FILE::TEST``, for a check of the user's own file; ``plug`` where --memory gave it."""
+def test_command(path: Path, nodeid: str, plug: str | None, options: Options, named_by: str) -> str:
+    """``pytest FILE::TEST``, for a check of the user's own file; ``plug`` where the option ``named_by`` gave it."""
     file = os.path.relpath(path)
     test = nodeid.partition("::")[2]
-    memory = [f"--memory={shlex.quote(plug)}"] if plug else []
+    memory = [f"{named_by}={shlex.quote(plug)}"] if plug else []
     return " ".join([f"pytest {shlex.quote(f'{file}::{test}')}", *memory, *given(options, "--memspec-")])
 
 

@@ -25,9 +25,23 @@ RUN: pytest.StashKey[CheckRun] = pytest.StashKey()
 """Of an item: the record of its check, begun."""
 
 
+SERVER = "memspec-server"
+"""Name of the plugin that makes a process the far side of isolation."""
+
+
 def memories(config: pytest.Config) -> list[str]:
     """The plugs named on the command line, each once."""
-    return list(dict.fromkeys(config.getoption("--memory")))
+    return list(dict.fromkeys(config.getoption(options.MEMORY)))
+
+
+def in_memory_process(config: pytest.Config) -> bool:
+    """Whether this is the far side of isolation: a process that holds a memory, or waits to."""
+    return config.pluginmanager.has_plugin(SERVER)
+
+
+def reports_elsewhere(config: pytest.Config) -> bool:
+    """Whether another process shows and keeps what happens here: this is a worker of pytest-xdist, or holds a memory."""
+    return hasattr(config, "workerinput") or in_memory_process(config)
 
 
 PLAN: pytest.StashKey[dict[str, list[str]]] = pytest.StashKey()

@@ -98,7 +98,7 @@ def score(
         arguments += [f"--memspec-{name}={os.fspath(path)}"] if path is not None else []
     name = plugs[0].name if plugs else str(memory)
     with as_it_was(), _unheard() as said:
-        code = pytest.main([*suite_arguments(), f"--memory={name}", *arguments], plugins=[given])
+        code = pytest.main([*suite_arguments(), f"--memspec-memory={name}", *arguments], plugins=[given])
     if given.outcome is None or not given.outcome.cards:
         raise MemspecError(said.getvalue().strip().removeprefix("ERROR: ") or f"pytest ended with exit code {code}")
     return Card(given.outcome.cards[0])

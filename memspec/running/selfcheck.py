@@ -301,7 +301,7 @@ def run_part(part: Part) -> dict[str, Record]:
         command += [
             f"--memspec-selfcheck-plan={chosen}",
             f"--memspec-scorecard={card}",
-            *(f"--memory={plug}" for plug in part.plan),
+            *(f"--memspec-memory={plug}" for plug in part.plan),
         ]
         # The caller's own pytest options and whatever other plugins are installed must not change what is run.
         own = {name: text for name, text in os.environ.items() if name not in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")}

@@ -18,6 +18,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,32 +27,73 @@ from memspec.errors import MemspecError
 from memspec.failure import place, raised
 from memspec.running import limits
 from memspec.running.manifest import manifest_of
-from memspec.running.run import session_of
-from memspec.running.wire import Channel, Closed, Listener, connect
+from memspec.running.run import SERVER, session_of
+from memspec.running.wire import GONE, Channel, Closed, Listener, connect
 from memspec.world.boundary import unattended
 from memspec.world.processes import children, end_child, leave_if_copied, own_id
 
-IN_MEMORY_PROCESS = "memspec_memory_process"
-"""Key in ``config.workerinput`` by which the plugin knows that it runs here."""
+OWN = frozenset({"memspec", "_hypothesis_pytestplugin"})
+"""Packages whose plugins of pytest the checks need."""
+HEARD = frozenset({"pytest_addoption", "pytest_addhooks", "pytest_generate_tests", "pytest_make_parametrize_id"})
+"""Hooks that plugins have here which are loaded only because they are installed: those without which the command line
+cannot be read, or checks would have other names than in the run."""
 
 
 def main(path: str, order: dict[str, Any]) -> int:
-    """Collect what ``order`` says, then listen at ``path``."""
-    from _pytest.config import _prepareconfig
+    """Collect what ``order`` says, then listen at ``path``; the exit code of pytest, where it comes to an end."""
+    try:
+        return serve(path, order)
+    finally:
+        Path(f"{path}{GONE}").touch()
+
+
+def serve(path: str, order: dict[str, Any]) -> int:
+    """As :func:`main`, whose process this is."""
+    from _pytest.config import get_config
 
     limits.die_with_parent()
     limits.adopt_orphans()
     sys.path[:] = order["path"]
-    config = _prepareconfig(order["arguments"], [])
-    # As pytest-xdist's workers do: nothing is written, shown or distributed from here.
-    for name, value in (("dist", "no"), ("numprocesses", None), ("maxprocesses", None), ("usepdb", False)):
+    # Marks that a plugin would declare are unknown here; the run has refused those that nobody knows.
+    arguments = [*order["arguments"], "-o", "strict_markers=false"]
+    config = get_config(arguments)
+    manager = config.pluginmanager
+    hush(manager)
+    config = manager.hook.pytest_cmdline_parse(pluginmanager=manager, args=arguments)
+    # As pytest-xdist's workers do: nothing is written or distributed from here, also where its plugin is named.
+    for name, value in (("xmlpath", None), ("dist", "no"), ("numprocesses", None), ("maxprocesses", None)):
         if hasattr(config.option, name):
             setattr(config.option, name, value)
-    config.option.loadgroup = order["loadgroup"]
-    config.workerinput = {IN_MEMORY_PROCESS: True}  # type: ignore[attr-defined]
-    config.workeroutput = {}  # type: ignore[attr-defined]
-    config.pluginmanager.register(Server(path), "memspec-server")
+    manager.register(Server(path), SERVER)
     return int(config.hook.pytest_cmdline_main(config=config) or 0)
+
+
+def hush(manager: pytest.PytestPluginManager) -> None:
+    """Let plugins that are loaded only because they are installed do nothing but what is in :data:`HEARD`.
+
+    They act in the run. Here they would act a second time (start to measure, write their reports over those of the run,
+    repeat or time checks), or wait to be told what pytest-xdist tells its workers. Fixtures that they have are there.
+    What somebody names acts in full: by ``-p``, ``PYTEST_PLUGINS``, or in a ``conftest.py``.
+    """
+    load, read = manager.load_setuptools_entrypoints, manager.parse_hookimpl_opts
+    installed = False
+
+    def load_noting(group: str, name: str | None = None) -> int:
+        nonlocal installed
+        installed = name is None
+        try:
+            return load(group, name)
+        finally:
+            installed = False
+
+    def read_heard(plugin: Any, name: str) -> Any:
+        where = getattr(plugin, "__name__", None) or type(plugin).__module__
+        if installed and name not in HEARD and where.partition(".")[0] not in OWN:
+            return None
+        return read(plugin, name)
+
+    manager.load_setuptools_entrypoints = load_noting  # type: ignore[method-assign]
+    manager.parse_hookimpl_opts = read_heard  # type: ignore[method-assign]
 
 
 class Server:
@@ -167,6 +209,9 @@ class Holder:
                 continue
             if order["order"] == "end":
                 return
+            if order["item"] not in self.items:
+                self._say(event="unknown")
+                continue
             self.stacks.clear()
             self.seconds = order["seconds"]
             self.stacks.after(self.seconds)

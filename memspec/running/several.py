@@ -57,7 +57,7 @@ def run_one(job: Job) -> Scored:
     """Run the suites on one memory in a pytest of its own."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "card.json")
-        command = [sys.executable, "-m", "pytest", *suite_arguments(), f"--memory={job.plug}", *job.arguments]
+        command = [sys.executable, "-m", "pytest", *suite_arguments(), f"--memspec-memory={job.plug}", *job.arguments]
         where = job.folder if os.path.isdir(job.folder) else None
         done = subprocess.run(
             [*command, f"--memspec-scorecard={path}"],

@@ -10,6 +10,8 @@ from typing import Any
 
 LARGEST = 1 << 28
 """Bytes of one message; a longer one is damage, not a message."""
+GONE = ".gone"
+"""Behind the path of a server: the file that says that it has ended, to processes that cannot ask for its status."""
 
 
 _as_json = json.JSONEncoder(default=str).encode  # whatever becomes of json.dumps

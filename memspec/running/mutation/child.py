@@ -256,7 +256,7 @@ def suites(
         load_instead(module, source)
     name = load_bare(plug) if bare else plug
     watcher = Watcher(seconds or {}, frozenset(spared))
-    command = ["--pyargs", "memspec.suites", f"--memory={name}", f"-c{os.devnull}", f"--rootdir={Path.cwd()}"]
+    command = ["--pyargs", "memspec.suites", f"--memspec-memory={name}", f"-c{os.devnull}", f"--rootdir={Path.cwd()}"]
     command += ["-q", "--tb=short", "-rN", "-p", "no:cacheprovider", "-p", "memspec.plugin", "--import-mode=importlib"]
     command += ["--memspec-no-isolate", *["-x"] * stop, *arguments]  # this process is the one that is watched
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
