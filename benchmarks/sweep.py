@@ -96,7 +96,7 @@ def memory() -> None:
     signatures = {Memory(DELTA): {"memory": DELTA}}
     seen: dict[int, float] = {}
 
-    def told(tally: object) -> None:
+    def told(tally: object, outcomes: object) -> None:
         done = sweep.tally.done
         if done % 20_000 == 0:
             gc.collect()

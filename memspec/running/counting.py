@@ -66,6 +66,12 @@ class Counting:
             running = f", now {now}" if now else ""
             print(f"memspec: {done} of {self.total}{what} done{bad}{soon}{running}", file=self.file, flush=True)
 
+    def line(self, text: str) -> None:
+        """A line of its own, above the bar where there is one."""
+        if self.bar is not None:
+            self.bar.clear()
+        print(text, file=self.file, flush=True)
+
     def close(self) -> None:
         """The bar goes."""
         if self.bar is not None:

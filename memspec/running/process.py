@@ -27,6 +27,7 @@ from typing import IO, Any
 from memspec.errors import MemspecError
 from memspec.failure import printable
 from memspec.running import limits
+from memspec.running.signals import inherited_deaf
 
 BYTES = 4 << 30
 """Memory that a process may take beyond what it starts with."""
@@ -130,8 +131,12 @@ def server(preload: tuple[str, ...]) -> Any:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
+    from multiprocessing import forkserver
+
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
+    with inherited_deaf():  # it ends with this process, and says nothing of a Ctrl-C meanwhile
+        forkserver.ensure_running()
     return context
 
 

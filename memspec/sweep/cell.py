@@ -30,10 +30,15 @@ class Memory:
     Attributes:
         plug: ``module:attribute`` or ``path/to/file.py:attribute``, without arguments.
         arguments: of its constructor, sorted by name.
+        folder: where a plug that is a file is looked for; the working folder where empty. No part of its identity.
     """
 
     plug: str
     arguments: tuple[tuple[str, Any], ...] = ()
+    folder: str = dataclasses.field(default="", compare=False)
+
+    def __hash__(self) -> int:
+        return hash(self.name)  # an argument may be a list
 
     @property
     def name(self) -> str:
@@ -90,7 +95,7 @@ class Group:
         signature: what the worker's own must equal.
         bounds: of each cell.
         share: seconds after which the worker begins no further cell and hands back what is left.
-        folder: where files of plugs are looked for.
+        folder: the working folder of the sweep.
     """
 
     cells: tuple[Cell, ...]

@@ -9,15 +9,20 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
-from memspec.errors import MemspecError
+from memspec.errors import MemspecError, UsageProblem
+from memspec.failure import plain
+from memspec.running.signals import inherited_deaf
 
 PATIENCE = 60.0
 """Seconds that are waited for a scheduler to be there (again), unless told otherwise."""
+SCHEMES = ("tcp", "tls", "ws", "wss", "ucx")
 INSTALL = "pip install -e '.[sweep]'"
 
 
@@ -69,20 +74,26 @@ def local(workers: int) -> Iterator[Connected]:
     from distributed import Client, LocalCluster
 
     _quiet()
-    with (
-        dask.config.set({"distributed.worker.daemon": False, "distributed.comm.timeouts.connect": "20s"}),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=0,  # the worker holds next to nothing; its children have limits of their own
-            dashboard_address="127.0.0.1:0" if _taken(8787) else "127.0.0.1:8787",
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster, timeout="20s") as client,
-    ):
-        executor = client.get_executor(pure=False)
-        yield Connected(executor, lambda: workers, str(client.dashboard_link))
+    settings = {
+        "distributed.worker.daemon": False,
+        "distributed.worker.preload": ["memspec.sweep.deaf"],
+        "distributed.comm.timeouts.connect": "20s",
+    }
+    with contextlib.ExitStack() as held:
+        with inherited_deaf():
+            held.enter_context(dask.config.set(settings))
+            cluster = held.enter_context(
+                LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    memory_limit=0,  # the worker holds next to nothing; its children have limits of their own
+                    dashboard_address="127.0.0.1:0" if _taken(8787) else "127.0.0.1:8787",
+                    silence_logs=logging.CRITICAL,
+                )
+            )
+            client = held.enter_context(Client(cluster, timeout="20s"))
+        yield Connected(client.get_executor(pure=False), lambda: workers, str(client.dashboard_link))
 
 
 @contextlib.contextmanager
@@ -97,14 +108,17 @@ def joined(address: str, patience: float) -> Iterator[Connected]:
     from distributed import Client
 
     _quiet()
+    host, port = whole_address(address)
     end = time.monotonic() + patience
     while True:
         try:
+            with socket.create_connection((host, port), timeout=max(min(patience, 5.0), 0.1)):
+                pass  # somebody listens: a client that is made for nobody leaves its own complaints behind
             client = Client(address, timeout="5s", set_as_default=False)
             break
-        except (OSError, ValueError) as error:  # TimeoutError is an OSError
-            if isinstance(error, ValueError) or time.monotonic() > end:
-                raise NoScheduler(f"no scheduler answers at {address}: {error}") from None
+        except OSError as error:  # TimeoutError is one
+            if time.monotonic() > end:
+                raise NoScheduler(f"no scheduler answers at {address}: {plain(error)}") from None
             time.sleep(0.5)
     with client:
 
@@ -114,14 +128,36 @@ def joined(address: str, patience: float) -> Iterator[Connected]:
         yield Connected(client.get_executor(pure=False), workers, str(client.dashboard_link))
 
 
+def whole_address(address: str) -> tuple[str, int]:
+    """Host and port of a scheduler.
+
+    Raises:
+        UsageProblem: if that is no address of one.
+    """
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port or parts.scheme not in SCHEMES:
+        raise UsageProblem(f"--scheduler {address!r}: write tcp://HOST:PORT, such as tcp://127.0.0.1:8786")
+    return host, port
+
+
 def _quiet() -> None:
     """What Dask logs of lost connections is told in our own words."""
-    for name in ("distributed", "distributed.client", "distributed.core", "distributed.comm", "distributed.nanny"):
+    for name in (
+        "asyncio",
+        "tornado",
+        "distributed",
+        "distributed.client",
+        "distributed.core",
+        "distributed.comm",
+        "distributed.nanny",
+    ):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _taken(port: int) -> bool:
-    import socket
-
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -8,16 +8,23 @@ import math
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memspec.errors import RecordError
+from memspec.failure import printable
 from memspec.running.counting import Counting, spell
 from memspec.running.executors import processes, worker_count
 from memspec.running.exits import Exit
-from memspec.sweep.cluster import Connected, NoScheduler, joined, local, needed
+from memspec.running.signals import AskedToEnd, heeded
+from memspec.sweep.cluster import Connected, NoScheduler, joined, local, needed, whole_address
 from memspec.sweep.plan import ExperimentEntry, MemoryEntry, Plan, SweepError, Told, planned, read
+
+if TYPE_CHECKING:
+    from memspec.sweep.cell import Outcome
+    from memspec.sweep.drive import Tally
 
 TIMED = 8
 """Cells that a dry run times, and at least two of each memory."""
@@ -71,10 +78,25 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         MemspecError: for what cannot be meant, a memory that cannot be loaded, a package that is missing.
     """
+    with heeded():
+        try:
+            return _run(options)
+        except KeyboardInterrupt as error:
+            print(f"memspec sweep: {_stopped(error)}, nothing was written", file=sys.stderr)
+            return Exit.INTERRUPTED
+
+
+def _stopped(error: KeyboardInterrupt) -> str:
+    return f"ended by {error}" if isinstance(error, AskedToEnd) else "interrupted"
+
+
+def _run(options: argparse.Namespace) -> int:
     needed("pyarrow")
-    if options.scheduler or options.executor == "dask":
+    if options.scheduler is not None:
+        whole_address(options.scheduler)
+    if options.scheduler is not None or options.executor == "dask":
         needed("distributed")
-    plan = planned(told_by(options))
+    plan = planned(told_by(options), options.file.parent if options.file else None)
     workers = worker_count(options.workers)
     if options.retries < 0:
         raise SweepError(f"--retries is {options.retries}; it must be at least 0")
@@ -91,7 +113,7 @@ def run(options: argparse.Namespace) -> int:
 def dry_run(plan: Plan, workers: int, options: argparse.Namespace) -> int:
     """List the cells, time a few of them here, and say how long all will take; nothing is written."""
     from memspec.judging.statistics import mean_interval
-    from memspec.sweep.cell import Group
+    from memspec.sweep.cell import Cell, Group
     from memspec.sweep.drive import GROUP, looked_at_all
     from memspec.sweep.measuring import run_group
 
@@ -109,25 +131,38 @@ def dry_run(plan: Plan, workers: int, options: argparse.Namespace) -> int:
         for memory in plan.memories
         for _ in range(each)
     ]
-    seconds, overhead = [], []
-    for cell in chosen:
-        begun = time.perf_counter()
-        (outcome,) = run_group(Group((cell,), signatures[cell.memory], plan.bounds, folder=str(Path.cwd()))).outcomes
-        overhead.append(time.perf_counter() - begun - outcome.seconds)
-        seconds.append(outcome.seconds)
-        print(f"timed: {cell.id}: {outcome.seconds:.3g} s {outcome.why} {outcome.cause}".rstrip())
+    begun = time.perf_counter()
+    with connected(options, workers) as there:
+        workers = there.workers()
+
+        def measured(cell: Cell) -> tuple[Outcome, float]:
+            """What came of a cell, and the seconds that it took beside measuring."""
+            start = time.perf_counter()
+            group = Group((cell,), signatures[cell.memory], plan.bounds, folder=str(Path.cwd()))
+            (outcome,) = there.executor.submit(run_group, group).result().outcomes
+            return outcome, time.perf_counter() - start - outcome.seconds
+
+        first, _ = measured(chosen[0])  # its worker imports all that is needed
+        starting = time.perf_counter() - begun - first.seconds
+        timed = []
+        for cell in chosen:
+            outcome, overhead = measured(cell)
+            timed.append((outcome.seconds, overhead))
+            print(f"timed: {cell.id}: {outcome.seconds:.3g} s {outcome.why} {outcome.cause}".rstrip(), flush=True)
+    seconds, overheads = zip(*timed)
     interval = mean_interval(seconds)
-    a_group = sorted(overhead)[len(overhead) // 2]
-    groups_count = sum(1 for _ in plan.groups(options.group or GROUP))
+    a_group = sorted(overheads)[len(overheads) // 2]
+    groups = plan.group_count(options.group or GROUP)
 
     def all_of(a_cell: float) -> float:
-        return (a_cell * len(plan) + a_group * groups_count) / workers
+        return starting + (a_cell * len(plan) + a_group * groups) / min(workers, groups)
 
     low, high = max(interval.low, min(seconds)), interval.high
     width = f", between {spell(all_of(low))} and {spell(all_of(high))}" if math.isfinite(high) else ""
     print(
         f"{len(plan)} cells: {len(plan.memories)} memories, {len(plan.points)} settings, {len(plan.seeds)} seeds, "
-        f"{plan.trials} trials each; about {spell(all_of(interval.mean))} with {workers} workers{width}"
+        f"{plan.trials} trials each; about {spell(all_of(interval.mean))} with {workers} workers{width}, "
+        f"{spell(starting)} of it to start"
     )
     return Exit.OK
 
@@ -150,8 +185,10 @@ def swept(plan: Plan, workers: int, options: argparse.Namespace) -> int:
     )
     tally = sweep.tally
     bar = Counting(tally.total, "cells", tally.before)
-    sweep.told = lambda tally: bar.show(tally.before + tally.done, tally.failed)
+    sweep.told = partial(_show, bar=bar, all_of_them=options.v)
     print(f"{len(plan)} cells, {tally.before} of them in {options.into} already")
+    for path in sweep.aside:
+        print(f"a results file was damaged; it is now {path}, and its cells are run again")
     lost = 0
     try:
         while tally.before + tally.done < tally.total:
@@ -166,23 +203,29 @@ def swept(plan: Plan, workers: int, options: argparse.Namespace) -> int:
                 print(f"memspec: the scheduler was lost ({error}); going on with what is missing", file=sys.stderr)
                 if lost > RESTARTS:
                     raise NoScheduler(f"the scheduler was lost {lost} times in a row") from None
-    except KeyboardInterrupt:
-        return ended(sweep.tally, Exit.INTERRUPTED, "interrupted; the same command goes on")
+    except KeyboardInterrupt as error:
+        return ended(sweep.tally, Exit.INTERRUPTED, f"{_stopped(error)}; the same command goes on")
     except RecordError as error:
         return ended(sweep.tally, Exit.NOT_WRITTEN, f"{error}; what was written stays, and the same command goes on")
     except NoScheduler as error:
         return ended(sweep.tally, Exit.BROKEN, f"{error}; what was written stays, and the same command goes on")
     finally:
         bar.close()
-    for path in sweep.store.damaged:
-        print(f"{path} cannot be read; its cells were run again")
-    return ended(sweep.tally, Exit.FAILED if tally.failed else Exit.OK, "")
+    return ended(sweep.tally, Exit.FAILED if tally.failed or tally.failed_before else Exit.OK, "")
+
+
+def _show(tally: Tally, outcomes: Sequence[Outcome], bar: Counting, all_of_them: bool) -> None:
+    """How far it is; with ``-v`` every cell, and why it failed or could not be measured."""
+    for outcome in outcomes if all_of_them else ():
+        how = f"{outcome.status} ({outcome.why}): {outcome.cause}" if outcome.why else outcome.status
+        bar.line(printable(f"{outcome.cell.id}: {how}, {spell(outcome.seconds)}"))
+    bar.show(tally.before + tally.done, tally.failed)
 
 
 @contextlib.contextmanager
 def connected(options: argparse.Namespace, workers: int) -> Iterator[Connected]:
     """What the command line says to run on."""
-    if options.scheduler:
+    if options.scheduler is not None:
         with joined(options.scheduler, options.patience) as there:
             yield there
     elif options.executor == "dask":
@@ -193,7 +236,7 @@ def connected(options: argparse.Namespace, workers: int) -> Iterator[Connected]:
             yield Connected(executor, lambda: workers)
 
 
-def ended(tally: Any, code: Exit, why: str) -> int:
+def ended(tally: Tally, code: Exit, why: str) -> int:
     """The last lines, and the exit code."""
     causes = ", ".join(f"{count} {cause}" for cause, count in tally.causes.most_common())
     failed = f", {tally.failed} failed ({causes})" if tally.failed else ""
@@ -201,6 +244,10 @@ def ended(tally: Any, code: Exit, why: str) -> int:
     done = f"{tally.done} cells in {spell(tally.elapsed)}{failed}{skipped}"
     left = tally.total - tally.before - tally.done
     print(done + (f"; {left} are left" if left else ""))
+    if tally.failed_before:
+        more = tally.failed_before - len(tally.earlier)
+        named = "\n".join(f"  {name}" for name in [*tally.earlier, *([f"and {more} more"] if more else [])])
+        print(f"{tally.failed_before} cells failed in an earlier sweep; --failed runs them again:\n{named}")
     if why:
         print(f"memspec sweep: {why}", file=sys.stderr)
     return int(code)

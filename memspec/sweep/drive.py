@@ -6,6 +6,7 @@ over, a window of groups is under way at a time, and rows are let go when they a
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import time
 from collections import Counter, deque
@@ -27,6 +28,10 @@ GROUP = 20
 """Cells that are handed to a worker together at the most; its share of time usually ends before."""
 
 
+NAMED = 12
+"""Cells that failed in an earlier sweep that are named."""
+
+
 class SchedulerLost(Exception):
     """The executor has lost what it runs on, and all that was under way."""
 
@@ -38,6 +43,8 @@ class Tally:
     Attributes:
         total: cells of the plan; ``before`` of them were in the folder already.
         done: cells that have ended in this sweep; ``failed`` and ``skipped`` of them.
+        failed_before: cells that failed in an earlier sweep and are not run again; some of them are in ``earlier``, each
+            with its cause.
         causes: failures by cause.
         seconds: that cells took, added up; ``elapsed`` since the sweep began.
     """
@@ -47,6 +54,8 @@ class Tally:
     done: int = 0
     failed: int = 0
     skipped: int = 0
+    failed_before: int = 0
+    earlier: list[str] = field(default_factory=list)
     causes: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     begun: float = field(default_factory=time.monotonic)
@@ -63,7 +72,10 @@ class Sweep:
         signatures: of each memory, as it is now; see :func:`looked_at_all`.
         retries: times that a failed cell is run again.
         again: whether cells that failed in an earlier sweep are run again.
-        told: called after each file is written.
+        told: called after each file is written, with how far it is and what has ended.
+
+    Attributes:
+        aside: damaged files, which got other names; their cells are run again.
 
     Raises:
         RecordError: if the folder cannot hold results.
@@ -79,7 +91,7 @@ class Sweep:
         again: bool = False,
         group: int = GROUP,
         share: float = 2.0,
-        told: Callable[[Tally], None] = lambda tally: None,
+        told: Callable[[Tally, Sequence[Outcome]], None] = lambda tally, outcomes: None,
     ) -> None:
         self.plan, self.signatures, self.retries, self.told = plan, signatures, retries, told
         self.store = Store(folder)
@@ -88,16 +100,25 @@ class Sweep:
         self._again: deque[list[Cell]] = deque()
         self._away: dict[str, list[Cell]] = {}  # handed over, by the key of the first
         self._known: dict[Memory, dict[bytes, Known]] = {}
-        done = 0
         for memory, signature in signatures.items():
             known = self.store.known(signature)
             self._known[memory] = {key: k for key, k in known.items() if _settled(k, again)}
+        self.aside = self.store.set_aside()
+        self.tally = Tally(len(plan))
         if any(self._known.values()):
-            done = sum(
-                bytes.fromhex(cell.key) in self._known[cell.memory] for group_ in plan.groups(group) for cell in group_
-            )
-        self.tally = Tally(len(plan), before=done)
+            self._count_known()
         self._planned = self._missing()
+
+    def _count_known(self) -> None:
+        tally = self.tally
+        for cells in self.plan.groups(self._size):
+            for cell in cells:
+                known = self._known[cell.memory].get(bytes.fromhex(cell.key))
+                tally.before += known is not None
+                if known is not None and known.status == "fail":
+                    tally.failed_before += 1
+                    if len(tally.earlier) < NAMED:
+                        tally.earlier.append(f"{cell.id}: {known.why}")
 
     def _missing(self) -> Iterator[list[Cell]]:
         for cells in self.plan.groups(self._size):
@@ -126,7 +147,7 @@ class Sweep:
             if final:
                 self.store.write(final, group.signature)
                 self._count(final)
-                self.told(self.tally)
+                self.told(self.tally, final)
         return self.tally
 
     def _take(self) -> Group | None:
@@ -144,7 +165,7 @@ class Sweep:
         except CancelledError as error:  # and so will be all others
             self._again.extendleft(self._away.values())
             self._away.clear()
-            raise SchedulerLost(str(error)) from error
+            raise SchedulerLost(plain(error) or "what was under way was cancelled") from error
         except Exception as error:
             del self._away[group.cells[0].key]
             why = "worker" if type(error).__name__ in ("KilledWorker", "BrokenProcessPool") else "raised"
@@ -183,6 +204,10 @@ class Sweep:
         plan = self.plan
         return {
             "cells": len(plan),
+            "points": [
+                {"experiment": p.experiment, "fields": dataclasses.asdict(p.setting), "grid": dict(p.axes)}
+                for p in plan.points
+            ],
             "memories": {m.name: digest_of(self.signatures[m]) for m in plan.memories},
             "signatures": {digest_of(s): dict(s) for s in self.signatures.values()},
             "experiments": sorted({point.experiment for point in plan.points}),

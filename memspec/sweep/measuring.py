@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memspec.errors import CannotMeasure, MemspecError, NotAsked, OutOfTime
@@ -87,10 +88,9 @@ def measured_cells(group: Group, environment: dict[str, str], path: list[str], p
 
     os.environ.update(environment)
     sys.path[:] = path
-    with contextlib.suppress(OSError):  # a plug that is a file is named from there
-        os.chdir(group.folder)
-    before = set(sys.modules)
     first = group.cells[0]
+    _stand(first.memory, group.folder)
+    before = set(sys.modules)
     plug = load_plug(first.memory.name)
     found = signature_of(plug, first.tier, before)
     if group.signature and found != group.signature:
@@ -106,6 +106,13 @@ def measured_cells(group: Group, environment: dict[str, str], path: list[str], p
         if isinstance(answer, Ended):
             answer = Outcome(cell, "fail", answer.why, answer.what, answer.stack, seconds=time.perf_counter() - start)
         yield answer
+
+
+def _stand(memory: Memory, folder: str) -> None:
+    """Go where a plug that is a file is named from; modules of the working folder are found as well."""
+    sys.path.append(folder)
+    with contextlib.suppress(OSError):
+        os.chdir(memory.folder or folder)
 
 
 def measured(plug: Plug, cell: Cell) -> Outcome:
@@ -142,7 +149,7 @@ def looked_at(memory: Memory, tier: str) -> dict[str, Any]:
     Raises:
         MemspecError: if it cannot be loaded, or ends the process that tries.
     """
-    arguments = {"memory": memory, "tier": tier, "path": list(sys.path)}
+    arguments = {"memory": memory, "tier": tier, "path": list(sys.path), "folder": str(Path.cwd())}
     with contextlib.closing(stream(look, arguments, LOADING, PRELOADED)) as answers:
         found = next(answers)
     if isinstance(found, Ended):
@@ -151,11 +158,12 @@ def looked_at(memory: Memory, tier: str) -> dict[str, Any]:
     return told
 
 
-def look(memory: Memory, tier: str, path: list[str], pipe: int) -> Iterator[dict[str, Any]]:
+def look(memory: Memory, tier: str, path: list[str], folder: str, pipe: int) -> Iterator[dict[str, Any]]:
     """The signature, in this process."""
     from memspec.plugs.loading import load_plug
 
     sys.path[:] = path
+    _stand(memory, folder)
     before = set(sys.modules)
     yield signature_of(load_plug(memory.name), tier, before)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import itertools
+import math
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import msgspec
 from memspec.errors import MemspecError
 from memspec.experiments import catalog
 from memspec.experiments.base import Setting
+from memspec.failure import plain
 from memspec.plugs.loading import parsed_name
 from memspec.running.process import Bounds
 from memspec.sweep.cell import Cell, Memory, Tier
@@ -24,6 +26,13 @@ from memspec.sweep.measuring import BOUNDS
 TRIALS = {"default": 4, "full": 16}
 """Trials of a cell, unless the plan says otherwise."""
 SEEDS = 5
+MOST = 10_000_000
+"""Cells of a plan at the most."""
+LARGEST = 1e9
+"""Trials, seconds and GiB at the most."""
+LARGEST_SEED = 2**63 - 1
+LONGEST_FORMULA = 1000
+"""Characters."""
 
 
 class SweepError(MemspecError):
@@ -73,6 +82,11 @@ class Point:
     axes: tuple[tuple[str, Any], ...]
     metrics: tuple[str, ...]
 
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return f"{self.experiment}, {self.setting.label}"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -93,6 +107,10 @@ class Plan:
 
     def __len__(self) -> int:
         return len(self.memories) * len(self.points) * len(self.seeds)
+
+    def group_count(self, size: int) -> int:
+        """How many :meth:`groups` there are."""
+        return len(self.memories) * len(self.points) * -(-len(self.seeds) // size)
 
     def groups(self, size: int) -> Iterator[list[Cell]]:
         """All cells, those together that differ in the seed alone, at most ``size``; memories take turns."""
@@ -123,45 +141,97 @@ def read(path: Path) -> Told:
         raise SweepError(f"{path}: {error}") from error
 
 
-def planned(told: Told) -> Plan:
+def planned(told: Told, folder: Path | None = None) -> Plan:
     """What it means.
+
+    Args:
+        folder: that of the file, where plugs that are files are looked for first.
 
     Raises:
         SweepError: naming the entry, what is wrong with it, and what there is.
     """
-    memories = tuple(memory for entry in told.memory for memory in _memories(entry))
-    points = tuple(point for entry in told.experiment for point in _points(entry))
-    seeds = tuple(range(told.seeds)) if isinstance(told.seeds, int) else tuple(told.seeds)
     trials = TRIALS[told.tier] if told.trials is None else told.trials
+    for name, number in (("trials", trials), ("seconds", told.seconds), ("memory_gib", told.memory_gib)):
+        if number is not None and not 0 < number < LARGEST:
+            raise SweepError(f"{name} is {number:g}; it must be above 0 and below {LARGEST:g}")
+    seeds = _seeds(told.seeds)
+    repeated = len(told.memory) * len(seeds)
+    settings = sum(math.prod(len(values) for values in entry.grid.values()) for entry in told.experiment)
+    if settings * repeated > MOST:
+        raise SweepError(f"{settings * repeated:,} cells; a sweep has {MOST:,} at the most")
+    memories = tuple(memory for entry in told.memory for memory in _memories(entry, folder))
+    points = _apart(told.experiment)
     for name, things in (("memory", memories), ("experiment", points), ("seed", seeds)):
         if not things:
             raise SweepError(f"there is no {name}")
-        if len(set(things)) != len(things):
-            raise SweepError(f"the same {name} is named twice: {_twice(things)}")
-    for name, number in (("trials", trials), ("seconds", told.seconds), ("memory_gib", told.memory_gib)):
-        if number is not None and not number > 0:
-            raise SweepError(f"{name} is {number}; it must be above 0")
-    if min(seeds) < 0:
-        raise SweepError(f"a seed is {min(seeds)}; seeds are numbers from 0")
+    for name, called in (("memory", [memory.name for memory in memories]), ("seed", list(map(str, seeds)))):
+        if len(set(called)) != len(called):
+            raise SweepError(f"the same {name} is named twice: {_twice(called)}")
     known = BOUNDS[told.tier]
     memory_bytes = known.memory_bytes if told.memory_gib is None else int(told.memory_gib * 2**30)
-    bounds = Bounds(told.seconds or known.seconds, memory_bytes)
-    return Plan(memories, points, seeds, trials, told.tier, bounds)
+    plan = Plan(memories, points, seeds, trials, told.tier, Bounds(told.seconds or known.seconds, max(memory_bytes, 1)))
+    if len(plan) > MOST:
+        raise SweepError(f"{len(plan):,} cells; a sweep has {MOST:,} at the most")
+    return plan
 
 
-def _twice(things: Sequence[Any]) -> Any:
-    found = next(thing for thing in things if things.count(thing) > 1)
-    return getattr(found, "name", found)
+def _seeds(told: int | list[int]) -> tuple[int, ...]:
+    if isinstance(told, int):
+        if not 0 < told <= MOST:
+            raise SweepError(f"seeds is {told}; it must be a number from 1 to {MOST:,}, or a list of seeds")
+        return tuple(range(told))
+    for seed in told:
+        if not 0 <= seed <= LARGEST_SEED:
+            raise SweepError(f"a seed is {seed}; seeds are numbers from 0 to {LARGEST_SEED}")
+    return tuple(told)
 
 
-def _memories(entry: MemoryEntry) -> Iterator[Memory]:
+def _twice(names: Sequence[str]) -> str:
+    seen: set[str] = set()
+    return next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+
+
+def _apart(entries: Sequence[ExperimentEntry]) -> tuple[Point, ...]:
+    """The settings of all entries; one that several lead to is there once."""
+    found: dict[tuple[str, Setting], Point] = {}
+    for entry in entries:
+        new = {(point.experiment, point.setting): point for point in _points(entry)}
+        if new.keys() <= found.keys():
+            raise SweepError(f"the same experiment is named twice: {next(iter(new.values())).name}")
+        found = new | found
+    return tuple(found.values())
+
+
+def _memories(entry: MemoryEntry, folder: Path | None) -> Iterator[Memory]:
     plug, given = parsed_name(entry.plug)
     swept = {name: value if isinstance(value, list) else [value] for name, value in sorted(entry.arguments.items())}
     both = sorted(given.keys() & swept.keys())
     if both:
         raise SweepError(f"{entry.plug}: {', '.join(both)} is given behind the name and under arguments")
+    for name, listed in swept.items():
+        if not listed:
+            raise SweepError(f"{entry.plug}: arguments.{name} is an empty list, of which there is no value to take")
+        for value in listed:
+            if not name.isidentifier() or not _is_literal(value):
+                raise SweepError(
+                    f"{entry.plug}: arguments.{name} = {value}: arguments are finite numbers, text, true, false, and lists "
+                    "and tables of these"
+                )
+    path = plug.rpartition(":")[0]
+    home = str(folder.resolve()) if folder is not None and path.endswith(".py") and (folder / path).is_file() else ""
     for values in itertools.product(*swept.values()):
-        yield Memory(plug, tuple(sorted({**given, **dict(zip(swept, values))}.items())))
+        yield Memory(plug, tuple(sorted({**given, **dict(zip(swept, values))}.items())), home)
+
+
+def _is_literal(value: Any) -> bool:
+    """Whether a value can be written behind a plug's name."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, list):
+        return all(map(_is_literal, value))
+    if isinstance(value, dict):
+        return all(map(_is_literal, value.values()))
+    return isinstance(value, (bool, int, str))
 
 
 def _points(entry: ExperimentEntry) -> Iterator[Point]:
@@ -202,14 +272,14 @@ def _setting(kind: type[Setting], entry: ExperimentEntry, at: Mapping[str, Any],
         if isinstance(value, str) and kinds[name] in ("int", "float"):
             try:
                 number = computed(value, {**_defaults(kind), **chosen, **at})
+                value = round(number) if kinds[name] == "int" else float(number)
             except (ValueError, ArithmeticError) as error:
-                raise SweepError(f"{entry.name}: set.{name} = {value!r}: {error}") from None
-            value = round(number) if kinds[name] == "int" else float(number)
+                raise SweepError(f"{entry.name}: set.{name} = {plain(repr(value), 80)}: {error}") from None
         chosen[name] = value
     try:
         return msgspec.convert(chosen, kind)
     except (msgspec.ValidationError, ValueError) as error:
-        raise SweepError(f"{entry.name}: {chosen}: {error}") from None
+        raise SweepError(f"{entry.name}: {plain(chosen, 200)}: {error}") from None
 
 
 def _defaults(kind: type[Setting]) -> dict[str, Any]:
@@ -247,8 +317,8 @@ def computed(text: str, names: Mapping[str, Any]) -> float:
             return names[node.id]
         if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
             left, right = value(node.left), value(node.right)
-            if isinstance(node.op, ast.Pow) and abs(right) > 64:
-                raise ValueError("a power above 64")
+            if isinstance(node.op, ast.Pow) and (abs(right) > 64 or abs(left) > 1e64):
+                raise ValueError("a power above 64, or of a number above 1e64")
             return OPERATORS[type(node.op)](left, right)
         if isinstance(node, ast.UnaryOp) and type(node.op) in OPERATORS:
             return OPERATORS[type(node.op)](value(node.operand))
@@ -256,17 +326,22 @@ def computed(text: str, names: Mapping[str, Any]) -> float:
             return FUNCTIONS[node.func.id](*map(value, node.args))
         raise ValueError(f"{ast.unparse(node)} is no formula; write numbers, names, + - * / // **, min, max, round")
 
-    number = value(_parsed(text))
+    try:
+        number = value(_parsed(text))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if not isinstance(number, (int, float)):
         raise ValueError(f"it comes to {number!r}, which is no number")
     return number
 
 
 def _parsed(text: str) -> ast.expr:
+    if len(text) > LONGEST_FORMULA:
+        raise ValueError(f"a formula of {len(text):,} characters; it has {LONGEST_FORMULA:,} at the most")
     try:
         return ast.parse(text, mode="eval").body
-    except SyntaxError as error:
-        raise ValueError(str(error)) from None
+    except (SyntaxError, RecursionError, MemoryError) as error:
+        raise ValueError(str(error) or "it is nested too deeply") from None
 
 
 def _names(text: str) -> set[str]:

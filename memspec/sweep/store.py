@@ -1,20 +1,22 @@
 """The results folder: tidy rows in Parquet, one file for cells that came back together, each written in one step.
 
     FOLDER/plans/<plan>.json                    what was asked for, and the signature of each memory
-    FOLDER/cells/<signature>/<key>.parquet      rows of one or several cells; <key> is that of the first
+    FOLDER/cells/<signature>/<key>-<digest>.parquet     rows of one or several cells; <key> is that of the first
 
-A file is whole or not there, and is never changed; its footer lists its cells. What several sweeps write beside each
-other can only be the same numbers twice, and a cell is read once. Rows of another signature lie in another folder.
+A file is whole or not there, and is never changed; its name ends with the digest of all its bytes, and its footer lists
+its cells. All files have the same columns (:data:`SCHEMA`), so that they can be read as one table. What several sweeps
+write beside each other can only be the same numbers twice, and a cell is read once. Rows of another signature lie in
+another folder.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,8 +36,27 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 META = b"memspec"
-AXIS, ARGUMENT = "at.", "argument."
-"""What stands before the columns of the grid and of constructor arguments."""
+AXIS, FIELD = "at.", "field."
+"""What stands before a name on the grid, and before a field of a setting, where each has a column of its own."""
+TEXT, WHOLE, REAL = pa.string(), pa.int64(), pa.float64()
+SCHEMA = pa.schema(
+    {
+        **dict.fromkeys(("signature", "key", "cell", "memory", "plug", "arguments", "experiment"), TEXT),
+        **dict.fromkeys(("setting", "fields", "grid"), TEXT),
+        "seed": WHOLE,
+        "trials": WHOLE,
+        **dict.fromkeys(("tier", "status", "why", "cause", "stack"), TEXT),
+        "seconds": REAL,
+        "attempts": WHOLE,
+        "where": TEXT,
+        "trial": WHOLE,
+        "metric": TEXT,
+        "at": REAL,
+        "value": REAL,
+    }
+)
+"""The columns of every file. ``arguments``, ``fields`` (of the setting) and ``grid`` (the place on it) are JSON: which names
+there are depends on the memory, the experiment and the plan."""
 PASSING = frozenset({"worker", "refused", "signature"})
 """Causes that say nothing of the cell: it is run again by the next sweep."""
 
@@ -73,29 +94,27 @@ class Store:
             RecordError: if it cannot be written; nothing of it is there then.
         """
         digest = digest_of(signature)
-        path = self.folder / "cells" / digest / f"{outcomes[0].cell.key}.parquet"
         told = {
             "signature": dict(signature),
             "cells": {o.cell.key: [o.status, o.why] for o in outcomes},
         }
-        table = pa.Table.from_pydict(columns(outcomes, digest))
-        table = table.replace_schema_metadata({META: json.dumps(told).encode()})
+        table = pa.Table.from_pydict(columns(outcomes, digest), SCHEMA)
+        content = _content(table.replace_schema_metadata({META: json.dumps(told).encode()}))
+        path = self.folder / "cells" / digest / f"{outcomes[0].cell.key}-{_digest(content)}.parquet"
         temporary = None
         try:
             path.parent.mkdir(exist_ok=True)
-            while path.exists():  # the same first cell, failed before
-                path = path.with_name(f"{outcomes[0].cell.key}-{time.time_ns():x}.parquet")
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-            os.close(handle)
-            pq.write_table(table, temporary, compression="zstd")
-            with open(temporary, "rb") as file:
+            with open(handle, "wb") as file:
+                file.write(content)
+                file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
-        except (OSError, pa.ArrowException) as error:
+        except OSError as error:
             if temporary is not None:
                 with contextlib.suppress(OSError):
                     os.unlink(temporary)
-            raise RecordError(f"{path} could not be written: {getattr(error, 'strerror', None) or error}") from error
+            raise RecordError(f"{path} could not be written: {error.strerror or error}") from error
         return path
 
     def note_plan(self, name: str, told: Mapping[str, Any]) -> None:
@@ -117,7 +136,7 @@ class Store:
         """The cells of a signature that have come to an end, by key; a success stands above a failure."""
         found: dict[bytes, Known] = {}
         kinds: dict[tuple[str, str], Known] = {}  # few, and shared: there may be a hundred thousand cells
-        for path, told in self._footers(digest_of(signature)):
+        for path, told, _ in self._files(digest_of(signature)):
             if told["signature"] != dict(signature):
                 raise RecordError(f"{path} is of another signature than its folder says")
             for key, (status, why) in told["cells"].items():
@@ -129,26 +148,47 @@ class Store:
     def signatures(self) -> dict[str, dict[str, Any]]:
         """The signatures of which there are results, by digest."""
         found = {}
-        for folder in sorted((self.folder / "cells").iterdir()):
-            for _, told in self._footers(folder.name):
-                found[folder.name] = told["signature"]
+        for digest in self.counts():
+            for _, told, _ in self._files(digest):
+                found[digest] = told["signature"]
                 break
         return found
 
     def counts(self) -> Counter[str]:
         """Files by signature."""
-        return Counter(path.parent.name for path in (self.folder / "cells").glob("*/*.parquet"))
+        return Counter(path.parent.name for path in sorted(self.folder.glob("cells/*/*.parquet")) if path.is_file())
 
-    def _footers(self, digest: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    def set_aside(self) -> list[Path]:
+        """Give the damaged files that were come across another name, so that nobody takes them for results again.
+
+        Returns:
+            Their new names.
+        """
+        names = []
+        for path in self.damaged:
+            with contextlib.suppress(OSError):  # another sweep may have done it
+                names.append(path.rename(path.with_suffix(".damaged")))
+        self.damaged.clear()
+        return names
+
+    def _files(self, digest: str) -> Iterator[tuple[Path, dict[str, Any], bytes]]:
+        """Each file of a signature that is whole, what its footer says, and its bytes."""
         for path in sorted((self.folder / "cells" / digest).glob("*.parquet")):
             try:
-                yield path, json.loads(pq.read_metadata(path).metadata[META])
+                content = path.read_bytes()
+                if not path.stem.endswith(f"-{_digest(content)}"):
+                    raise ValueError("these are not the bytes that were written")
+                told = json.loads(pq.read_metadata(pa.BufferReader(content)).metadata[META])
             except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
-                if path not in self.damaged:
+                if path.is_file() and path not in self.damaged:
                     self.damaged.append(path)
+                continue
+            yield path, told, content
 
     def rows(self, digests: Sequence[str]) -> DataFrame:
         """Every row of these signatures, each cell once; a failed cell has one row, without a value.
+
+        Every name on a grid has a column ``at.<name>`` here, and every field of a setting ``field.<name>``.
 
         Raises:
             RecordError: if there is none.
@@ -156,12 +196,8 @@ class Store:
         tables: list[Any] = []
         seen: dict[str, tuple[str, int]] = {}
         for digest in digests:
-            for path, told in self._footers(digest):
-                try:
-                    table = pq.read_table(path)
-                except (OSError, pa.ArrowException):
-                    self.damaged.append(path)
-                    continue
+            for _, told, content in self._files(digest):
+                table = pq.read_table(pa.BufferReader(content))
                 here = {}
                 for key, (status, _) in told["cells"].items():
                     before = seen.get(key)
@@ -175,16 +211,26 @@ class Store:
             mine = [key for key, (_, where) in seen.items() if where == number]
             if mine:
                 kept.append(table.filter(pc.is_in(table["key"], value_set=pa.array(mine))))
-        frame: DataFrame = pa.concat_tables(kept, promote_options="permissive").to_pandas()
-        return frame
+        frame: DataFrame = pa.concat_tables(kept).replace_schema_metadata(None).to_pandas()
+        return _spread(_spread(frame, "grid", AXIS), "fields", FIELD)
 
 
-def columns(outcomes: Sequence[Outcome], digest: str) -> dict[str, Any]:
+def _spread(frame: DataFrame, column: str, before: str) -> DataFrame:
+    """With a column for every name in a column of JSON."""
+    told = {text: json.loads(text) for text in frame[column].unique()}
+    names = dict.fromkeys(name for one in told.values() for name in one)
+    return frame.assign(
+        **{before + n: frame[column].map({text: _hashable(one.get(n)) for text, one in told.items()}) for n in names}
+    )
+
+
+def _hashable(value: Any) -> Any:
+    return str(value) if isinstance(value, (list, dict)) else value
+
+
+def columns(outcomes: Sequence[Outcome], digest: str) -> dict[str, list[Any]]:
     """The tidy rows of some outcomes, by column."""
-    rows: dict[str, list[Any]] = {}
-    first = outcomes[0].cell
-    fixed = {f"{AXIS}{name}": value for name, value in first.axes}
-    fixed |= {f.name: getattr(first.setting, f.name) for f in dataclasses.fields(first.setting)}
+    rows: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
     for outcome in outcomes:
         cell = outcome.cell
         of_cell = {
@@ -193,8 +239,11 @@ def columns(outcomes: Sequence[Outcome], digest: str) -> dict[str, Any]:
             "cell": cell.id,
             "memory": cell.memory.name,
             "plug": cell.memory.plug,
+            "arguments": json.dumps(dict(cell.memory.arguments), default=str),
             "experiment": cell.experiment,
             "setting": cell.setting.label,
+            "fields": json.dumps(dataclasses.asdict(cell.setting), default=str),
+            "grid": json.dumps(dict(cell.axes), default=str),
             "seed": cell.seed,
             "trials": cell.trials,
             "tier": cell.tier,
@@ -205,16 +254,13 @@ def columns(outcomes: Sequence[Outcome], digest: str) -> dict[str, Any]:
             "seconds": outcome.seconds,
             "attempts": outcome.attempts,
             "where": outcome.where,
-            **{name: _plain(value) for name, value in fixed.items()},
-            **{f"{ARGUMENT}{name}": _plain(value) for name, value in cell.memory.arguments},
         }
         measured = list(_measured(outcome)) or [(None, None, None, None)]
         for name, value in of_cell.items():
-            rows.setdefault(name, []).extend([value] * len(measured))
+            rows[name].extend([value] * len(measured))
         for name, values in zip(("trial", "metric", "at", "value"), zip(*measured)):
-            rows.setdefault(name, []).extend(values)
-    kinds = {"trial": pa.int64(), "metric": pa.string(), "at": pa.float64(), "value": pa.float64()}
-    return {name: pa.array(values, kinds.get(name)) for name, values in rows.items()}
+            rows[name].extend(values)
+    return rows
 
 
 def _measured(outcome: Outcome) -> Iterator[tuple[Any, Any, Any, Any]]:
@@ -227,6 +273,12 @@ def _measured(outcome: Outcome) -> Iterator[tuple[Any, Any, Any, Any]]:
                 yield from ((trial, metric, point, value) for point, value in zip(at, row))
 
 
-def _plain(value: Any) -> Any:
-    """A value of a setting as Parquet holds it: numbers and text; anything else as text."""
-    return value if isinstance(value, (bool, int, float, str)) else None if value is None else str(value)
+def _content(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import math
 import pickle
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ import msgspec
 import pytest
 
 from memspec.experiments.capacity import Load
+from memspec.plugs.loading import parsed_name
 from memspec.sweep.cell import Cell, Memory
+from memspec.sweep.measuring import looked_at
 from memspec.sweep.plan import Plan, SweepError, Told, computed, planned, read
 
 DELTA = "memspec.reference:DeltaMemory"
@@ -106,7 +110,25 @@ def test_groups_hold_every_cell_once_and_differ_in_the_seed_alone() -> None:
         ({"memory": {"plug": "DeltaMemory"}}, "write module:attribute"),
         ({"memory": {"plug": f"{DELTA}(lr=1)", "arguments": {"lr": 2}}}, "behind the name and under arguments"),
         ({"memory": {"arguments": {"lr": [1, 1]}}}, "named twice"),
-        ({"seeds": 0}, "there is no seed"),
+        ({"memory": {"arguments": {"lr": []}}}, "arguments.lr is an empty list"),
+        ({"memory": {"arguments": {"lr": math.nan}}}, "arguments.lr = nan: arguments are finite numbers"),
+        ({"memory": {"arguments": {"lr": [1, [math.inf]]}}}, r"arguments.lr = \[inf\]: arguments are"),
+        ({"memory": {"arguments": {"day": datetime.date(2020, 1, 1)}}}, "arguments.day = 2020-01-01: arguments are"),
+        ({"experiment": {"set": {"n": "+".join(["1"] * 20_000)}}}, "a formula of 39,999 characters"),
+        ({"experiment": {"set": {"n": "-" * 999 + "1"}}}, "nested too deeply"),
+        ({"experiment": {"set": {"n": "1e300*1e300"}}}, "infinity"),
+        ({"experiment": {"grid": {"n": [4, -4]}}}, "n is -4; it must be at least 1"),
+        (
+            {"experiment": {"grid": {"n": list(range(1, 1001)), "key_dim": list(range(1, 1001))}}, "seeds": 1000},
+            "1,000,000,000 cells",
+        ),
+        ({"seeds": 0}, "seeds is 0; it must be a number from 1"),
+        ({"seeds": -1}, "seeds is -1; it must be a number from 1"),
+        ({"seeds": []}, "there is no seed"),
+        ({"seeds": [99999999999999999999]}, "a seed is 99999999999999999999"),
+        ({"trials": 99999999999999999999}, "trials is 1e"),
+        ({"seconds": math.inf}, "seconds is inf"),
+        ({"memory_gib": math.inf}, "memory_gib is inf"),
         ({"seeds": [1, 1]}, "named twice"),
         ({"seeds": [-1]}, "a seed is -1"),
         ({"trials": 0}, "trials is 0"),
@@ -118,6 +140,34 @@ def test_what_cannot_be_meant_is_refused(entry: dict[str, Any], says: str) -> No
         SweepError if "plug" not in entry.get("memory", {}) else Exception, match=says.replace("(", r"\(")
     ):
         plan_of(**entry)
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, [[1, 2], [3]], [{"a": [1]}, "text"]])
+def test_tables_and_lists_are_arguments(value: Any) -> None:
+    plan = plan_of({"arguments": {"tag": value}})
+    assert len({cell.key for group in plan.groups(1) for cell in group}) == len(plan)
+    for memory in plan.memories:
+        assert dict(parsed_name(memory.name)[1])["tag"] in (value if isinstance(value, list) else [value])
+
+
+def test_a_setting_that_two_experiments_lead_to_is_there_once() -> None:
+    one = {"name": "capacity.load", "grid": {"n": [4, 8]}, "set": {"key_dim": 16}}
+    two = {"name": "capacity.load", "grid": {"key_dim": [16, 32]}, "set": {"n": 4}}
+    told = {"memory": [{"plug": DELTA}], "experiment": [one, two], "seeds": 1}
+    assert len(planned(msgspec.convert(told, Told))) == 3
+    with pytest.raises(SweepError, match="named twice: capacity"):
+        planned(msgspec.convert(told | {"experiment": [one, one]}, Told))
+
+
+def test_a_plug_that_is_a_file_stands_beside_the_sweep_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "beside.py").write_text("from memspec.reference import DeltaMemory as Mine\n")
+    told = msgspec.convert({"memory": [{"plug": "beside.py:Mine"}], "experiment": [{"name": "capacity.load"}]}, Told)
+    (memory,) = planned(told, tmp_path).memories
+    assert (memory.name, memory.folder) == ("beside.py:Mine", str(tmp_path))
+    assert looked_at(memory, "default")["memory"] == "beside.py:Mine"
+    assert planned(told).memories == (memory,)
+    monkeypatch.chdir(tmp_path)
+    assert looked_at(planned(told).memories[0], "default") == looked_at(memory, "default")
 
 
 def test_an_unknown_entry_of_a_file_is_refused(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_killed_worker_a_hanging_cell_and_a_dead_one_leave_the_numbers_of_one_
         client = there.executor._client  # type: ignore[attr-defined]
         killed: list[int] = []
 
-        def told(tally: Any) -> None:
+        def told(tally: Any, outcomes: Any) -> None:
             if not killed:
                 killed.append(client.run(os.getpid).popitem()[1])
                 os.kill(killed[0], signal.SIGKILL)

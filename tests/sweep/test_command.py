@@ -79,7 +79,10 @@ def test_a_sweep_says_what_is_done_and_what_failed_and_goes_on(
     assert "2 failed (2 raised)" in shown
     assert main([*given, "--seeds", "3", "--into", into]) == 1
     assert "6 cells, 4 of them in" in capsys.readouterr().out
-    assert main([*given, "--seeds", "3", "--into", into]) == 0
+    assert main([*given, "--seeds", "3", "--into", into]) == 1
+    shown = capsys.readouterr().out
+    assert "3 cells failed in an earlier sweep; --failed runs them again" in shown
+    assert f"{FAULTY}/capacity.load/n={faulty_memory.RAISES}/t1/s2: raised" in shown
     assert main(["report", into]) == 0
     assert "3 failed" in capsys.readouterr().out
 

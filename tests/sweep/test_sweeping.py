@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from memspec.sweep.drive import SchedulerLost, Sweep, looked_at_all
 from memspec.sweep.measuring import looked_at, run_group
 from memspec.sweep.plan import Plan, Told, planned
 from memspec.sweep.signature import digest_of
-from memspec.sweep.store import Store
+from memspec.sweep.store import SCHEMA, Store
 
 DELTA = "memspec.reference:DeltaMemory"
 FAULTY = "faulty_memory:Faulty"
@@ -69,7 +70,7 @@ def test_rows_are_tidy_and_carry_their_signature(tmp_path: Path) -> None:
     found = rows(tmp_path)
     assert (tally.done, tally.failed, len(found)) == (6, 0, 12)
     assert set(found.signature) == {digest_of({"memory": FAULTY, "code": "1"})}
-    one = found[(found.n == 8) & (found.seed == 2)]
+    one = found[(found["field.n"] == 8) & (found.seed == 2)]
     assert one.trial.tolist() == [0, 1]
     assert one["value"].tolist() == [0.25, 0.25]
     assert one["at.n"].tolist() == [8, 8]
@@ -113,9 +114,58 @@ def test_a_damaged_file_is_told_of_and_its_cells_run_again(tmp_path: Path) -> No
     path.write_bytes(path.read_bytes()[:-20])
     again = sweep_of(plan_of(), tmp_path)
     assert again.tally.before == 0
-    assert again.store.damaged == [path]
+    assert again.aside == [path.with_suffix(".damaged")]
     again.run(Serial(), 1, made_up)
     assert len(rows(tmp_path)) == 4
+    assert sweep_of(plan_of(), tmp_path).aside == []  # told once
+
+
+def test_a_file_with_one_wrong_byte_is_damaged_though_its_footer_is_whole(tmp_path: Path) -> None:
+    sweep_of(plan_of(), tmp_path).run(Serial(), 1, made_up)
+    (path,) = tmp_path.glob("cells/*/*.parquet")
+    content = bytearray(path.read_bytes())
+    content[200] ^= 255
+    path.write_bytes(content)
+    pq.read_metadata(path)
+    again = sweep_of(plan_of(), tmp_path)
+    assert (again.tally.before, len(again.aside)) == (0, 1)
+
+
+def test_a_folder_of_a_files_name_is_nobodys(tmp_path: Path) -> None:
+    sweep_of(plan_of(), tmp_path).run(Serial(), 1, made_up)
+    (path,) = tmp_path.glob("cells/*/*.parquet")
+    (path.parent / "x.parquet").mkdir()
+    again = sweep_of(plan_of(), tmp_path)
+    assert (again.tally.before, again.aside) == (2, [])
+
+
+def test_all_files_are_one_table(tmp_path: Path) -> None:
+    """Of other arguments, other names on the grid, whole and broken numbers on it, another experiment."""
+    for arguments, experiment in (
+        ({"lr": 0.5}, {"name": "capacity.load", "grid": {"load": [1]}, "set": {"n": "4*load"}}),
+        ({"lr": [1]}, {"name": "capacity.load", "grid": {"load": [0.25]}, "set": {"n": "32*load"}}),
+        ({"tag": {"a": 1}}, {"name": "capacity.overfill", "grid": {"factor": [2]}}),
+    ):
+        told = {"memory": [{"plug": FAULTY, "arguments": arguments}], "experiment": [experiment], "seeds": 1}
+        sweep_of(planned(msgspec.convert(told, Told)), tmp_path).run(Serial(), 1, made_up)
+    table = pq.read_table(tmp_path / "cells")
+    assert len(table) == 6
+    assert table.schema.equals(SCHEMA)
+    assert {len(pq.read_schema(path)) for path in tmp_path.glob("cells/*/*.parquet")} == {len(SCHEMA)}
+    assert [json.loads(text) for text in sorted(set(table["grid"].to_pylist()))] == [
+        {"factor": 2},
+        {"load": 0.25},
+        {"load": 1},
+    ]
+
+
+def test_cells_that_failed_before_are_counted_and_named(tmp_path: Path) -> None:
+    sweep_of(plan_of(), tmp_path).run(Serial(), 1, failing({1: 9}))
+    tally = sweep_of(plan_of(), tmp_path).run(Serial(), 1, made_up)
+    assert (tally.done, tally.failed, tally.failed_before) == (0, 0, 1)
+    assert tally.earlier == [f"{FAULTY}/capacity.load/n=4,key_dim=16,value_dim=16/t2/s1: death"]
+    tally = sweep_of(plan_of(), tmp_path, again=True).run(Serial(), 1, made_up)
+    assert (tally.done, tally.failed, tally.failed_before) == (1, 0, 0)
 
 
 def test_two_sweeps_on_one_folder_leave_each_cell_once(tmp_path: Path) -> None:
@@ -146,7 +196,7 @@ def test_a_full_disk_leaves_what_was_written_and_no_half_of_a_file(tmp_path: Pat
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     written = 0
 
-    def told(tally: Any) -> None:
+    def told(tally: Any, outcomes: Any) -> None:
         nonlocal written
         written += 1
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
@@ -272,7 +322,7 @@ def test_each_kind_of_end_is_recorded_with_its_cause_and_costs_one_cell(tmp_path
     plan = plan_of(sizes=SIZES.values(), seeds=1, seconds=1.0, memory_gib=1.0)
     with processes(2) as executor:
         tally = Sweep(plan, tmp_path, looked_at_all(plan)).run(executor, 2)
-    found = rows(tmp_path).drop_duplicates("key").set_index("n")
+    found = rows(tmp_path).drop_duplicates("key").set_index("field.n")
     assert (tally.done, tally.failed) == (6, 5)
     whys = {name: found.loc[dim, "why"] for name, dim in SIZES.items()}
     assert whys == {

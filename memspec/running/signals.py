@@ -1,0 +1,49 @@
+"""Requests to end, outside of pytest: they are taken as Ctrl-C is, so that there is one way in which a command ends early."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Generator, Iterable
+from types import FrameType
+from typing import Any
+
+
+class AskedToEnd(KeyboardInterrupt):
+    """A signal asked this process to end; its name is the message."""
+
+
+@contextlib.contextmanager
+def heeded() -> Generator[None, None, None]:
+    """Inside, SIGTERM and SIGHUP raise :class:`AskedToEnd`; a program that has its own handlers, or is no main thread, keeps them."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise AskedToEnd(signal.Signals(number).name)
+
+    with _handled([signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)], end):
+        yield
+
+
+@contextlib.contextmanager
+def inherited_deaf() -> Generator[None, None, None]:
+    """Processes that are started inside do not hear Ctrl-C: this one does, and ends them."""
+    with _handled([signal.SIGINT], signal.SIG_IGN):
+        yield
+
+
+@contextlib.contextmanager
+def _handled(kinds: Iterable[signal.Signals], handler: Any) -> Generator[None, None, None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    before = {kind: signal.getsignal(kind) for kind in kinds}
+    before = {kind: known for kind, known in before.items() if known in usual}
+    for kind in before:
+        signal.signal(kind, handler)
+    try:
+        yield
+    finally:
+        for kind, known in before.items():
+            signal.signal(kind, known)
