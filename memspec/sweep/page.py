@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ NARROWEST = 300
 def page(results: Results, metrics: Sequence[str] = ()) -> str:
     """The HTML text."""
     names = short(results.names)
-    chosen = {experiment: results.metrics(experiment, metrics) for experiment in results.experiments}
+    chosen = {sheet: results.metrics(sheet, metrics) for sheet in results.sheets}
     boards = [results.board(e, m) for e, some in chosen.items() for m in some[:1]]
     curves = [_curves(results, e, m) for e, some in chosen.items() for m in some]
     heats = [heat for e, some in chosen.items() for m in some if (heat := results.heat(e, m)) is not None]
@@ -37,10 +38,12 @@ def page(results: Results, metrics: Sequence[str] = ()) -> str:
             boards=boards,
             curves=[figure for some in curves for figure in some],
             heats=[_heat_figure(heat, names) for heat in heats],
-            failures=list(results.failures()),
+            failures=list(results.ended("fail")),
+            skips=list(results.ended("skip")),
             notes=results.notes,
             signatures=results.signatures,
-            cells=results.frame.key.nunique(),
+            cells=results.there,
+            planned=results.frame.key.nunique(),
             seeds=results.frame.seed.nunique(),
             slots=list(zip(range(len(names)), range(len(LIGHT)))),
             memories={"names": names, "picked": list(range(min(len(names), len(LIGHT))))},
@@ -53,50 +56,58 @@ def terminal(results: Results, metrics: Sequence[str] = ()) -> list[tuple[str, s
     names = short(results.names)
     width = max(map(len, names)) + 2
     out: list[tuple[str, str]] = []
-    for experiment in results.experiments:
-        for metric in results.metrics(experiment, metrics)[:1]:
-            board = results.board(experiment, metric)
-            out.append((f"{experiment}: {metric}, {over(board)}", "bold"))
+    for sheet in results.sheets:
+        for metric in results.metrics(sheet, metrics)[:1]:
+            board = results.board(sheet, metric)
+            out.append((f"{sheet}: {metric}, {over(board)}", "bold"))
             for place, s in enumerate(board.standings, 1):
-                said = (
-                    f"{number(s.mean)} [{number(s.low)}, {number(s.high)}]"
-                    if not math.isnan(s.mean)
-                    else "nothing in common"
-                )
+                said = "nothing in common" if math.isnan(s.mean) else number(s.mean)
+                if not math.isnan(s.mean):
+                    said += " (no interval)" if math.isnan(s.low) else f" [{number(s.low)}, {number(s.high)}]"
                 bad = f"; {s.failed} failed" if s.failed else ""
                 bad += f"; {s.skipped} cannot be measured" if s.skipped else ""
+                bad += f"; {s.missing} missing" if s.missing else ""
                 out.append((f"  {place:>2} {names[s.memory]:<{width}} {said}{bad}", "red" if s.failed else ""))
-    out += [(f"failed: {count} cells: {why}: {cause}", "red") for why, cause, count, _, _ in results.failures()]
+    out += [(f"failed: {count} cells: {why}: {cause}", "red") for why, cause, count, _, _ in results.ended("fail")]
+    out += [(f"not measured: {count} cells: {cause}", "yellow") for _, cause, count, _, _ in results.ended("skip")]
     out += [(note, "yellow") for note in results.notes]
     return out
 
 
 def over(board: Board) -> str:
     """What a leaderboard is taken over."""
-    some = "all" if board.settings == board.of else f"the {board.settings} of {board.of}"
-    which = "that all memories have" if board.settings != board.of else ""
-    return f"mean over {some} {board.of if not which else ''} settings {which}".replace("  ", " ").strip()
+    if board.settings == board.of:
+        return "one setting" if board.of == 1 else f"mean over all {board.of} settings"
+    if not board.settings:
+        return f"no setting of {board.of} that all memories have"
+    return f"mean over the {board.settings} of {board.of} settings that all memories have"
 
 
 # ---- figures --------------------------------------------------------------------------------------------------
 
 
-def _curves(results: Results, experiment: str, metric: str) -> list[Figure]:
+def _curves(results: Results, sheet: str, metric: str) -> list[Figure]:
     figures = []
-    for count, panel in enumerate(results.panels(experiment, metric)):
+    for count, panel in enumerate(results.panels(sheet, metric)):
         if not any(line.x.size > 1 for line in panel.lines):
             continue
-        name = f"{experiment}-{metric}-{count}".replace(".", "-").replace("_", "-")
-        drawn = lines(panel, f"{panel.metric} over {panel.x_label}, {experiment}")
-        figures.append(Figure(name, experiment, panel.metric, panel.description, [("", drawn)]))
+        name = _id(f"{sheet}-{metric}-{count}")
+        drawn = lines(panel, f"{panel.metric} over {panel.x_label}, {sheet}")
+        figures.append(Figure(name, sheet, panel.metric, panel.description, [("", drawn)]))
     return figures
 
 
 def _heat_figure(heat: Heat, names: Sequence[str]) -> Figure:
-    name = f"heat-{heat.experiment}-{heat.metric}".replace(".", "-").replace("_", "-")
+    name = _id(f"heat-{heat.sheet}-{heat.metric}")
     drawings = [(names[memory], heat_map(heat, memory)) for memory in sorted(heat.values)]
     title = f"{heat.metric.replace('_', ' ')} over {said(heat.row)} and {said(heat.column)}"
-    return Figure(name, heat.experiment, title, heat.what.description, drawings)
+    pooled = f"; mean over {', '.join(map(said, heat.over))}" if heat.over else ""
+    return Figure(name, heat.sheet, title, heat.what.description + pooled, drawings)
+
+
+def _id(text: str) -> str:
+    """Text as the id of an element."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", text)
 
 
 def said(name: str) -> str:

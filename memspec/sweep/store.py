@@ -220,11 +220,12 @@ def _spread(frame: DataFrame, column: str, before: str) -> DataFrame:
     told = {text: json.loads(text) for text in frame[column].unique()}
     names = dict.fromkeys(name for one in told.values() for name in one)
     return frame.assign(
-        **{before + n: frame[column].map({text: _hashable(one.get(n)) for text, one in told.items()}) for n in names}
+        **{before + n: frame[column].map({text: hashable(one.get(n)) for text, one in told.items()}) for n in names}
     )
 
 
-def _hashable(value: Any) -> Any:
+def hashable(value: Any) -> Any:
+    """A value as a column holds it that is grouped by: what has parts as text."""
     return str(value) if isinstance(value, (list, dict)) else value
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,12 +27,20 @@ from memspec.sweep.summary import Results, short
 BETTER, WORSE = "mypkg:Better", "mypkg:Worse"
 
 
-def made(folder: Path, value: Callable[[Cell], float | None], code: str = "1", seeds: int = 3, trials: int = 2) -> None:
-    """Results of two memories over two widths and three loads; None is a failure."""
+def made(
+    folder: Path,
+    value: Callable[[Cell], float | None],
+    code: str = "1",
+    seeds: int = 3,
+    trials: int = 2,
+    settings: Any = None,
+    groups: int = 1000,
+) -> None:
+    """Results of two memories over two widths and three loads; None is a failure. It stops after so many groups."""
     entry = {
         "name": "capacity.load",
         "grid": {"key_dim": [16, 32], "load": [0.5, 1, 2]},
-        "set": {"n": "load*key_dim"},
+        "set": {"n": "load*key_dim"} | (settings or {}),
         "metrics": ["recall_cosine"],
     }
     told = {"memory": [{"plug": WORSE}, {"plug": BETTER}], "experiment": [entry], "seeds": seeds, "trials": trials}
@@ -42,7 +52,13 @@ def made(folder: Path, value: Callable[[Cell], float | None], code: str = "1", s
     for memory, signature in signatures.items():
         signature |= {"memory": memory.name, "code": code}
 
+    left = groups
+
     def work(group: Group) -> Done:
+        nonlocal left
+        if not left:
+            raise KeyboardInterrupt
+        left -= 1
         out = []
         for cell in group.cells:
             came = value(cell)
@@ -52,7 +68,8 @@ def made(folder: Path, value: Callable[[Cell], float | None], code: str = "1", s
                 out.append(Outcome(cell, "ok", measured={"recall_cosine": (np.array([came - 0.1, came + 0.1]), None)}))
         return Done(tuple(out))
 
-    Sweep(plan, folder, signatures).run(Serial(), 1, work)
+    with contextlib.suppress(KeyboardInterrupt):
+        Sweep(plan, folder, signatures).run(Serial(), 1, work)
 
 
 def quality(cell: Cell) -> float:
@@ -127,6 +144,105 @@ def test_the_page_has_everything_and_escapes_what_memories_say(
     shown = capsys.readouterr().out
     assert "1 Better" in shown
     assert "failed: 6 cells: raised: RuntimeError: <no> room" in shown
+
+
+# ---- what does not stand beside what --------------------------------------------------------------------------
+
+
+def test_cells_of_other_trials_stand_apart_and_are_told_of(tmp_path: Path) -> None:
+    made(tmp_path, quality, seeds=3, trials=1)
+    made(tmp_path, lambda cell: quality(cell) - 0.3, seeds=2, trials=4)
+    results = Results.of(tmp_path)
+    assert results.sheets == ["capacity.load, trials 1", "capacity.load, trials 4"]
+    one, four = (results.board(sheet, "recall_cosine").standings[0] for sheet in results.sheets)
+    assert one.mean == pytest.approx(0.8 - 0.1 * 3.5 / 3 + 0.01)
+    assert four.mean == pytest.approx(0.5 - 0.1 * 3.5 / 3 + 0.005)
+    assert (one.ok, four.ok) == (18, 12)
+    assert [n for n in results.notes if "trials 1 (36 cells), trials 4 (24 cells)" in n]
+
+
+def test_settings_that_the_grid_does_not_name_stand_apart(tmp_path: Path) -> None:
+    made(tmp_path, quality)
+    made(tmp_path, lambda cell: quality(cell) - 0.3, settings={"presented": "rows"})
+    assert Results.of(tmp_path).sheets == ["capacity.load, presented batch", "capacity.load, presented rows"]
+
+
+def test_a_part_of_a_plan_is_told_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made(tmp_path, quality, groups=3)
+    results = Results.of(tmp_path)
+    (note,) = results.notes
+    assert note.startswith("9 of 36 planned cells are there")
+    assert "n8-d16 (3 of 6)" not in note
+    assert "capacity.load n16-d16 (3 of 6)" in note
+    assert "capacity.load n64-d32 (all 6)" in note
+    board = results.board("capacity.load", "recall_cosine")
+    assert (board.settings, board.of) == (1, 6)
+    assert [s.missing for s in sorted(board.standings, key=lambda s: s.memory)] == [12, 15]
+    assert main(["report", str(tmp_path), "--html"]) == 0
+    assert "the 1 of 6 settings that all memories have" in capsys.readouterr().out
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "9 of 36 cells" in text
+    assert "27 cells are missing" in text
+
+
+def test_a_setting_of_which_every_cell_failed_is_one_of_those_planned(tmp_path: Path) -> None:
+    made(tmp_path, lambda cell: None if dict(cell.axes)["load"] == 2 else quality(cell))
+    board = Results.of(tmp_path).board("capacity.load", "recall_cosine")
+    assert (board.settings, board.of) == (4, 6)
+
+
+def test_a_seed_is_not_better_for_what_it_lacks(tmp_path: Path) -> None:
+    """A memory fails with one seed at the highest load, where all are worst."""
+
+    def some(cell: Cell) -> float | None:
+        hard = cell.memory.plug == BETTER and cell.seed == 1 and dict(cell.axes)["load"] == 2
+        return None if hard else quality(cell)
+
+    made(tmp_path, quality, code="whole")
+    whole = Results.of(tmp_path).board("capacity.load", "recall_cosine").standings[0]
+    made(tmp_path, some, code="holed")
+    holed = Results.of(tmp_path).board("capacity.load", "recall_cosine").standings[0]
+    assert holed.failed == 2
+    assert (holed.mean, holed.low, holed.high) == pytest.approx((whole.mean, whole.low, whole.high), abs=1e-9)
+
+
+def test_an_interval_is_no_wider_than_the_metric_and_one_seed_has_none(tmp_path: Path) -> None:
+    made(tmp_path, lambda cell: 0.99 - 0.3 * cell.seed, seeds=2)
+    best = Results.of(tmp_path).board("capacity.load", "recall_cosine").standings[0]
+    assert (best.low, best.high) == (0.0, 1.0)
+    made(tmp_path / "one", quality, seeds=1)
+    best = Results.of(tmp_path / "one").board("capacity.load", "recall_cosine").standings[0]
+    assert math.isnan(best.low)
+    assert math.isnan(best.high)
+
+
+def test_a_folder_that_no_sweep_made_is_named(tmp_path: Path) -> None:
+    made(tmp_path, quality)
+    cells = tmp_path / "cells"
+    shutil.copytree(next(cells.iterdir()), cells / "zzz")
+    assert Results.of(tmp_path).notes == ["cells/zzz holds 6 files that no sweep has put there; they are left out"]
+
+
+def test_a_cell_that_two_plans_name_otherwise_lies_at_its_place_in_both(tmp_path: Path) -> None:
+    """One sweep goes over ``n``, the other over ``key_dim``; they cross."""
+    for grid, fixed in (({"n": [4, 8]}, {"key_dim": 16}), ({"key_dim": [16, 32]}, {"n": 4})):
+        entry = {"name": "capacity.load", "grid": grid, "set": fixed}
+        told = {"memory": [{"plug": BETTER}], "experiment": [entry], "seeds": 1, "trials": 1}
+        plan = planned(msgspec.convert(told, Told))
+        signatures = {m: {"memory": m.name} for m in plan.memories}
+        Sweep(plan, tmp_path, signatures).run(
+            Serial(),
+            1,
+            lambda group: Done(
+                tuple(Outcome(c, "ok", measured={"recall_cosine": (np.array([0.5]), None)}) for c in group.cells)
+            ),
+        )
+    results = Results.of(tmp_path)
+    assert results.sheets == ["capacity.load"]
+    frame = results.frame
+    assert set(zip(frame["at.n"], frame["at.key_dim"])) == {(4, 16), (8, 16), (4, 32)}
+    board = results.board("capacity.load", "recall_cosine")
+    assert (board.settings, board.of) == (3, 3)
 
 
 def test_a_metric_that_was_not_measured_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
