@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from memspec import __version__
 from memspec.commands import cards, compare, history, plugs, score, selfcheck, sweep, trial
 from memspec.errors import MemspecError
 from memspec.failure import printable
+from memspec.running.readers import outlived
 
 USAGE, BROKEN, INTERRUPTED = 2, 70, 130
 COMMANDS = (score, compare, cards, history, plugs, trial, sweep, selfcheck)
@@ -24,15 +24,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code. ``compare``: 0 no worse, 1 worse, 2 usage, 3 inconclusive, 4 not comparable. ``score``: pytest's,
         and 5 where nothing was measured. Wrong usage of any command is 2, :data:`BROKEN` where memspec itself fails, and
-        :data:`INTERRUPTED`, as of shells, where Ctrl-C ended what keeps no card.
+        :data:`INTERRUPTED`, as of shells, where Ctrl-C ended what keeps no card. Who stops reading what is printed,
+        such as head, changes none of these.
     """
+    with outlived():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = score.arguments(given[1:]) if given[:1] == ["score"] else parser().parse_args(given)
     try:
         return int(options.run(options))
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except MemspecError as error:
         print(printable(f"memspec {options.command}: {error}"), file=sys.stderr)
         return USAGE

@@ -6,6 +6,7 @@ is under test.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Generator
@@ -32,6 +33,7 @@ from memspec.running.collecting import (
     pytest_pycollect_makeitem,
 )
 from memspec.running.ledger import Ledger
+from memspec.running.readers import outlived
 from memspec.running.run import (
     KINDS,
     OUTCOME,
@@ -95,6 +97,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if not memories(config):
         return
     refuse_two_copies(config)
+    if not reports_elsewhere(config):  # before pytest makes what it prints with
+        streams = contextlib.ExitStack()
+        streams.enter_context(outlived())
+        config.add_cleanup(streams.close)
     if "OMP_NUM_THREADS" not in os.environ:
         # The tensors are small: more threads gain nothing, and on a busy machine they wait for each other.
         import torch
