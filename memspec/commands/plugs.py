@@ -66,6 +66,8 @@ def _adapt(options: argparse.Namespace) -> int:
     if advice.problem:
         print(f"# this is the likeliest form, but it does not work yet: {advice.problem}", file=sys.stderr)
         return 1
+    if "update" in advice.options and "reset" not in advice.options:
+        print(f"# no method of {name} is seen to clear it, so reset builds it anew", file=sys.stderr)
     print("# one pair was stored and asked for with it; save it as adapted.py, then:", file=sys.stderr)
     print("#     memspec score adapted.py:Adapted", file=sys.stderr)
     return 0

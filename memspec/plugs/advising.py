@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from memspec.errors import PlugError
 from memspec.failure import raised
 from memspec.plugs.adapting import DIMENSIONS, adapt
 from memspec.plugs.kinds import STYLES, has
-from memspec.plugs.plug import METHODS, SYNONYMS, Plug, Shape
+from memspec.plugs.plug import METHODS, SYNONYMS, Plug, Shape, abstract
 from memspec.plugs.widths import one_pair, wrong_answer
 from memspec.randomness import made_from
 from memspec.world.boundary import call
@@ -56,6 +57,8 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "dim": ("dim", "d_model", "embed_dim", "embedding_dim", "hidden_size", "hidden_dim", "width", "ndim", "n_features"),
 }
 """What people call the dimensions in a constructor."""
+CLEARS = re.compile(r"reset|clear|wipe|(forget|erase|delete|remove)_all")
+"""Parts of the names of methods that clear."""
 DIM = 64
 
 
@@ -109,8 +112,24 @@ def conversion_for(plug: Plug) -> Advice | None:
     return None
 
 
+def around(plug: Plug) -> str:
+    """What to do about a memory whose answers have another form at every width, which no conversion mends."""
+    module, name = module_of(plug.name)
+    return (
+        "It is so at every width. Mend query, or go around it in a file of yours:\n\n"
+        f"    from memspec import adapt\n    from {module} import {name.partition('.')[0]}\n"
+        f'    Adapted = adapt({name}, reset="reset", query=lambda memory, keys: ...)  # [Q, key_dim] -> [Q, value_dim]'
+    )
+
+
 def advise(factory: Callable[..., Any]) -> Advice:
-    """The first adapter with which a memory of ``factory`` stores one pair and answers for it; else the likeliest one."""
+    """The first adapter with which a memory of ``factory`` stores one pair and answers for it; else the likeliest one.
+
+    Raises:
+        PlugError: for a class that nobody can build.
+    """
+    if inspect.isabstract(factory):
+        raise PlugError(abstract(factory))
     library = str(getattr(factory, "__module__", "")).partition(".")[0]
     if library in BUILDERS:
         name = factory.__name__
@@ -123,23 +142,36 @@ def advise(factory: Callable[..., Any]) -> Advice:
         missing = _missing(factory, arguments)
         thing = None if missing else _built(factory, arguments)
         for options in _options(factory, thing, arguments):
-            if thing is None:
+            if missing:
                 advice = Advice(options, missing)
             else:
                 advice = Advice(options, missing, problem_of(Plug("adapted", adapt(factory, **options))))
+                if advice.problem and options.get("kind") == "estimator":
+                    advice = _with_one_neighbour(factory, advice)
                 if not advice.problem:
                     return advice
             first = first or advice
     return first or Advice({"update": "...", "query": "..."}, _missing(factory, {}), "nothing that stores and answers")
 
 
-def problem_of(plug: Plug) -> str:
-    """What goes wrong when a memory is built, given one pair, and asked for it; empty if nothing does."""
+def _with_one_neighbour(factory: Callable[..., Any], advice: Advice) -> Advice:
+    """The same for an estimator that asks more neighbours by default than there are when one pair is stored."""
+    if "n_neighbors" not in {p.name for p in _parameters(factory)}:
+        return advice
+    made = adapt(lambda: factory(n_neighbors=1), **advice.options)
+    builder = (
+        f"def build():\n    return {factory.__name__}(n_neighbors=1)  # by default more than one pair has to be there\n"
+    )
+    return advice if problem_of(Plug("adapted", made)) else Advice(advice.options, builder=builder)
+
+
+def problem_of(plug: Plug, rows: int = 1) -> str:
+    """What goes wrong when a memory is built, given one pair (in so many rows), and asked for it; empty if nothing does."""
 
     def tried() -> str:
         shape = plug.told(Shape())  # as the experiments ask for: looking for other widths would take its time
         memory = plug.build(shape)
-        keys, values = one_pair(plug.spec, shape, torch.device("cpu"))
+        keys, values = (one.repeat(rows, 1) for one in one_pair(plug.spec, shape, torch.device("cpu")))
         call(memory, "update", keys, values)
         return wrong_answer(call(memory, "query", keys), keys, values)
 
@@ -162,17 +194,24 @@ def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
     return []
 
 
+RECURRENT = {"input_size": "row", "hidden_size": "value_dim"}
+"""What the dimensions of torch's recurrent modules are, and of modules that are built like them."""
+
+
 def _recurrent(factory: Any) -> bool:
-    return isinstance(factory, type) and (
-        issubclass(factory, (nn.RNNBase, nn.RNNCellBase)) or has(factory, ("initial_state", "step"))
-    )
+    if not isinstance(factory, type):
+        return False
+    like_torch = issubclass(factory, nn.Module) and {p.name for p in _parameters(factory)} >= RECURRENT.keys()
+    return like_torch or issubclass(factory, (nn.RNNBase, nn.RNNCellBase)) or has(factory, ("initial_state", "step"))
 
 
 def _arguments(factory: Callable[..., Any]) -> Iterator[dict[str, str]]:
     """What the dimensions may be called: ``{"d_model": "dim"}``, likeliest first."""
     if isinstance(factory, type) and issubclass(factory, (nn.RNNBase, nn.RNNCellBase)):
-        yield {"input_size": "row", "hidden_size": "value_dim"}
+        yield RECURRENT
         return
+    if _recurrent(factory) and not has(factory, ("initial_state", "step")):
+        yield RECURRENT
     index = any(has(factory, attributes) for attributes, _, _ in STYLES.values())
     found: list[list[tuple[str, str]]] = []
     for parameter in _parameters(factory):
@@ -209,10 +248,10 @@ def _options(factory: Callable[..., Any], thing: Any, arguments: Mapping[str, st
     looked = factory if thing is None else thing
     named = {"arguments": dict(arguments)} if arguments else {}
 
+    if has(looked, ("fit", "predict")):  # before the indexes: scikit-learn's regressors on neighbours are both
+        yield {"kind": "estimator", **named}
     if any(has(looked, attributes) for attributes, _, _ in STYLES.values()):
         yield {"kind": "index", **named}
-    if has(looked, ("fit", "predict")):
-        yield {"kind": "estimator", **named}
     if _recurrent(factory):
         yield {"kind": "recurrent", **named}
     calls = {}
@@ -220,6 +259,8 @@ def _options(factory: Callable[..., Any], thing: Any, arguments: Mapping[str, st
         like = [n for n in (name, *SYNONYMS[name]) if callable(getattr(looked, n, None))]
         if name == "query" and not like and isinstance(looked, nn.Module):
             like = ["forward"]
+        if name == "reset" and not like:
+            like = [n for n in dir(looked) if not n.startswith("_") and CLEARS.search(n) and _takes_nothing(looked, n)]
         if like:
             calls[name] = like[0]
     if {"update", "query"} <= calls.keys():
@@ -228,6 +269,14 @@ def _options(factory: Callable[..., Any], thing: Any, arguments: Mapping[str, st
             yield {**{n: c for n, c in ordered.items() if n == "reset" or n != c}, **named, **conversion}
     if has(looked, ("__setitem__", "__getitem__")):
         yield {"kind": "mapping", **named}
+
+
+def _takes_nothing(thing: Any, name: str) -> bool:
+    """Whether a method can be called without arguments."""
+    with contextlib.suppress(TypeError, ValueError):
+        inspect.signature(getattr(thing, name)).bind(*([None] if isinstance(thing, type) else []))
+        return callable(getattr(thing, name))
+    return False
 
 
 def module_of(plug: str) -> tuple[str, str]:

@@ -109,7 +109,7 @@ def _try(plug: Plug) -> None:
             f"{plug.name}: looking at a memory raised {raised(error)}{f' (at {where})' if where else ''}"
         ) from error
     if problem:
-        from memspec.plugs.advising import conversion_for, module_of
+        from memspec.plugs.advising import around, conversion_for, module_of, problem_of
 
         mend = conversion_for(plug)
         if mend is not None:
@@ -120,7 +120,9 @@ def _try(plug: Plug) -> None:
             )
         if refusal is not None:
             raise refusal
-    # a wrong answer that no adapter mends is for the laws to tell
+        if plug.always_wrong() and not plug.is_sequence_model and problem_of(plug, rows=3):
+            raise PlugError(f"{problem}\n{indent(around(plug), '  ')}")
+    # an answer that is wrong at one width, or to one row alone, is for the laws to tell
     _ = plug.capabilities
 
 

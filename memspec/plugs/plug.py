@@ -54,6 +54,12 @@ def is_sequence_model(thing: object) -> bool:
     return not all(callable(getattr(thing, name, None)) for name in METHODS) and is_recurrent(thing)
 
 
+def abstract(thing: Any) -> str:
+    """What to say of an abstract class."""
+    unwritten = ", ".join(sorted(thing.__abstractmethods__))
+    return f"{thing.__name__} is abstract, it has no {unwritten}; name a class that inherits from it and has them"
+
+
 class Refused(PlugError):
     """A factory did not take its arguments."""
 
@@ -255,7 +261,15 @@ class Plug:
         Raises:
             PlugError: if no widths work at all, with what was raised first.
         """
-        return next((p for shape in (self.nearest(), self.nearest(*SMALL)) if (p := self._fit.problem(shape))), "")
+        return next((p for p in self._problems() if p), "")
+
+    def always_wrong(self) -> bool:
+        """Whether the answer to one pair is wrong at all those widths, and not at one of them alone."""
+        return all(self._problems())
+
+    def _problems(self) -> tuple[str, ...]:
+        """What is wrong with the answer to one pair, at each of the widths."""
+        return tuple(self._fit.problem(shape) for shape in (self.nearest(), self.nearest(*SMALL)))
 
     @property
     def arguments(self) -> str:
@@ -391,6 +405,8 @@ class Plug:
     # ---- messages ---------------------------------------------------------------------------------------------
 
     def _refused(self, arguments: dict[str, Any], error: BaseException) -> str:
+        if inspect.isabstract(self.factory):
+            return f"{self.name}: {abstract(self.factory)}"
         call = ", ".join(f"{k}={v!r}" for k, v in arguments.items())
         short = getattr(self.factory, "__name__", "Memory")
         place, _, attribute = self.name.partition("(")[0].rpartition(":")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import importlib
 from collections.abc import Callable
 from pathlib import Path
@@ -146,6 +147,61 @@ class BatchFirst(Sums):
 
     def query(self, keys: Any) -> Any:
         return torch.bmm(keys, self.matrix[None])
+
+
+class OneWidth:
+    """Its ways of storing and clearing have names of their own."""
+
+    def __init__(self, dim: int) -> None:
+        self.matrix = torch.zeros(dim, dim)
+
+    def forget_all(self) -> None:
+        self.matrix.zero_()
+
+    def store(self, keys: Tensor, values: Tensor) -> None:
+        self.matrix += keys.T @ values
+
+    def recall(self, keys: Tensor) -> Tensor:
+        return keys @ self.matrix
+
+
+class NeverClears(OneWidth):
+    forget_all = None  # type: ignore[assignment]
+
+
+class AroundAGRU(nn.Module):
+    """A recurrent module by its constructor and its call alone."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.recurrent = nn.GRU(input_size, hidden_size, batch_first=True)
+
+    def forward(self, x: Tensor, h: Any = None) -> Any:
+        return self.recurrent(x, h)
+
+
+class TooWide(Sums):
+    def query(self, keys: Any) -> Any:
+        return torch.cat((super().query(keys), keys[:, :1]), 1)
+
+
+class SaysNothing(Sums):
+    def query(self, keys: Any) -> Any:
+        return None
+
+
+class Squeezes(Sums):
+    def query(self, keys: Any) -> Any:
+        return super().query(keys).squeeze(0)
+
+
+class Abstract(abc.ABC):
+    @abc.abstractmethod
+    def reset(self) -> None: ...
+    @abc.abstractmethod
+    def update(self, keys: Any, values: Any) -> None: ...
+    @abc.abstractmethod
+    def query(self, keys: Any) -> Any: ...
 
 
 class Needy:
@@ -314,7 +370,7 @@ def pasted(text: str, folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["HnswLike", "UsearchLike", "Layer", "Arrays", "Doubles", "AnswersDoubles", "BatchFirst"],
+    ["HnswLike", "UsearchLike", "Layer", "Arrays", "Doubles", "AnswersDoubles", "BatchFirst", "OneWidth", "AroundAGRU"],
 )
 def test_memspec_adapt_prints_an_adapter_that_works(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -333,6 +389,7 @@ def test_memspec_adapt_prints_an_adapter_that_works(
         "torch.nn:GRUCell",
         "sklearn.neighbors:NearestNeighbors",
         "sklearn.neighbors:RadiusNeighborsRegressor",
+        "sklearn.neighbors:KNeighborsRegressor",
         "collections:OrderedDict",
         "faiss:IndexFlatIP",
     ],
@@ -344,6 +401,42 @@ def test_memspec_adapt_knows_libraries(
     monkeypatch.chdir(tmp_path)
     assert main(["adapt", name]) == 0
     pasted(capsys.readouterr().out, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["TooWide", "SaysNothing"])
+def test_answers_that_no_conversion_mends_are_refused_once(name: str) -> None:
+    """At loading, in five lines and what to write; an answer that is wrong to one row alone is for the laws to tell."""
+    with pytest.raises(PlugError, match="It is so at every width") as refused:
+        load_plug(f"{__file__}:{name}")
+    head, _, paste = str(refused.value).partition("\n\n")
+    assert len(head.splitlines()) == 2
+    assert f"adapt({name}, reset=" in paste
+    assert len(paste.splitlines()) == 3
+    load_plug(f"{__file__}:Squeezes")
+
+
+def test_an_abstract_class_is_refused_by_what_it_lacks(capsys: pytest.CaptureFixture[str]) -> None:
+    said = "Abstract is abstract, it has no query, reset, update; name a class that inherits from it"
+    assert main(["adapt", f"{__file__}:Abstract"]) == 2
+    out = capsys.readouterr()
+    assert not out.out
+    assert said in out.err
+    with pytest.raises(PlugError, match=said) as refused:
+        load_plug(f"{__file__}:Abstract")
+    assert "A factory that would work" not in str(refused.value)
+
+
+def test_the_method_that_clears_is_found_and_where_there_is_none_that_is_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["adapt", f"{__file__}:OneWidth"]) == 0
+    out = capsys.readouterr()
+    assert 'reset="forget_all"' in out.out
+    assert "builds it anew" not in out.err
+    assert main(["adapt", f"{__file__}:NeverClears"]) == 0
+    out = capsys.readouterr()
+    assert "reset=" not in out.out
+    assert "no method of NeverClears is seen to clear it, so reset builds it anew" in out.err
 
 
 def test_what_cannot_be_guessed_is_left_to_fill_in(capsys: pytest.CaptureFixture[str]) -> None:
