@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from memspec.errors import NotAsked
 from memspec.experiments.base import Runner
+from memspec.experiments.graphs import GRAPH, GRAPHS, Told
 from memspec.experiments.reasoning import CHAINED, Chained, built_for
 from memspec.fixtures.tasks import courses
 from memspec.fixtures.tasks.chains import WORLDS
 from memspec.judging.requirements import Judge
+from memspec.judging.statistics import mean_interval
 from memspec.judging.verdicts import Bound
 from memspec.plugs.plug import Plug
 from memspec.training import required
 
-FLOOR = Bound(at_least=0.25, source="universal floor: half of chance")
+HALF = 0.25
+FLOOR = Bound(at_least=HALF, source="universal floor: half of chance")
 questions = pytest.mark.parametrize(
     ("world", "hops"),
     [
@@ -77,3 +82,24 @@ class TestReasoning:
     def test_trained(self, plug: Plug, judge: Judge, runner: Runner, task: str) -> None:
         """Trained on a task from three seeds, none of which is left out, a network of it does no worse than a guess."""
         required.trained(plug, judge, runner, task)
+
+    # ---- knowledge graphs -----------------------------------------------------------------------------------------
+
+    @pytest.mark.measurement
+    @pytest.mark.slow
+    @pytest.mark.parametrize("graph", GRAPHS)
+    def test_graph(self, judge: Judge, runner: Runner, suite_options: Any, graph: str) -> None:
+        """Tails and heads of a knowledge graph, asked of the memory alone, are not answered systematically wrong."""
+        setting = Told(graph, str(suite_options.data_root or ""))
+        came = mean_interval(runner.values(GRAPH, setting, "memory_two_choice", 3))
+        judge.require(
+            came.high >= HALF,
+            got=f"a share of {came.mean:.3f} of the other entities is beaten (95% interval {came.low:.3f} to {came.high:.3f} "
+            "over 3 seeds)",
+            expected=f"at least {HALF}, by {FLOOR.source}",
+            cause="values are stored with the wrong sign, or answers are not finite",
+            trial=(GRAPH, setting, 0),
+            metric="memory_two_choice",
+            estimate=came.mean,
+            interval=(came.low, came.high),
+        )
