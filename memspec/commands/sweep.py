@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from memspec.commands.base import Commands, command
+from memspec.running.exits import Exit
+from memspec.running.signals import heeded, stopped
 
 
 def add(commands: Commands) -> None:
@@ -16,7 +19,7 @@ def add(commands: Commands) -> None:
         _sweep,
         help="many memories under many settings and seeds, on one machine or a cluster",
         description="Measure every cell of a plan that the results folder does not hold yet. Exit 0 all done, 1 cells "
-        "failed, 2 interrupted or usage, 3 the scheduler was lost, 8 results could not be written.",
+        "failed (now or in an earlier sweep), 2 interrupted or usage, 3 the scheduler was lost, 8 results could not be written.",
     )
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE.toml", help="what is to be measured")
     parser.add_argument(
@@ -68,6 +71,11 @@ def add(commands: Commands) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from memspec.sweep.command import run
+    with heeded():
+        try:
+            from memspec.sweep.command import run  # takes seconds, in which somebody may think better of it
 
-    return run(options)
+            return run(options)
+        except KeyboardInterrupt as error:
+            print(f"memspec sweep: {stopped(error)}, nothing was written", file=sys.stderr)
+            return Exit.INTERRUPTED

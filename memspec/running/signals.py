@@ -14,6 +14,11 @@ class AskedToEnd(KeyboardInterrupt):
     """A signal asked this process to end; its name is the message."""
 
 
+def stopped(error: KeyboardInterrupt) -> str:
+    """What ended a command early, in words."""
+    return f"ended by {error}" if isinstance(error, AskedToEnd) else "interrupted"
+
+
 @contextlib.contextmanager
 def heeded() -> Generator[None, None, None]:
     """Inside, SIGTERM and SIGHUP raise :class:`AskedToEnd`; a program that has its own handlers, or is no main thread, keeps them."""

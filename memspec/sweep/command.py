@@ -18,7 +18,7 @@ from memspec.failure import printable
 from memspec.running.counting import Counting, spell
 from memspec.running.executors import processes, worker_count
 from memspec.running.exits import Exit
-from memspec.running.signals import AskedToEnd, heeded
+from memspec.running.signals import stopped
 from memspec.sweep.cluster import Connected, NoScheduler, joined, local, needed, whole_address
 from memspec.sweep.plan import ExperimentEntry, MemoryEntry, Plan, SweepError, Told, planned, read
 
@@ -78,19 +78,6 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         MemspecError: for what cannot be meant, a memory that cannot be loaded, a package that is missing.
     """
-    with heeded():
-        try:
-            return _run(options)
-        except KeyboardInterrupt as error:
-            print(f"memspec sweep: {_stopped(error)}, nothing was written", file=sys.stderr)
-            return Exit.INTERRUPTED
-
-
-def _stopped(error: KeyboardInterrupt) -> str:
-    return f"ended by {error}" if isinstance(error, AskedToEnd) else "interrupted"
-
-
-def _run(options: argparse.Namespace) -> int:
     needed("pyarrow")
     if options.scheduler is not None:
         whole_address(options.scheduler)
@@ -204,7 +191,7 @@ def swept(plan: Plan, workers: int, options: argparse.Namespace) -> int:
                 if lost > RESTARTS:
                     raise NoScheduler(f"the scheduler was lost {lost} times in a row") from None
     except KeyboardInterrupt as error:
-        return ended(sweep.tally, Exit.INTERRUPTED, f"{_stopped(error)}; the same command goes on")
+        return ended(sweep.tally, Exit.INTERRUPTED, f"{stopped(error)}; the same command goes on")
     except RecordError as error:
         return ended(sweep.tally, Exit.NOT_WRITTEN, f"{error}; what was written stays, and the same command goes on")
     except NoScheduler as error:

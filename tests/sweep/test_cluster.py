@@ -234,6 +234,28 @@ def test_two_sweeps_in_two_processes_share_a_folder(tmp_path: Path) -> None:
     assert sorted(rows[rows.metric == "recall_cosine"].seed) == list(range(12))
 
 
+@pytest.mark.slow
+def test_ctrl_c_on_a_cluster_is_two_lines(tmp_path: Path) -> None:
+    """The terminal sends it to every process; only the sweep itself says something of it."""
+    path, into = sweep_file(tmp_path, seeds=40, slow=0.2), tmp_path / "out"
+    arguments = ["-m", "memspec", "sweep", str(path), "--into", str(into), "--workers", "2", "--group", "2"]
+    environment = {**os.environ, "PYTHONPATH": HELPERS, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    until(lambda: files(into) > 1)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 2, out + err
+    told = [line for line in err.splitlines() if " cells done" not in line]
+    assert told == ["memspec sweep: interrupted; the same command goes on"]
+
+
 def test_nobody_at_an_address_is_told_of(port: int) -> None:
     with pytest.raises(NoScheduler, match="no scheduler answers"), joined(f"tcp://127.0.0.1:{port}", patience=0):
         pass

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ pytest.importorskip("pyarrow", reason="results are kept with memspec[sweep]")
 
 from memspec.cli import main, parser
 from memspec.running.counting import Counting, spell
+from memspec.running.signals import AskedToEnd
+from memspec.sweep import command
 from memspec.sweep.command import told_by
 from memspec.sweep.plan import SweepError, planned
 
@@ -85,6 +89,49 @@ def test_a_sweep_says_what_is_done_and_what_failed_and_goes_on(
     assert f"{FAULTY}/capacity.load/n={faulty_memory.RAISES}/t1/s2: raised" in shown
     assert main(["report", into]) == 0
     assert "3 failed" in capsys.readouterr().out
+
+
+def test_every_cell_is_told_where_that_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = f"n=4,{faulty_memory.RAISES}"
+    given = ["sweep", "--memory", FAULTY, "--experiment", "capacity.load", "--grid", sizes, "--trials", "1", *HERE]
+    assert main([*given, "--seeds", "1", "--into", str(tmp_path / "out"), "-v"]) == 1
+    told = capsys.readouterr().err
+    assert f"{FAULTY}/capacity.load/n=4/t1/s0: ok, " in told
+    assert f"{FAULTY}/capacity.load/n={faulty_memory.RAISES}/t1/s0: fail (raised): RuntimeError: no room left" in told
+
+
+@pytest.mark.parametrize("address", ["", "http://127.0.0.1:9", "tcp:/foo", "tcp://127.0.0.1", "tcp://h:x"])
+def test_what_is_no_address_of_a_scheduler_is_refused(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "--memory", FAULTY, "--experiment", "capacity.load", "--scheduler", address]) == 2
+    assert "write tcp://HOST:PORT" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "says"), [(KeyboardInterrupt(), "interrupted"), (AskedToEnd("SIGTERM"), "ended by SIGTERM")]
+)
+def test_what_ends_a_sweep_before_it_began_is_one_line(
+    error: BaseException, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def planned(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(command, "planned", planned)
+    assert main(["sweep", "--memory", FAULTY, "--experiment", "capacity.load", *HERE]) == 2
+    assert capsys.readouterr().err == f"memspec sweep: {says}, nothing was written\n"
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGHUP])
+def test_a_request_to_end_a_sweep_keeps_what_was_measured(
+    kind: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Counting, "show", lambda *_: os.kill(os.getpid(), kind))  # when the first group has come back
+    given = ["sweep", "--memory", FAULTY, "--experiment", "capacity.load", "--grid", "n=4,5", "--trials", "1", *HERE]
+    assert main([*given, "--seeds", "1", "--into", str(tmp_path / "out")]) == 2
+    out, err = capsys.readouterr()
+    assert "1 cells in" in out
+    assert err == f"memspec sweep: ended by {kind.name}; the same command goes on\n"
+    assert len(list(tmp_path.glob("out/cells/*/*.parquet"))) == 1
+    assert signal.getsignal(kind) == signal.SIG_DFL
 
 
 def test_times_are_spelled() -> None:
