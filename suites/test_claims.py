@@ -27,6 +27,8 @@ ROUNDED = (
 SLIGHT = 0.1
 """Share of the answers below which a difference may be rounding, in half precision at the coarsest."""
 AT_ONCE = "rows of one call act at once (one gradient, one stale similarity), or a remainder chunk is dropped"
+BEYOND = (1100, 2100)
+"""Longer than blocks of 1,024 and of 2,048."""
 BY_ROWS = "list(zip(keys.split(1), values.split(1)))"
 DRAWN, TURNS = 4, 100
 """Pairs of the full memories that are looked at for what goes by chance, and how many memories."""
@@ -52,9 +54,11 @@ class TestClaims:
             for case in law.cases(2, 7, 16):
                 alike(case, "[(keys, values)]", BY_ROWS, AT_ONCE, "the whole batch in one call equals row by row")
             return
-        # Long enough for every chunk size in use; past the capacity only where no random eviction can differ.
-        sure = law.spec.deterministic or law.spec.eviction in ("fifo", "lru")
-        for case in law.cases(2, 3, 7, 16, *((70, 130) if sure else ()), ladder=Ladder(least=2) if sure else None):
+        # Long enough for every chunk size in use; past a capacity only where no random eviction can differ.
+        sure = law.spec.deterministic or law.spec.eviction in ("fifo", "lru") or "capacity" not in law.plug.accepts
+        for case in law.cases(
+            2, 3, 7, 16, *((70, 130) if sure else ()), ladder=Ladder(least=2, beyond=BEYOND) if sure else None
+        ):
             whole, halves, rows = case.build(), case.build(), case.build()
             whole.update(case.keys, case.values)
             for part in (slice(0, case.n // 2), slice(case.n // 2, case.n)):
@@ -68,6 +72,8 @@ class TestClaims:
                 (whole, "the whole batch in one call equals"),
             ):
                 got = memory.answers()
+                if _rounding_alone(case, (got - want).abs().max().item()):
+                    return  # and with more rows it would be more
                 case.close(got, want, cause=_why_apart(case, got, want), expected=f"{what} {few}")
 
     def test_split_repeats(self, law: Law) -> None:
@@ -427,6 +433,22 @@ class TestClaims:
             advise(law.plug, "does not work inside torch.inference_mode(); a closed-form inner gradient would")
         if not law.spec.inference_mode:
             raise NotAsked("it does not claim to work inside torch.inference_mode()")
+
+
+def _rounding_alone(case: Case, gap: float) -> bool:
+    """Whether the last bit of what is written moves the answers by as much as this gap, as where training diverges.
+
+    Nothing can then be said of how rows are grouped. A few rows do not come so far.
+    """
+    keys, values = case.keys, case.values
+    if not gap > rounding(torch.float32) * max(1.0, values.abs().max().item()) or not keys.is_floating_point():
+        return False
+    answers = []
+    for bit in (0.0, torch.finfo(keys.dtype).eps):
+        memory = case.plug.build(case.shape)
+        call(memory, "update", keys * (1 + bit), values * (1 + bit))
+        answers.append(call(memory, "query", keys))
+    return bool((answers[1] - answers[0]).abs().max() >= gap / 10)
 
 
 def _why_apart(case: Case, got: Tensor, want: Tensor) -> str:

@@ -38,6 +38,7 @@ class Ladder:
         loads: of :data:`LOADS`.
         thin: each bracket of rows once, whatever it meets: for laws whose subject is not the size.
         distinct: whether all keys and all values must differ, in the spec's domains.
+        beyond: calls longer than every rung, in the end: blocks may be longer too.
     """
 
     least: int = 1
@@ -45,6 +46,7 @@ class Ladder:
     loads: tuple[str, ...] = LOADS
     thin: bool = False
     distinct: bool = False
+    beyond: tuple[int, ...] = ()
 
 
 def rungs(ladder: Ladder, check: str, full: bool = False) -> list[Size]:
@@ -55,7 +57,10 @@ def rungs(ladder: Ladder, check: str, full: bool = False) -> list[Size]:
     """
     variant = seed_of(0, "ladder", check) % VARIANTS
     sizes = _sizes(variant, ladder.loads, full, ladder.thin and not full)
-    return [size for size in sizes if ladder.least <= size.n <= ladder.most]
+    within = [size for size in sizes if ladder.least <= size.n <= ladder.most]
+    return within + [
+        Size(n, 6, 5, capacity(n, "wrapped" if "wrapped" in ladder.loads else "room")) for n in ladder.beyond
+    ]
 
 
 @lru_cache(maxsize=64)

@@ -115,10 +115,17 @@ class Law(Statement):
             shape = self.plug.shape(size.key_dim, size.value_dim, size.capacity)
             if (size.n, shape) in seen or (size.n > shape.capacity and not {"over", "wrapped"} & {*ladder.loads}):
                 continue
-            spent += 0.0 if self.pace is None else MEMORIES * (CALLS * self.pace.call + size.n * self.pace.row)
-            if spent > ALLOWANCE and not self.full:
-                advise(self.plug, f"is slow: {self.check} was tried up to {size.n - 1} rows; --full goes on")
-                return
+            cost = 0.0 if self.pace is None else MEMORIES * (CALLS * self.pace.call + size.n * self.pace.row)
+            if size.n in ladder.beyond:  # what is worth as much by itself as all rungs together
+                if cost > ALLOWANCE and not self.full:
+                    return
+            elif spent + cost > ALLOWANCE and not self.full:
+                if spent <= ALLOWANCE:
+                    advise(self.plug, f"is slow: {self.check} was tried up to {size.n - 1} rows; --full goes on")
+                spent = ALLOWANCE + cost
+                continue
+            else:
+                spent += cost
             if METER.tired:
                 return
             seen.add((size.n, shape))
