@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 import traceback
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from memspec import __version__
 from memspec.commands import cards, compare, history, plugs, score, selfcheck, sweep, trial
 from memspec.errors import MemspecError
 from memspec.failure import printable
+from memspec.running.exits import Exit
 from memspec.running.readers import outlived
 
 USAGE, BROKEN, INTERRUPTED = 2, 70, 130
@@ -22,11 +24,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit code. ``compare``: 0 no worse, 1 worse, 2 usage, 3 inconclusive, 4 not comparable. ``score``: pytest's,
-        and 5 where nothing was measured. Wrong usage of any command is 2, :data:`BROKEN` where memspec itself fails, and
-        :data:`INTERRUPTED`, as of shells, where Ctrl-C ended what keeps no card. Who stops reading what is printed,
-        such as head, changes none of these.
+        The exit code. ``compare``: 0 no worse, 1 worse, 2 usage, 3 inconclusive, 4 not comparable. ``score``: those of
+        :class:`memspec.running.exits.Exit`, as pytest's. Wrong usage of any other command is 2, :data:`BROKEN` where
+        memspec itself fails, and :data:`INTERRUPTED`, as of shells, where Ctrl-C ended what keeps no card. Who stops
+        reading what is printed, such as head, changes none of these.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal's encoding does not have is written as escapes
+            stream.reconfigure(errors="backslashreplace")
     with outlived():
         return _run(arguments)
 
@@ -38,7 +43,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         return int(options.run(options))
     except MemspecError as error:
         print(printable(f"memspec {options.command}: {error}"), file=sys.stderr)
-        return USAGE
+        return Exit.USAGE if options.command == "score" else USAGE
     except KeyboardInterrupt:
         print(f"memspec {options.command}: interrupted, nothing was written", file=sys.stderr)
         return INTERRUPTED

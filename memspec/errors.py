@@ -45,6 +45,10 @@ class RecordError(MemspecError):
     """A scorecard file is missing, damaged, or of another schema."""
 
 
+class NotComparable(RecordError):
+    """A baseline was made in another way than the run that is to be compared with it."""
+
+
 class BoundsError(MemspecError):
     """A ``--memspec-bounds`` file is damaged or names checks that do not exist."""
 

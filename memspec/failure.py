@@ -11,6 +11,8 @@ from typing import Any
 LONGEST = 600
 """Characters of a foreign message (an exception's, an assertion's) that a failure keeps."""
 
+LONGEST_PART = 4000
+"""Characters of one part of a failure, but for the program that repeats it, however it came by its text."""
 LONGEST_PROGRAM = 15_000
 """Characters of a program that is shown whole."""
 CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x1f\x7f-\x9f]")
@@ -56,6 +58,12 @@ class Failure:
     raised: str = ""
     stack: str = ""
 
+    def __post_init__(self) -> None:
+        for part in fields(self):
+            text = getattr(self, part.name)
+            if len(text) > LONGEST_PART and part.name != "repeat":
+                object.__setattr__(self, part.name, cut(text, LONGEST_PART))
+
     @property
     def is_command(self) -> bool:
         """Whether ``repeat`` is a command line and not a program."""
@@ -99,7 +107,7 @@ class Failure:
 def plain(text: object, longest: int = LONGEST) -> str:
     """Foreign text on one line, without control characters; its end is left out past ``longest`` characters."""
     try:
-        said = str(text)[: 20 * longest]  # of what can be shown at all; a message may be of any length
+        said = encodable(str(text)[: 20 * longest])  # of what can be shown at all; a message may be of any length
         line = " ".join(CONTROL.sub(" ", said).split())
     except Exception as error:  # a message that cannot even be made
         line = f"(its message raised {type(error).__name__})"
@@ -115,11 +123,19 @@ def plain_lines(text: object, most: int = 40) -> str:
 
 def printable(text: object, most: int = 20_000) -> str:
     """Foreign text for a terminal: lines and tabs stay, other control characters go, and the middle of a long one."""
-    shown = str(text)
-    if len(shown) > most:
-        left_out = len(shown) - most
-        shown = f"{shown[: most // 2]}\n... ({left_out:,} characters left out)\n{shown[-most // 2 :]}"
-    return SEQUENCES.sub("", shown)
+    return SEQUENCES.sub("", encodable(cut(str(text), most)))
+
+
+def cut(text: str, most: int) -> str:
+    """Text without its middle where it has more than ``most`` characters, and how many those are."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2]}\n... ({len(text) - most:,} characters left out)\n{text[-most // 2 :]}"
+
+
+def encodable(text: str) -> str:
+    """Text in which halves of characters (as in names of files that no encoding has) are written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def raised(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from memspec.errors import MemspecError
+from memspec.errors import MemspecError, NotComparable
 from memspec.failure import printable
 from memspec.running import interrupts, options
 from memspec.running.checking import (
@@ -115,6 +115,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Progress(config), "memspec-progress")
     try:
         prepare(config)
+    except NotComparable as error:
+        from memspec.running.exits import Exit
+
+        pytest.exit(str(error), returncode=Exit.NOT_COMPARABLE)
     except MemspecError as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -127,9 +131,9 @@ def prepare(config: pytest.Config) -> None:
     """
     if not hasattr(config, "workerinput"):
         if config.getoption("--memspec-scorecard"):
-            from memspec.scorecard.files import writable
+            from memspec.running.outputs import refuse_outputs
 
-            writable(config.getoption("--memspec-scorecard"))
+            refuse_outputs(options.reader(config))
         if config.getoption("--memspec-baseline"):
             from memspec.running.finish import read_baseline
 

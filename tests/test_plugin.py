@@ -525,7 +525,7 @@ def test_a_check_missing_from_a_side_is_reported(suite: Any) -> None:
 def test_a_baseline_made_otherwise_is_refused(suite: Any) -> None:
     suite.pytest("--memory=mem.py:Good", "--memspec-scorecard=old.json")
     done = suite.pytest("--memory=mem.py:Good", "--memspec-baseline=old.json", "--memspec-seed=1")
-    assert done.code == 4
+    assert done.code == 7
     assert "seed: 1 here, 0 there" in done.text
 
 

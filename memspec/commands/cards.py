@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memspec.commands.base import Commands, command, put_into, show, write
 from memspec.errors import UsageProblem
+from memspec.failure import printable
 
 if TYPE_CHECKING:
     from memspec.scorecard.record import Record
@@ -141,7 +143,9 @@ def _recover(options: argparse.Namespace) -> int:
     from memspec.running.finish import recovered
     from memspec.scorecard import record
 
-    cards = recovered(options.journal)
+    cards, left_out = recovered(options.journal)
+    for line in left_out:
+        print(printable(f"memspec recover: {options.journal}: {line}"), file=sys.stderr)
     _shown(cards, options, options.journal.with_suffix(".html"))
     if options.scorecard:
         record.save(cards, options.scorecard)

@@ -5,10 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from memspec.commands.base import Commands, expanded, show
 from memspec.errors import UsageProblem
+from memspec.running.exits import Exit
+
+
+class _Parser(argparse.ArgumentParser):
+    """Wrong usage ends with the code that a run has for it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(Exit.USAGE, f"{self.prog}: error: {message}\n")
 
 
 def add(commands: Commands) -> None:
@@ -23,7 +32,7 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     """What ``memspec score`` was told; ``rest`` holds what follows ``--``, which is pytest's."""
     from memspec.running.options import add_short_options
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="memspec score",
         usage="memspec score PLUG [PLUG ...] [options] [-- options of pytest]",
         description="Run the suites on one memory or several, without writing a test.",

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memspec.errors import RecordError
+from memspec.errors import NotComparable, RecordError
 from memspec.judging.bounds import unmatched
 from memspec.running.cards import Ending, cards_of, exit_of, selection, unfinished
 from memspec.running.exits import Exit, gravest
 from memspec.running.interrupts import INTERRUPTED
-from memspec.running.ledger import Head, Ledger, journal_path, read_journal
+from memspec.running.journal import read_journal
+from memspec.running.ledger import Head, Ledger, journal_path
 from memspec.running.manifest import Manifest
 from memspec.running.options import Options
 from memspec.running.session import Session
@@ -40,14 +41,19 @@ def begin(session: Session, ledger: Ledger, names: Sequence[str], option: Callab
     """A run is about to run its first check: its journal begins, and the card's place says that it is unfinished.
 
     Raises:
-        RecordError: if that cannot be written, as on a full disk.
+        RecordError: if that cannot be written, as on a full disk, or another run is about to write this card.
     """
     path = option("--memspec-scorecard")
     if not path:
         return
-    records.save(unfinished(session, names), path)
+    ledger.claim(journal_path(path))
+    try:
+        records.save(unfinished(session, names), path)
+    except RecordError:
+        ledger.close(remove=True)
+        raise
     manifest = ledger.manifest or Manifest()  # under pytest-xdist only the workers know
-    ledger.open(journal_path(path), head_of(session, names, manifest, selection(option, manifest)))
+    ledger.open(head_of(session, names, manifest, selection(option, manifest)))
 
 
 def resume(session: Session, ledger: Ledger, names: Sequence[str], card: Path | None) -> None:
@@ -58,16 +64,18 @@ def resume(session: Session, ledger: Ledger, names: Sequence[str], card: Path | 
     """
     if card is None:
         raise RecordError("resuming needs the card whose run was cut: add --memspec-scorecard=PATH.json")
-    ledger.resume(journal_path(card), head_of(session, names, Manifest()))
+    path = journal_path(card)
+    before, lines, _ = read_journal(path)  # what is left out runs again
+    ledger.resume(path, head_of(session, names, Manifest()), before, lines)
 
 
-def recovered(path: Path) -> list[Record]:
-    """The records that a journal amounts to.
+def recovered(path: Path) -> tuple[list[Record], list[str]]:
+    """The records that a journal amounts to, and which of its lines were left out, and why.
 
     Raises:
         RecordError: if it is missing, or no journal.
     """
-    head, lines = read_journal(path)
+    head, lines, left_out = read_journal(path)
     ledger = Ledger()
     for line in lines:
         ledger.book(line["nodeid"], line["event"], line["sent"])
@@ -78,7 +86,7 @@ def recovered(path: Path) -> list[Record]:
     for one in cards:
         one.signature = {**head["signature"], "device": one.signature.get("device")}
         one.machine = head["machine"]
-    return cards
+    return cards, left_out
 
 
 def head_of(session: Session, names: Sequence[str], manifest: Manifest, notes: Sequence[str] = ()) -> Head:
@@ -181,7 +189,8 @@ def read_baseline(session: Session, path: Path, gate: str | None) -> list[Record
         gate: the policy that ``--memspec-gate`` names.
 
     Raises:
-        RecordError: if the file cannot be read, or its numbers come from other streams than this run's.
+        RecordError: if the file cannot be read.
+        NotComparable: if its numbers come from other streams than this run's.
         BoundsError: if there is no such policy.
     """
     from memspec.scorecard.compare import DECISIVE, differing
@@ -191,7 +200,7 @@ def read_baseline(session: Session, path: Path, gate: str | None) -> list[Record
     sides = [{k: s.get(k) for k in DECISIVE if k != "device"} for s in (session.signature, old[0].signature)]
     different = differing(*sides)
     if different:
-        raise RecordError(
+        raise NotComparable(
             f"--memspec-baseline={path} was made differently and cannot be compared: {different}.\n"
             "  Run with the same options and versions, or write a new baseline with --memspec-scorecard"
         )

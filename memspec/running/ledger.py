@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import pytest
 
 from memspec.errors import RecordError
+from memspec.scorecard.files import own_file
 
 if TYPE_CHECKING:
     from memspec.running.manifest import Manifest
@@ -70,6 +72,7 @@ class Ledger:
         self.no_memory = False
         self.problem = ""
         self._file: TextIO | None = None
+        self._path = Path()
         self._deselected: list[pytest.Item] = []
 
     # ---- hooks ------------------------------------------------------------------------------------------------
@@ -134,13 +137,28 @@ class Ledger:
 
     # ---- the journal ------------------------------------------------------------------------------------------
 
-    def open(self, path: Path, head: Head) -> None:
-        """Keep a journal at ``path`` from now on; what was read from one before stays in it."""
+    def claim(self, path: Path) -> None:
+        """Take the journal at ``path``, and so the card beside it, for this run; its lock ends with this process.
+
+        Raises:
+            RecordError: if another run holds it, or something lies there that is no file of a run's own.
+        """
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
         try:
-            self._file = open(path, "a" if self.done else "w", encoding="utf-8")  # noqa: SIM115
+            self._file = open(os.open(own_file(path), flags, 0o666), "a", encoding="utf-8")  # noqa: SIM115
+            self._path = path
         except OSError as error:
             self.problem = f"no journal is kept: {error}"
-        if not self.done:
+            return
+        if not _locked(self._file):
+            self._file.close()
+            self._file = None
+            raise RecordError(f"another run is about to write this card ({path} is in use); name another file")
+
+    def open(self, head: Head) -> None:
+        """Begin the journal that was claimed; what was read from one before stays in it."""
+        if self._file is not None and not self.done:
+            self._file.truncate(0)
             self._write(head.to_json())
 
     def _write(self, line: dict[str, Any]) -> None:
@@ -162,16 +180,18 @@ class Ledger:
         with contextlib.suppress(OSError):
             self._file.close()
             if remove:
-                Path(self._file.name).unlink()
+                self._path.unlink()
         self._file = None
 
-    def resume(self, path: Path, head: Head) -> None:
+    def resume(self, path: Path, head: Head, before: Mapping[str, Any], lines: Iterable[dict[str, Any]]) -> None:
         """Take over what an earlier run of the same kind has decided, and go on in its journal.
 
+        Args:
+            before, lines: what that journal, at ``path``, holds.
+
         Raises:
-            RecordError: if there is no such journal, or it is of another kind of run.
+            RecordError: if it is of another kind of run.
         """
-        before, lines = read_journal(path)
         for name in ("memories", "options", "signature"):
             ours, theirs = json.loads(json.dumps(getattr(head, name), default=str)), before[name]
             if ours != theirs:
@@ -181,32 +201,21 @@ class Ledger:
                 self.book(line["nodeid"], line["event"], line["sent"])
 
 
+def _locked(file: TextIO) -> bool:
+    """Whether a file is this process's now, and no other run's; always where the system has no such locks."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
 def journal_path(card: Path) -> Path:
     """Where the journal of a run lies that is to write this card."""
     return card.with_name(card.name + ".journal")
-
-
-def read_journal(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The head of a journal, and its lines; a last line that was cut is left out.
-
-    Raises:
-        RecordError: if it is missing, or no journal.
-    """
-    try:
-        lines = list(_lines(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path}: not a readable journal ({error})") from error
-    if not lines or lines[0].get("journal") != JOURNAL:
-        raise RecordError(f"{path}: not a journal of this memspec (its first line should say {JOURNAL!r})")
-    known = {"event", "nodeid", "sent"}
-    return lines[0], [line for line in lines[1:] if known <= line.keys()]
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            return
-        if isinstance(line, dict):
-            yield line

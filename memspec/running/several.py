@@ -25,6 +25,7 @@ from memspec.running.executors import results
 from memspec.running.exits import Exit, gravest
 from memspec.running.finish import Outcome, regressions, write
 from memspec.running.options import chosen
+from memspec.running.outputs import refuse_outputs
 from memspec.running.scoring import suite_arguments
 from memspec.running.session import Session
 from memspec.scorecard import record, render
@@ -98,6 +99,8 @@ def score_several(
     path = option("--memspec-scorecard")
     if (option("--memspec-html") or option("--memspec-md")) and not path:
         raise UsageProblem("--html and --md are written beside the record: add --scorecard PATH.json")
+    if path:
+        refuse_outputs(lambda name: option(name) if name.startswith("--memspec-") else None)
     session = Session(chosen(option), alpha_run=option("--memspec-alpha-run"))
     if path:
         record.save(unfinished(session, names), path)

@@ -6,9 +6,11 @@ import contextlib
 import os
 import stat
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from memspec.errors import RecordError
+from memspec.failure import encodable
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -25,7 +27,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".tmp")
         with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(encodable(content).encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, _permissions(target))
@@ -62,6 +64,35 @@ def writable(path: Path) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise RecordError(f"{path} cannot be written: no permission to write in {folder}")
     return target
+
+
+def apart(paths: Mapping[str, Path]) -> None:
+    """Hold the files that one run is to write to being different ones.
+
+    Args:
+        paths: by the options that name them.
+
+    Raises:
+        RecordError: naming two that are the same file, after links are followed.
+    """
+    held: dict[Path, str] = {}
+    for option, path in paths.items():
+        target = writable(path)
+        if target in held:
+            raise RecordError(f"{held[target]} and {option} name the same file, {path}; give each one of its own")
+        held[target] = option
+
+
+def own_file(path: Path) -> Path:
+    """``path`` itself, where a file of a run's own may be kept that nobody named.
+
+    Raises:
+        RecordError: if something else lies there: a link (which would be written through), a folder or a device.
+    """
+    writable(path)
+    if path.is_symlink():
+        raise RecordError(f"{path} is a symbolic link, and is to be a file of this run's own: remove it")
+    return path
 
 
 def _permissions(target: Path) -> int:

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -227,21 +227,61 @@ def load(path: Path) -> list[Record]:
     """The records in a file.
 
     Raises:
-        RecordError: if it is missing, not JSON, or of another schema; says which.
+        RecordError: if it is missing, not JSON, or of another schema, or says what cannot be; says which.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_once)
     except FileNotFoundError as error:
         raise RecordError(f"{path}: there is no such file; a run with --memspec-scorecard={path} writes one") from error
+    except RecordError as error:
+        raise RecordError(f"{path}: {error}") from error
     except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not a readable JSON file ({error})") from error
     cards = data.get("cards", [data]) if isinstance(data, dict) else [data]
     if not isinstance(cards, list) or not cards:
         raise RecordError(f"{path}: cards: it must be a list of scorecards")
     try:
+        for number, card in enumerate(cards):
+            for where in _bare(card):
+                raise RecordError(f"{where}: a bare NaN or infinity, which JSON does not have; it is written as text")
+            _consistent(card, Record.from_json(card))
+            if any(card["memory"]["plug"] == other["memory"]["plug"] for other in cards[:number]):
+                raise RecordError(f"cards[{number}].memory.plug: {card['memory']['plug']} stands there twice")
         return [Record.from_json(card) for card in cards]
     except RecordError as error:
         raise RecordError(f"{path}: {error}") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, of which every key stands there once: readers do not agree which of two is meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise RecordError(f"{next(key for key in keys if keys.count(key) > 1)}: the key stands there twice")
+    return found
+
+
+def _bare(value: Any, at: str = "") -> Iterator[str]:
+    """Where in a card a number is not finite."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield at
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from _bare(part, f"{at}.{key}" if at else key)
+    elif isinstance(value, list):
+        for number, part in enumerate(value):
+            yield from _bare(part, f"{at}[{number}]")
+
+
+def _consistent(data: Mapping[str, Any], one: Record) -> None:
+    """Hold what a card says of itself to what it holds.
+
+    Raises:
+        RecordError: if its verdict is another than its checks come to.
+    """
+    said, comes_to = (str(text).partition(" ")[0] for text in (data.get("verdict", ""), one.verdict))
+    if said and data["schema"] == SCHEMA and said != comes_to:
+        raise RecordError(f"verdict: it says {said!r}, and what the card holds comes to {comes_to!r}")
 
 
 def machine() -> dict[str, Any]:

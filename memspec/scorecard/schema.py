@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -22,6 +23,7 @@ FIRST = "memspec-scorecard/1"
 
 Number = float | Literal["inf", "-inf", "nan"]
 """JSON has no infinities: they are written as text."""
+Limit = float | Literal["inf", "-inf"]
 Count = Annotated[int, Meta(ge=0)]
 Name = Annotated[str, Meta(min_length=1, max_length=2000)]
 
@@ -80,8 +82,8 @@ class Bound(Struct, kw_only=True):
     """What was required, and by whom."""
 
     source: str
-    at_least: Number | None = None
-    at_most: Number | None = None
+    at_least: Limit | None = None
+    at_most: Limit | None = None
     share: Annotated[float, Meta(ge=0, le=1)] | None = None
 
 
@@ -185,11 +187,11 @@ class Gate(Struct, kw_only=True):
 
 
 class Made(Struct, kw_only=True):
-    """When a card was made, and of which commit."""
+    """When a card was made, and of which commit; times as of ISO 8601."""
 
-    at: str
+    at: datetime
     commit: str = ""
-    committed: str = ""
+    committed: datetime | None = None
     changed: bool = False
 
 
@@ -238,6 +240,10 @@ def checked(data: Any) -> Any:
     repeated = {c.id for c in card.checks if c.id in card.not_asked}
     if len({c.id for c in card.checks}) < len(card.checks) or repeated:
         raise RecordError("checks: an id stands there twice")
+    for status, count in card.counts.items() if card.schema == SCHEMA else ():
+        held = sum(check.status == status for check in card.checks)
+        if held != count:
+            raise RecordError(f"counts.{status}: it says {count}, and checks has {held}")
     return data
 
 

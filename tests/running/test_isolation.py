@@ -378,6 +378,7 @@ def test_only_the_journal_of_the_same_run_is_resumed(own: Any) -> None:
     assert "not a readable journal" in done.text
     journal = own.path / "card.json.journal"
     head = {"journal": "memspec-journal/1", "memories": ["mem.py:Other"], "options": {}, "signature": {}}
+    head |= {"machine": {}, "manifest": {"planned": [], "suites": [], "deselected": 0}, "notes": []}
     journal.write_text(json.dumps(head) + "\n", encoding="utf-8")
     done = run(own, "--memspec-resume", names=("Good",))
     assert done.code == Exit.USAGE

@@ -43,5 +43,5 @@ def test_a_memory_that_cannot_be_loaded_has_its_card_beside_the_others(
 
 @pytest.mark.parametrize("option", [["-n", "2"], ["-x"], ["--resume"], ["--junitxml", "x.xml"]])
 def test_what_is_of_one_run_is_refused(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["score", DELTA, "--workers", "2", *option]) == 2
+    assert main(["score", DELTA, "--workers", "2", *option]) == Exit.USAGE
     assert f"{option[0]} is of one run" in capsys.readouterr().err

@@ -145,6 +145,44 @@ def test_what_is_wrong_is_named(damage: Any, said: str) -> None:
         checked(card)
 
 
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda c: c["counts"].update({"pass": 99}), "counts.pass: it says 99"),
+        (lambda c: c["counts"].update(wonderful=2), "counts.wonderful: it says 2"),
+        (lambda c: c.update(verdict="pass"), "verdict: it says 'pass'"),
+        (lambda c: c.update(made={"at": "yesterday"}), "at: Invalid"),
+        (lambda c: c["checks"][1].update(estimate=float("nan")), "checks[1].estimate: a bare NaN"),
+        (lambda c: c["checks"][1].update(status="wonderful"), "checks[1].status"),
+        (lambda c: c["checks"][1].update(bound={"source": "s", "at_least": "nan"}), "checks[1].bound.at_least"),
+        (lambda c: c["measurements"][0]["metrics"]["curve"].update(low=float("inf")), "curve.low: a bare"),
+    ],
+)
+def test_a_card_that_contradicts_itself_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Any, said: str
+) -> None:
+    card = copy.deepcopy(GOOD)
+    damage(card)
+    file = tmp_path / "card.json"
+    file.write_text(json.dumps(card), encoding="utf-8")
+    assert main(["report", str(file)]) == 2
+    assert main(["compare", str(file), str(file)]) == 2
+    first, second = capsys.readouterr().err.strip().splitlines()
+    assert str(file) in first
+    assert said in first
+    assert said in second
+
+
+def test_one_memory_or_one_key_stands_there_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "card.json"
+    file.write_text(json.dumps({"schema": GOOD["schema"], "cards": [GOOD, GOOD]}), encoding="utf-8")
+    assert main(["report", str(file)]) == 2
+    assert "cards[1].memory.plug: mem:Any stands there twice" in capsys.readouterr().err
+    file.write_text(json.dumps(GOOD).replace('"verdict": "fail"', '"verdict": "fail", "verdict": "fail"'))
+    assert main(["report", str(file)]) == 2
+    assert "verdict: the key stands there twice" in capsys.readouterr().err
+
+
 def test_what_is_written_is_held_to_it_too(tmp_path: Path) -> None:
     one = Record.from_json(copy.deepcopy(GOOD))
     one.machine = "a machine"  # type: ignore[assignment]
