@@ -1,7 +1,7 @@
 """What a sweep costs beside its cells: speed-up of workers, overhead of a cell, rate of the scheduler, memory of the driver.
 
-    python benchmarks/sweep.py                 all of it (a few minutes)
-    python benchmarks/sweep.py speedup rate    some of it
+    python benchmarks/sweep.py                 all of it (some ten minutes)
+    python benchmarks/sweep.py speedup rate    some of it: speedup overhead start rate writing job memory
 
 ``docs/scale.md`` holds the figures, and what they mean for a large cluster.
 """
@@ -11,8 +11,12 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import pickle
+import subprocess
+import sys
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +29,7 @@ from memspec.sweep.cell import Done, Group, Memory, Outcome
 from memspec.sweep.cluster import local
 from memspec.sweep.drive import Sweep, looked_at_all
 from memspec.sweep.plan import Plan, Told, planned
+from memspec.sweep.store import Store
 
 DELTA, CACHED = "memspec.reference:DeltaMemory", "memspec.reference:CachedMemory"
 
@@ -61,18 +66,87 @@ def speedup() -> None:
 
 
 def overhead() -> None:
-    """What a cell takes beside measuring, here and on Dask, alone and in groups."""
+    """Processor time that a cell and a group take beside measuring: this process, and those that ended in it."""
+    seconds: dict[int, float] = {}
     plan = plan_of(DELTA, [8], 100, 32)
     signatures = looked_at_all(plan)
+    with tempfile.TemporaryDirectory() as folder:
+        Sweep(plan_of(DELTA, [9], 1, 32), Path(folder), signatures).run(Serial(), 1)  # all is imported
     for size in (1, 20):
         with tempfile.TemporaryDirectory() as folder:
-            sweep = Sweep(plan, Path(folder), signatures, group=size)
-            begun = time.perf_counter()
+            sweep = Sweep(plan, Path(folder), signatures, group=size, share=1e9)
+            before = processor_seconds()
             tally = sweep.run(Serial(), 1)
-            beside = (time.perf_counter() - begun - tally.seconds) / tally.done
+            seconds[size] = (processor_seconds() - before - tally.seconds) / tally.done
+            each = tally.seconds / tally.done
         print(
-            f"serial, groups of {size}: {1000 * beside:.0f} ms a cell beside {1000 * tally.seconds / tally.done:.0f} ms measuring"
+            f"groups of {size}: {1e3 * seconds[size]:.0f} ms of processor time a cell beside {1e3 * each:.0f} ms measuring"
         )
+    # of a cell c and of its group g: alone c + g, in a group of 20 c + g / 20
+    a_group = (seconds[1] - seconds[20]) / (1 - 1 / 20)
+    print(f"of that for a group, its process and loading the memory: {1e3 * a_group:.0f} ms")
+    print(f"and for a cell, its copy of the process: {1e3 * (seconds[1] - a_group):.0f} ms")
+
+
+def processor_seconds() -> float:
+    """Of this process, of those that it started, and of the one that all others are copies of."""
+    import psutil
+
+    here = psutil.Process()
+    return sum(
+        times.user + times.system + times.children_user + times.children_system
+        for times in (process.cpu_times() for process in (here, *here.children(recursive=True)))
+    )
+
+
+def start() -> None:
+    """What a worker takes until it can measure: processor time, and bytes of the files that it reads."""
+    import psutil
+
+    program = "import memspec.sweep.preloaded, time; print(time.process_time())"
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    program = (
+        "import memspec.sweep.preloaded, os, sys\n"
+        "files = {m.__file__ for m in list(sys.modules.values()) if getattr(m, '__file__', None)}\n"
+        "files |= {line.split(maxsplit=5)[5].strip() for line in open('/proc/self/maps') if '/' in line}\n"
+        "print(sum(os.path.getsize(f) for f in files if os.path.isfile(f)))"
+    )
+    mapped = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    print(f"a worker imports for {float(said):.1f} s of processor time; what it opens is {int(mapped) / 2**20:.0f} MiB")
+    print(f"({psutil.cpu_count()} processors)")
+
+
+def writing() -> None:
+    """Seconds a file, of few and of many cells; what the sync to disk takes of them; and looking through them again."""
+    signature = {"memory": DELTA}
+    for cells in (1, 20, 100, 500):
+        plan = plan_of(DELTA, [8], cells, 32)
+        (group,) = plan.groups(cells)
+        outcomes = instant(Group(tuple(group), signature, plan.bounds)).outcomes
+        with tempfile.TemporaryDirectory() as folder:
+            store, took = Store(Path(folder)), []
+            for _ in range(50):
+                begun = time.perf_counter()
+                store.write(outcomes, signature).unlink()
+                took.append(time.perf_counter() - begun)
+            synced = []
+            for _ in range(50):
+                with tempfile.NamedTemporaryFile(dir=folder) as file:
+                    file.write(bytes(20_000))
+                    file.flush()
+                    begun = time.perf_counter()
+                    os.fsync(file.fileno())
+                    synced.append(time.perf_counter() - begun)
+        middle, sync = (1e3 * sorted(some)[25] for some in (took, synced))
+        print(f"a file of {cells} cells: {middle:.1f} ms, of which a sync to disk takes {sync:.1f} ms")
+    for cells, files in ((20, 5000), (500, 200)):
+        plan = plan_of(DELTA, list(range(2, 102)), 1000, 32)
+        with tempfile.TemporaryDirectory() as folder:
+            Sweep(plan, Path(folder), {Memory(DELTA): signature}, group=cells).run(Serial(), 1, instant)
+            begun = time.perf_counter()
+            Store(Path(folder)).known(signature)
+            seconds = time.perf_counter() - begun
+        print(f"looking through {files} files of {cells} cells: {seconds:.1f} s, {1e3 * seconds / files:.2f} ms a file")
 
 
 def rate() -> None:
@@ -116,6 +190,29 @@ def memory() -> None:
         begun = time.perf_counter()
         again = Sweep(plan, Path(folder), signatures)
         print(f"a rerun finds {again.tally.before} done in {time.perf_counter() - begun:.1f} s, at {here():.0f} MiB")
+        before = tracemalloc_of(lambda: Store(Path(folder)).known(signatures[Memory(DELTA)]))
+        print(f"the set of what is done: {before / 2**20:.0f} MiB, {before / len(plan):.0f} bytes a cell")
+
+
+def tracemalloc_of(make: Callable[[], object]) -> int:
+    """Bytes that what is made keeps."""
+    tracemalloc.start()
+    made = make()
+    gc.collect()
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    del made
+    return kept
+
+
+def job() -> None:
+    """Bytes of a group as it is handed over."""
+    plan = plan_of(DELTA, [8], 500, 32)
+    signatures = looked_at_all(plan)
+    for size in (20, 500):
+        (cells,) = list(plan.groups(size))[:1]
+        group = Group(tuple(cells), signatures[cells[0].memory], plan.bounds)
+        print(f"a group of {size} cells is {len(pickle.dumps(group)) / 1024:.1f} KiB when it is handed over")
 
 
 def here() -> float:
@@ -123,7 +220,9 @@ def here() -> float:
     return (resident_bytes(os.getpid()) or 0) / 2**20
 
 
-PARTS: dict[str, Callable[[], None]] = {"speedup": speedup, "overhead": overhead, "rate": rate, "memory": memory}
+PARTS: dict[str, Callable[[], None]] = {
+    part.__name__: part for part in (speedup, overhead, start, rate, writing, job, memory)
+}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -159,7 +159,8 @@ class Store:
         return Counter(path.parent.name for path in sorted(self.folder.glob("cells/*/*.parquet")) if path.is_file())
 
     def set_aside(self) -> list[Path]:
-        """Give the damaged files that were come across another name, so that nobody takes them for results again.
+        """Give the damaged files that were come across another name, so that nobody takes them for results again: hidden, as readers of the
+        folder pass over such files.
 
         Returns:
             Their new names.
@@ -167,7 +168,7 @@ class Store:
         names = []
         for path in self.damaged:
             with contextlib.suppress(OSError):  # another sweep may have done it
-                names.append(path.rename(path.with_suffix(".damaged")))
+                names.append(path.rename(path.with_name(f".{path.stem}.damaged")))
         self.damaged.clear()
         return names
 

@@ -199,7 +199,7 @@ class Results:
             mean = _interval(per_seed, what) if per_seed.size else (math.nan, math.nan, math.nan)
             counts = cells.status.value_counts()
             ok, failed, skipped, missing = (int(counts.get(s, 0)) for s in ("ok", "fail", "skip", "missing"))
-            seconds = float(cells.seconds.mean())
+            seconds = float(cells.seconds[cells.status.isin(("ok", "fail"))].mean())
             standings.append(Standing(int(str(memory)), *mean, ok, failed, skipped, missing, seconds))
         sign = 1 if what.better == "down" else -1
         standings.sort(key=lambda s: (math.isnan(s.mean), sign * s.mean if not math.isnan(s.mean) else 0.0))

@@ -114,7 +114,7 @@ def test_a_damaged_file_is_told_of_and_its_cells_run_again(tmp_path: Path) -> No
     path.write_bytes(path.read_bytes()[:-20])
     again = sweep_of(plan_of(), tmp_path)
     assert again.tally.before == 0
-    assert again.aside == [path.with_suffix(".damaged")]
+    assert again.aside == [path.with_name(f".{path.stem}.damaged")]
     again.run(Serial(), 1, made_up)
     assert len(rows(tmp_path)) == 4
     assert sweep_of(plan_of(), tmp_path).aside == []  # told once
@@ -129,6 +129,8 @@ def test_a_file_with_one_wrong_byte_is_damaged_though_its_footer_is_whole(tmp_pa
     pq.read_metadata(path)
     again = sweep_of(plan_of(), tmp_path)
     assert (again.tally.before, len(again.aside)) == (0, 1)
+    again.run(Serial(), 1, made_up)
+    assert len(pq.read_table(tmp_path / "cells")) == 4  # whoever reads the folder does not meet it
 
 
 def test_a_folder_of_a_files_name_is_nobodys(tmp_path: Path) -> None:
