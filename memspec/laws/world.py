@@ -51,6 +51,8 @@ def survey(law: Law) -> dict[str, LawBroken]:
         except LawBroken as error:  # other laws say that
             if isinstance(error.__cause__, SaidByMemory):
                 found.setdefault(WORDS, error)
+        for kind, one in disturbance.LASTING.get(law.plug.name, {}).items():
+            found.setdefault(kind, broken(case, one))
     return found
 
 

@@ -90,7 +90,7 @@ def checked(plug: Plug) -> Plug:
     Raises:
         PlugError: at the first thing that does not work.
     """
-    with guarded():  # what a memory did meanwhile is put right here, and told by the checks
+    with guarded("being tried", plug.name):  # what a memory did meanwhile is put right here, and told by the checks
         _try(plug)
     return plug
 

@@ -105,7 +105,7 @@ def pace(plug: Plug) -> float:
     The quickest of several calls, the first left out where there are more: it may load or compile something, and any
     may have waited for its turn on a busy machine. Of a sequence model, a step of two sequences.
     """
-    with guarded(), seeded(unshared(0)):
+    with guarded("being timed", plug.name), seeded(unshared(0)):
         return _pace(plug)
 
 
@@ -133,7 +133,7 @@ def pace_of_laws(plug: Plug) -> Pace | None:
     """What calls of the small memories take that laws drive; None where no calls can be timed, or the memory is a sequence model."""
     if plug.is_sequence_model:
         return None
-    with guarded(), seeded(unshared(0)):
+    with guarded("being timed", plug.name), seeded(unshared(0)):
         few, many = (plug.shape(*SMALL[:2], rows) for rows in (FEW, MANY))
         call = _call_time(plug, plug.build(few), few, FEW)
         if call > ENOUGH / ROUNDS or many.capacity < MANY:

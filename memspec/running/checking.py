@@ -41,13 +41,14 @@ def pytest_runtest_call_guarded(item: pytest.Item) -> Generator[None, Any, Any]:
     run = item.stash.get(RUN, None)
     if run is None:
         return (yield)
-    from memspec.world.disturbance import note, taken
+    from memspec.world.disturbance import LASTING, note, taken
     from memspec.world.guard import guarded
 
     taken()  # what was noted before belongs to no check
     with guarded() as found:
         result = yield
     note(found)
+    note(LASTING.get(run.memory, {}).values())
     disturbances = taken()
     if disturbances:
         from memspec.laws.world import failure

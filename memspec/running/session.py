@@ -138,7 +138,7 @@ class Session:
         about = None
         if run.memory in self._plugs and run.memory not in self.told:
             self.told.add(run.memory)
-            with guarded():
+            with guarded("being described", run.memory):
                 try:
                     about = self.about(run.memory)
                 except Exception:  # a memory that can be described no more fails its checks

@@ -16,11 +16,13 @@ class Disturbance:
         kind: what it was, in a few fixed words: ``default dtype``, ``generator of numpy``, ``environment``.
         what: what became of it, to follow the name of the call: ``left the default dtype at torch.float64``.
         call: the call that did it, as it was written; "the check" where only that much is known.
+        lasting: it could not be put right.
     """
 
     kind: str
     what: str
     call: str
+    lasting: bool = False
 
     def __str__(self) -> str:
         return f"{self.call} {self.what}"
@@ -28,6 +30,17 @@ class Disturbance:
 
 LEDGER: dict[str, Disturbance] = {}
 """The first disturbance of each kind since it was last emptied."""
+
+
+LASTING: dict[str, dict[str, Disturbance]] = {}
+"""By the name of a memory: what it had changed for good before its first check, which no check can see it change."""
+
+
+def note_lasting(memory: str, found: Iterable[Disturbance]) -> None:
+    """Keep of these what could not be put right."""
+    for one in found:
+        if one.lasting:
+            LASTING.setdefault(memory, {}).setdefault(one.kind, one)
 
 
 def note(found: Iterable[Disturbance]) -> None:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import faulthandler
 import gc
+import locale
 import os
-import random
 import signal
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 
-from memspec.world import settings
-from memspec.world.disturbance import Disturbance
+from memspec.world import functions, settings
+from memspec.world.disturbance import Disturbance, note_lasting
 from memspec.world.processes import children, leave_if_copied, left_behind, own_id
 
 try:
@@ -45,34 +43,8 @@ SIGNALS = [
     ]
     if hasattr(signal, name)
 ]
-OFTEN_PATCHED: tuple[tuple[Any, str], ...] = tuple(
-    (owner, name)
-    for owner, names in (
-        (torch, "tensor zeros ones empty full rand randn randint randperm normal bernoulli multinomial manual_seed "),
-        (torch, "seed matmul mm bmm einsum add mul cat stack softmax sigmoid exp log norm equal allclose no_grad "),
-        (torch, "where argmax topk sort save load set_default_dtype set_default_device compile inference_mode "),
-        (torch.Tensor, "__matmul__ __add__ __mul__ __getitem__ __setitem__ __eq__ __repr__ backward clone detach "),
-        (torch.Tensor, "to copy_ fill_ numpy item norm softmax topk sum mean max abs cpu float double "),
-        (torch.nn.functional, "softmax normalize cosine_similarity linear relu dropout mse_loss cross_entropy "),
-        (torch.nn.Module, "__call__ __setattr__ __getattr__ state_dict load_state_dict to train parameters "),
-        (torch.autograd, "grad backward "),
-        (torch.linalg, "norm solve inv lstsq svd "),
-        (np, "array zeros dot matmul argmax allclose "),
-        (np.random, "seed rand randn choice permutation normal "),
-        (random, "seed random choice shuffle sample "),
-        (time, "time perf_counter sleep monotonic "),
-        (warnings, "warn showwarning simplefilter filterwarnings "),
-        (builtins, "print open isinstance len sum max min range sorted "),
-        (sys, "excepthook exit unraisablehook "),
-        (os, "_exit kill getcwd "),
-    )
-    for name in names.split()
-    if hasattr(owner, name)
-)
-"""Functions that code in a hurry replaces for the whole process."""
 PATIENCE = 0.2
 """Seconds that a thread which is ending is given."""
-_ABSENT = object()
 
 
 class Guard:
@@ -83,29 +55,43 @@ class Guard:
         self.settings = settings.snapshot()
         self.threads = set(threading.enumerate())
         self.modules = set(sys.modules)
+        self.functions = functions.snapshot()
         self.before = {kind: read() for kind, (read, _) in STATES.items()}
 
     def changed(self, call: str = "the check") -> list[Disturbance]:
         """What is not as it was."""
         leave_if_copied(self.process)
-        found = settings.changed(self.settings, call)
-        imported = any(name.partition(".")[0] != "memspec" for name in sys.modules.keys() - self.modules)
+        new = {name for name in sys.modules.keys() - self.modules if name.partition(".")[0] != "memspec"}
+        found = self._replaced(new, call)  # first: the rest may use them
+        found += settings.changed(self.settings, call)
         for kind, (read, restore) in STATES.items():
             before = self.before[kind]
             now = read()
             if now == before:
                 continue
-            if not (imported and kind in BY_IMPORT):
-                found.append(Disturbance(kind, f"changed the {kind}{_difference(before, now)}", call))
-            elif kind in KEPT:
+            by_import = bool(new) and kind in BY_IMPORT and not (kind in KEPT and _lost(before, now))
+            if by_import and kind in KEPT:
                 continue
             with contextlib.suppress(Exception):
                 restore(before)
+            if not by_import:
+                what = f"changed the {kind}{_difference(before, now)}"
+                found.append(Disturbance(kind, what, call, lasting=read() != before))
         left = self._left_behind()
         if left:
             names = ", ".join(sorted({thread.name for thread in left}))
             found.append(Disturbance("threads", f"left {len(left)} of its threads running ({names})", call))
         return found + left_behind(self.children, call)
+
+    def _replaced(self, imported: set[str], call: str) -> list[Disturbance]:
+        """Functions that are others now; what imports have put there stays."""
+        names = []
+        for owner, name, was, now in functions.replaced(self.functions):
+            if not (imported and functions.by_import(owner, now, imported)):
+                names.append(functions.shown(owner, name))
+                with contextlib.suppress(Exception):
+                    functions.restore(owner, name, was)
+        return [Disturbance(REPLACED, f"changed the {REPLACED} ({', '.join(names[:5])})", call)] if names else []
 
     def _left_behind(self) -> list[threading.Thread]:
         """Threads begun since, that go on although nobody holds what began them."""
@@ -119,10 +105,16 @@ class Guard:
         return [thread for thread in left if thread.is_alive()]
 
 
-BY_IMPORT = ("environment", "signal handlers", "import path", "numpy's error handling", "replaced functions")
+REPLACED = "replaced functions"
+BY_IMPORT = ("environment", "signal handlers", "import path", "numpy's error handling")
 """What libraries may change when they are imported, which may be in a memory's first call."""
-KEPT = ("environment", "import path", "replaced functions")
-"""Of these, what they would not work without."""
+KEPT = ("environment", "import path")
+"""Of these, what they would not work without: what they add, for nothing of it may be lost."""
+
+
+def _lost(before: Any, now: Any) -> bool:
+    """Whether something of a list, or a key of a dict, is gone."""
+    return any(one not in now for one in before)
 
 
 def _cwd() -> str:
@@ -163,22 +155,53 @@ def _restore_streams(was: tuple[Any, ...]) -> None:
             setattr(sys, name, open(os.dup(number), "w", buffering=1))  # noqa: SIM115
 
 
-def _functions() -> list[Any]:
-    return [
-        vars(owner).get(name, _ABSENT) if isinstance(owner, type) else getattr(owner, name, _ABSENT)
-        for owner, name in OFTEN_PATCHED
-    ]
+_behind_streams: dict[tuple[int, int], int] = {}
+"""Files that were found behind the standard streams, each with a number of ours under which it stays open."""
+MOST = 16
+"""Of these, how many are kept: a run has two or three."""
 
 
-def _restore_functions(was: list[Any]) -> None:
-    for (owner, name), function in zip(OFTEN_PATCHED, was):
-        now = vars(owner).get(name, _ABSENT) if isinstance(owner, type) else getattr(owner, name, _ABSENT)
-        if now is function:
-            continue
-        if function is _ABSENT:
-            delattr(owner, name)
-        else:
-            setattr(owner, name, function)
+def _descriptors() -> list[tuple[int, int] | None]:
+    """Which files stand behind the numbers of the standard streams."""
+    found = [_behind(number) for number in range(3)]
+    for number, file in enumerate(found):
+        if file is not None and len(_behind_streams) < MOST and _behind(_behind_streams.get(file, -1)) != file:
+            with contextlib.suppress(OSError):
+                _behind_streams[file] = os.dup(number)
+    return found
+
+
+def _behind(number: int) -> tuple[int, int] | None:
+    try:
+        status = os.fstat(number)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _restore_descriptors(was: list[tuple[int, int] | None]) -> None:
+    for number, file in enumerate(was):
+        kept = -1 if file is None else _behind_streams.get(file, -1)
+        if _behind(number) != file and _behind(kept) == file:
+            os.dup2(kept, number)
+
+
+TIMERS = [getattr(signal, name) for name in ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF") if hasattr(signal, name)]
+
+
+def _timers() -> list[bool]:
+    """Which timers will send a signal."""
+    return [signal.getitimer(timer)[0] > 0 for timer in TIMERS]
+
+
+def _restore_timers(was: list[bool]) -> None:
+    for timer, armed in zip(TIMERS, was):
+        if not armed:  # one that somebody else had set cannot be set as it was
+            signal.setitimer(timer, 0)
+
+
+def _priority() -> int:
+    return os.getpriority(os.PRIO_PROCESS, 0) if hasattr(os, "getpriority") else 0
 
 
 def _umask() -> int:
@@ -187,17 +210,17 @@ def _umask() -> int:
     return mask
 
 
-def _limits() -> dict[int, tuple[int, int]]:
-    if resource is None:
-        return {}
-    numbers = {number for name, number in vars(resource).items() if name.startswith("RLIMIT_")}
-    return {number: resource.getrlimit(number) for number in numbers}
+def _limits() -> dict[str, tuple[int, int]]:
+    names = () if resource is None else [name for name in vars(resource) if name.startswith("RLIMIT_")]
+    return {name: resource.getrlimit(getattr(resource, name)) for name in names}
 
 
-def _restore_limits(was: dict[int, tuple[int, int]]) -> None:
-    for number, limit in was.items():
+def _restore_limits(was: dict[str, tuple[int, int]]) -> None:
+    for name, limit in was.items():
+        number = getattr(resource, name)
         if resource.getrlimit(number) != limit:
-            resource.setrlimit(number, limit)
+            with contextlib.suppress(OSError, ValueError):  # the others are put back all the same
+                resource.setrlimit(number, limit)
 
 
 def _flushes_denormals() -> bool:
@@ -236,8 +259,11 @@ STATES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "environment": (_environment, _restore_environment),
     "signal handlers": (_handlers, _restore_handlers),
     "import path": (lambda: list(sys.path), lambda was: sys.path.__setitem__(slice(None), was)),
-    "replaced functions": (_functions, _restore_functions),
     "standard streams": (_streams, _restore_streams),
+    "standard descriptors": (_descriptors, _restore_descriptors),
+    "timers": (_timers, _restore_timers),
+    "priority": (_priority, lambda was: os.setpriority(os.PRIO_PROCESS, 0, was)),
+    "locale": (lambda: locale.setlocale(locale.LC_ALL), lambda was: locale.setlocale(locale.LC_ALL, was)),
     "fault handler": (faulthandler.is_enabled, lambda was: faulthandler.enable() if was else faulthandler.disable()),
     "recursion limit": (sys.getrecursionlimit, sys.setrecursionlimit),
     "garbage collector": (_collector, _restore_collector),
@@ -261,20 +287,24 @@ def _difference(before: Any, now: Any) -> str:
     if isinstance(before, dict):
         names = sorted(str(k) for k in before.keys() | now.keys() if before.get(k) != now.get(k))
         return f" ({', '.join(names[:5])})"
-    if before and isinstance(before, list) and len(before) == len(OFTEN_PATCHED) == len(now):
-        changed = [f"{o.__name__}.{n}" for (o, n), a, b in zip(OFTEN_PATCHED, before, now) if a is not b]
-        return f" ({', '.join(changed[:5])})"
     if isinstance(before, (bool, int, float, str)):
         return f" to {now} (it was {before})"
     return ""
 
 
 @contextlib.contextmanager
-def guarded() -> Iterator[list[Disturbance]]:
-    """Inside is one check; afterwards the list holds what it left changed, which has been put right."""
+def guarded(call: str = "the check", memory: str = "") -> Iterator[list[Disturbance]]:
+    """Inside is one check, or another use of a memory; afterwards the list holds what it left changed, which has been put right.
+
+    Args:
+        call: the use in words.
+        memory: of a use that is no check, the name of the memory: what cannot be put right is told by its checks.
+    """
     guard = Guard()
     found: list[Disturbance] = []
     try:
         yield found
     finally:
-        found += guard.changed()
+        found += guard.changed(call)
+        if memory:
+            note_lasting(memory, found)

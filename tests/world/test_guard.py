@@ -6,20 +6,30 @@ from __future__ import annotations
 import builtins
 import faulthandler
 import gc
+import json
+import locale
 import os
+import pickle
 import random
 import signal
+import subprocess
 import sys
+import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from memspec.world import seeding, settings
+from memspec.laws.law import Law
+from memspec.laws.world import survey
+from memspec.plugs.loading import load_plug
+from memspec.world import disturbance, seeding, settings
 from memspec.world.guard import STATES, guarded
 from memspec.world.tensors import Answers, seen, touched
 from memspec.world.watched import Disturbed, watched
@@ -29,7 +39,10 @@ CHANGES: dict[str, Callable[[], object]] = {
     "environment": lambda: os.environ.update(MEMSPEC_TEST="1"),
     "signal handlers": lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN),
     "import path": lambda: sys.path.append("/nowhere"),
-    "replaced functions": lambda: setattr(torch, "zeros", torch.ones),
+    "standard descriptors": lambda: os.dup2(os.open(os.devnull, os.O_RDWR), 1),
+    "timers": lambda: signal.setitimer(signal.ITIMER_REAL, 1000),
+    "priority": lambda: os.nice(1),
+    "locale": lambda: locale.setlocale(locale.LC_ALL, "C.UTF-8" if locale.setlocale(locale.LC_ALL) == "C" else "C"),
     "standard streams": lambda: setattr(sys, "stdout", sys.stderr),
     "fault handler": lambda: faulthandler.disable() if faulthandler.is_enabled() else faulthandler.enable(),
     "recursion limit": lambda: sys.setrecursionlimit(12_345),
@@ -81,11 +94,118 @@ def test_it_is_put_right_after_an_exception_too() -> None:
     assert [one.kind for one in found] == ["environment"]
 
 
-def test_a_replaced_function_is_named() -> None:
+REPLACED: dict[str, tuple[Any, str]] = {
+    "builtins.open": (builtins, "open"),
+    "os.fork": (os, "fork"),
+    "os.write": (os, "write"),
+    "pickle.dumps": (pickle, "dumps"),
+    "json.dumps": (json, "dumps"),
+    "signal.signal": (signal, "signal"),
+    "time.time": (time, "time"),
+    "time.monotonic": (time, "monotonic"),
+    "torch.equal": (torch, "equal"),
+    "torch.allclose": (torch, "allclose"),
+    "torch.Tensor.item": (torch.Tensor, "item"),
+    "torch.nn.modules.module.Module.to": (torch.nn.Module, "to"),
+    "numpy.zeros": (np, "zeros"),
+    "random.random": (random, "random"),
+    "sys.excepthook": (sys, "excepthook"),
+    "tempfile.tempdir": (tempfile, "tempdir"),
+    "pytest.skip": (pytest, "skip"),
+}
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_a_replaced_function_is_named_and_put_back(name: str) -> None:
+    owner, attribute = REPLACED[name]
+    before = vars(owner).get(attribute)
     with guarded() as found:
-        builtins.open = None  # type: ignore[assignment]
-    assert "builtins.open" in found[0].what
-    assert callable(open)
+        setattr(owner, attribute, lambda *arguments, **more: None)
+    assert [one.kind for one in found] == ["replaced functions"]
+    assert name in found[0].what
+    assert vars(owner).get(attribute) is before
+
+
+def test_what_an_import_replaces_stays_and_what_code_does_meanwhile_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a_library.py").write_text("import json\njson.loads = lambda text: 'library'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(json, "loads", json.loads)  # put back in the end
+    equal = torch.equal
+    with guarded() as found:
+        __import__("a_library")
+        torch.equal = lambda *tensors: True  # type: ignore[assignment]
+    del sys.modules["a_library"]
+    assert json.loads("1") == "library"
+    assert torch.equal is equal
+    assert [one.what for one in found] == ["changed the replaced functions (torch.equal)"]
+
+
+def test_what_an_import_adds_to_the_path_stays_and_what_is_lost_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "another_library.py").write_text("import sys\nsys.path.append('/nowhere')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = list(sys.path)
+    with guarded() as found:
+        __import__("another_library")
+    assert found == []
+    assert sys.path == [*before, "/nowhere"]
+    del sys.modules["another_library"]
+    with guarded() as found:
+        __import__("another_library")
+        sys.path.clear()
+    del sys.modules["another_library"]
+    assert [one.kind for one in found] == ["import path"]
+    assert sys.path == [*before, "/nowhere"]
+
+
+def test_what_cannot_be_put_right_is_told_by_the_checks_that_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a memory that has done it before its first check, such as a hard limit lowered; its law tells it with the rest."""
+    monkeypatch.setattr("memspec.world.disturbance.LASTING", {})
+    state = [0]
+    monkeypatch.setitem(STATES, "a state", (lambda: list(state), lambda was: None))
+    plug = load_plug("memspec.reference:DeltaMemory")
+    with guarded("being timed", plug.name):
+        state[0] = 1
+    (one,) = disturbance.LASTING[plug.name].values()
+    assert str(one) == "being timed changed the a state"
+    assert "a state" in survey(Law(plug, disturbance.RULE, "world/untouched"))
+    with guarded("being timed", "another"):
+        os.environ["MEMSPEC_TEST"] = "1"  # what can be put right is seen again
+    assert "another" not in disturbance.LASTING
+
+
+def test_a_copy_that_comes_back_is_ended_and_told() -> None:
+    with guarded() as found:
+        if os.fork() == 0:
+            found = []  # and on it goes
+    assert [one.kind for one in found] == ["copies of the process"]
+
+
+def test_a_process_that_goes_on_is_found_and_ended_and_one_that_ends_is_not() -> None:
+    with guarded() as found:
+        subprocess.Popen(["true"])
+    assert found == []
+    with guarded() as found:
+        process = subprocess.Popen(["sleep", "777"])
+    assert [one.kind for one in found] == ["processes"]
+    assert "sleep 777" in found[0].what
+    process.returncode = 0  # it has been waited for
+    assert not Path(f"/proc/{process.pid}").exists()
+
+
+def test_processes_that_were_there_before_are_nobodys() -> None:
+    process = subprocess.Popen(["sleep", "777"])
+    try:
+        with guarded() as found:
+            pass
+        assert found == []
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_thread_that_goes_on_is_found_and_one_that_ends_is_not() -> None:
