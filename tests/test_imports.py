@@ -24,7 +24,7 @@ LEVELS = (
     ("failure",),
     ("metrics", "options", "protocol", "randomness"),
     ("errors", "functional"),
-    ("networks",),
+    ("networks", "training.elastic", "training.projection"),
     ("world",),
     ("fixtures.data",),
     ("fixtures.tasks",),

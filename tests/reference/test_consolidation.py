@@ -15,12 +15,12 @@ from drawing import EXACT, drawn
 from memspec.functional import state_tensors
 from memspec.reference import ElasticWeightConsolidation, EpisodicMemory, ExactMemory, TTTMemory
 from memspec.reference.ops.ring import append, empty_ring
-from memspec.reference.wrappers.consolidation import (
+from memspec.reference.wrappers.consolidation import memory_fisher
+from memspec.training.elastic import (
     ElasticPenalty,
     anchored,
     fisher_diagonal,
     flat_parameters,
-    memory_fisher,
     no_anchor,
     penalty,
     pulled,

@@ -15,7 +15,7 @@ from torch import nn
 from drawing import EXACT, drawn
 from memspec.functional import state_tensors
 from memspec.reference import GradientEpisodicMemory, TTTMemory
-from memspec.reference.wrappers.gradient_projection import project_all, project_gradients, project_one
+from memspec.training.projection import project_all, project_gradients, project_one
 from variants import INNER, two_tasks
 
 TURNED = [name for name in INNER if name != "episodic-adam"]  # whose steps here go against no average of tasks

@@ -18,7 +18,7 @@ from memspec.fixtures.data import pairs
 from memspec.functional import FunctionalMemory
 from memspec.options import Choice, Count, Option, Real, Whole, checked, declared, refused
 from memspec.reference.memories.linformer import ImplicitMemory
-from memspec.reference.wrappers.consolidation import ElasticPenalty
+from memspec.training.elastic import ElasticPenalty
 
 NAMES = sorted(reference.__all__)
 DIMS = {"key_dim": 6, "value_dim": 6}
