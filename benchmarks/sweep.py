@@ -22,12 +22,15 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import torch
 
+from memspec.plugs.loading import load_plug
 from memspec.running.executors import Serial
 from memspec.running.limits import resident_bytes
 from memspec.sweep.cell import Done, Group, Memory, Outcome
 from memspec.sweep.cluster import local
 from memspec.sweep.drive import Sweep, looked_at_all
+from memspec.sweep.measuring import measured
 from memspec.sweep.plan import Plan, Told, planned
 from memspec.sweep.store import Store
 
@@ -66,26 +69,31 @@ def speedup() -> None:
 
 
 def overhead() -> None:
-    """Processor time that a cell and a group take beside measuring: this process, and those that ended in it."""
-    seconds: dict[int, float] = {}
+    """Processor time of a cell in groups of one and of twenty, and of one that is measured without any process around it."""
     plan = plan_of(DELTA, [8], 100, 32)
     signatures = looked_at_all(plan)
     with tempfile.TemporaryDirectory() as folder:
         Sweep(plan_of(DELTA, [9], 1, 32), Path(folder), signatures).run(Serial(), 1)  # all is imported
+    took: dict[int, float] = {}
     for size in (1, 20):
         with tempfile.TemporaryDirectory() as folder:
             sweep = Sweep(plan, Path(folder), signatures, group=size, share=1e9)
             before = processor_seconds()
-            tally = sweep.run(Serial(), 1)
-            seconds[size] = (processor_seconds() - before - tally.seconds) / tally.done
-            each = tally.seconds / tally.done
-        print(
-            f"groups of {size}: {1e3 * seconds[size]:.0f} ms of processor time a cell beside {1e3 * each:.0f} ms measuring"
-        )
-    # of a cell c and of its group g: alone c + g, in a group of 20 c + g / 20
-    a_group = (seconds[1] - seconds[20]) / (1 - 1 / 20)
-    print(f"of that for a group, its process and loading the memory: {1e3 * a_group:.0f} ms")
-    print(f"and for a cell, its copy of the process: {1e3 * (seconds[1] - a_group):.0f} ms")
+            sweep.run(Serial(), 1)
+            took[size] = (processor_seconds() - before) / len(plan)
+        print(f"a cell in groups of {size}: {1e3 * took[size]:.1f} ms of processor time")
+    plug, cells = load_plug(DELTA), [cell for group in plan.groups(20) for cell in group]
+    torch.set_num_threads(1)
+    measured(plug, cells[0])
+    begun = time.process_time()
+    for cell in cells:
+        measured(plug, cell)
+    alone = (time.process_time() - begun) / len(cells)
+    # of its group g, and of its copy of the process c: in groups of one c + g + alone, of twenty c + g / 20 + alone
+    of_group = (took[1] - took[20]) / (1 - 1 / 20)
+    print(f"of that, measuring: {1e3 * alone:.1f} ms")
+    print(f"a group, its process and loading the memory: {1e3 * of_group:.0f} ms")
+    print(f"a cell, its copy of the process, handing back and writing: {1e3 * (took[1] - of_group - alone):.0f} ms")
 
 
 def processor_seconds() -> float:
@@ -100,20 +108,16 @@ def processor_seconds() -> float:
 
 
 def start() -> None:
-    """What a worker takes until it can measure: processor time, and bytes of the files that it reads."""
-    import psutil
-
-    program = "import memspec.sweep.preloaded, time; print(time.process_time())"
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    """What a worker takes until it can measure: processor time, and what it holds of the files that it reads."""
     program = (
-        "import memspec.sweep.preloaded, os, sys\n"
-        "files = {m.__file__ for m in list(sys.modules.values()) if getattr(m, '__file__', None)}\n"
-        "files |= {line.split(maxsplit=5)[5].strip() for line in open('/proc/self/maps') if '/' in line}\n"
-        "print(sum(os.path.getsize(f) for f in files if os.path.isfile(f)))"
+        "import memspec.sweep.preloaded, time\n"
+        "print(time.process_time(), *(line.split()[1] for line in open('/proc/self/status') if line.startswith('RssFile')))"
     )
-    mapped = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    print(f"a worker imports for {float(said):.1f} s of processor time; what it opens is {int(mapped) / 2**20:.0f} MiB")
-    print(f"({psutil.cpu_count()} processors)")
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    seconds, kib = said.split()
+    print(
+        f"a worker imports for {float(seconds):.1f} s of processor time, and holds {int(kib) / 1024:.0f} MiB of files"
+    )
 
 
 def writing() -> None:

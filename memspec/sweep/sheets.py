@@ -26,7 +26,7 @@ def with_missing(frame: DataFrame, plans: Sequence[Mapping[str, Any]], newest: M
     missing: dict[str, dict[str, Any]] = {}
     for plan in plans:
         names = [name for name, digest in plan["memories"].items() if newest[name] == digest]
-        for point in plan.get("points", ()):
+        for point in plan.get("points", ()) if names else ():
             setting = msgspec.convert(point["fields"], known[point["experiment"]].setting)
             columns = {AXIS + n: hashable(v) for n, v in point["grid"].items()}
             columns |= {FIELD + n: hashable(v) for n, v in point["fields"].items()}

@@ -159,8 +159,7 @@ class Store:
         return Counter(path.parent.name for path in sorted(self.folder.glob("cells/*/*.parquet")) if path.is_file())
 
     def set_aside(self) -> list[Path]:
-        """Give the damaged files that were come across another name, so that nobody takes them for results again: hidden, as readers of the
-        folder pass over such files.
+        """Hide the damaged files that were come across, so that no reader of the folder takes them for results again.
 
         Returns:
             Their new names.
