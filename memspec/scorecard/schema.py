@@ -226,16 +226,14 @@ def checked(data: Any) -> Any:
         raise RecordError(f"holds a {type(data).__name__}, not a scorecard")
     if data.get("schema") not in (SCHEMA, FIRST):
         raise RecordError(f"schema is {data.get('schema')!r}, this memspec reads {SCHEMA!r} and {FIRST!r}")
-    try:
-        card = msgspec.convert(data, Card)
-        if card.observed:
-            msgspec.convert({"observed": card.observed}, dict[str, Observed])
-        if card.gate:
-            msgspec.convert({"gate": card.gate}, dict[str, Gate])
-        if card.made:
-            msgspec.convert({"made": card.made}, dict[str, Made])
-    except msgspec.ValidationError as error:
-        raise RecordError(_located(error)) from error
+    card: Card = _converted(data, Card)
+    for name, value, kind in (
+        ("observed", card.observed, Observed),
+        ("gate", card.gate, Gate),
+        ("made", card.made, Made),
+    ):
+        if value:
+            _converted(value, kind, name)
     _even(card.measurements)
     repeated = {c.id for c in card.checks if c.id in card.not_asked}
     if len({c.id for c in card.checks}) < len(card.checks) or repeated:
@@ -264,18 +262,23 @@ def reported(sent: Mapping[str, Any]) -> None:
         ("observed", sent.get("observed"), Observed | None),
     )
     for name, value, kind in parts:
-        try:
-            held: Any = msgspec.convert({name: value}, dict[str, kind])[name]  # type: ignore[valid-type]
-        except msgspec.ValidationError as error:
-            raise RecordError(_located(error)) from error
+        held = _converted(value, kind, name)
         if name == "measurements":
             _even(held)
 
 
-def _located(error: msgspec.ValidationError) -> str:
-    """What msgspec says, field first."""
-    what, _, where = str(error).partition(" - at ")
-    return f"{where.strip('`').removeprefix('$.') or 'the card'}: {what}"
+def _converted(value: Any, kind: Any, name: str = "") -> Any:
+    """A part of a card as what it is to be.
+
+    Raises:
+        RecordError: naming the field, below ``name``, and what is wrong with it.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at ")
+        field = f"{name}{where.strip('`').removeprefix('$')}".removeprefix(".")
+        raise RecordError(f"{field or 'the card'}: {what}") from error
 
 
 def _even(blocks: Sequence[Block]) -> None:

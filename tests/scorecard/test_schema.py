@@ -151,7 +151,7 @@ def test_what_is_wrong_is_named(damage: Any, said: str) -> None:
         (lambda c: c["counts"].update({"pass": 99}), "counts.pass: it says 99"),
         (lambda c: c["counts"].update(wonderful=2), "counts.wonderful: it says 2"),
         (lambda c: c.update(verdict="pass"), "verdict: it says 'pass'"),
-        (lambda c: c.update(made={"at": "yesterday"}), "at: Invalid"),
+        (lambda c: c.update(made={"at": "yesterday"}), "made.at: Invalid"),
         (lambda c: c["checks"][1].update(estimate=float("nan")), "checks[1].estimate: a bare NaN"),
         (lambda c: c["checks"][1].update(status="wonderful"), "checks[1].status"),
         (lambda c: c["checks"][1].update(bound={"source": "s", "at_least": "nan"}), "checks[1].bound.at_least"),
