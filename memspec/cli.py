@@ -9,14 +9,14 @@ import traceback
 from collections.abc import Sequence
 
 from memspec import __version__
-from memspec.commands import cards, compare, history, plugs, score, selfcheck, sweep, trial
+from memspec.commands import cards, compare, experiments, history, plugs, score, selfcheck, sweep, trial
 from memspec.errors import MemspecError
 from memspec.failure import printable
 from memspec.running.exits import Exit
 from memspec.running.readers import outlived
 
 USAGE, BROKEN, INTERRUPTED = 2, 70, 130
-COMMANDS = (score, compare, cards, history, plugs, trial, sweep, selfcheck)
+COMMANDS = (score, experiments, compare, cards, history, plugs, trial, sweep, selfcheck)
 """In the order of ``memspec --help``."""
 
 

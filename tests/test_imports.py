@@ -32,7 +32,7 @@ LEVELS = (
     ("judging", "scorecard.files"),
     ("training.trainer", "training.fitting"),
     ("laws", "experiments"),
-    ("theory",),
+    ("theory", "analysis"),
     ("inference",),
     ("scorecard",),
     ("running",),
