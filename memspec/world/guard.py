@@ -74,7 +74,7 @@ class Guard:
                 continue
             with contextlib.suppress(Exception):
                 restore(before)
-            if not by_import:
+            if not by_import and not _by_compiler(kind, before, now):
                 what = f"changed the {kind}{_difference(before, now)}"
                 found.append(Disturbance(kind, what, call, lasting=read() != before))
         left = self._left_behind()
@@ -95,7 +95,7 @@ class Guard:
 
     def _left_behind(self) -> list[threading.Thread]:
         """Threads begun since, that go on although nobody holds what began them."""
-        left = [thread for thread in threading.enumerate() if thread not in self.threads]
+        left = [t for t in threading.enumerate() if t not in self.threads and t not in _library_threads()]
         if not left:
             return []
         gc.collect()
@@ -110,6 +110,25 @@ BY_IMPORT = ("environment", "signal handlers", "import path", "numpy's error han
 """What libraries may change when they are imported, which may be in a memory's first call."""
 KEPT = ("environment", "import path")
 """Of these, what they would not work without: what they add, for nothing of it may be lost."""
+
+
+DEEP = 2000
+"""The recursion limit that torch's compiler sets whenever it compiles, where it is lower."""
+
+
+def _by_compiler(kind: str, before: Any, now: Any) -> bool:
+    """Whether torch.compile, and not the memory that uses it, has changed this."""
+    return kind == "recursion limit" and now == max(before, DEEP) and "torch._inductor.compile_fx" in sys.modules
+
+
+def _library_threads() -> set[Any]:
+    """The threads that libraries keep for as long as the process lives: torch's compiler, and the progress bars it shows."""
+    pool = getattr(getattr(sys.modules.get("torch._inductor.async_compile"), "AsyncCompile", None), "pool", None)
+    bars = getattr(getattr(sys.modules.get("tqdm.std"), "tqdm", None), "monitor", None)
+    found: set[Any] = {bars}
+    with contextlib.suppress(Exception):  # another version of torch
+        found |= set(pool()._threads) if pool is not None and pool.cache_info().currsize else set()
+    return found
 
 
 def _lost(before: Any, now: Any) -> bool:

@@ -11,6 +11,7 @@ import locale
 import os
 import pickle
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -159,6 +160,17 @@ def test_what_an_import_adds_to_the_path_stays_and_what_is_lost_does_not(
     del sys.modules["another_library"]
     assert [one.kind for one in found] == ["import path"]
     assert sys.path == [*before, "/nowhere"]
+
+
+@pytest.mark.ci
+def test_a_compiled_memory_is_not_blamed_for_what_the_compiler_does() -> None:
+    """It raises the recursion limit whenever it compiles, and keeps threads and processes of its own."""
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a compiler of C++")
+    with guarded() as found:
+        assert torch.compile(lambda x: x * 2 + 1)(torch.ones(3)).tolist() == [3, 3, 3]
+    assert found == []
+    assert sys.getrecursionlimit() < 2000
 
 
 def test_what_cannot_be_put_right_is_told_by_the_checks_that_come(monkeypatch: pytest.MonkeyPatch) -> None:
