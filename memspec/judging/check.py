@@ -108,7 +108,7 @@ class Check:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Check:
-        """Reads cards of the first schema too, whose checks have their message in one piece.
+        """The check that a card has.
 
         Raises:
             KeyError: if it lacks an id, kind, axis or status.
@@ -131,14 +131,6 @@ class Check:
             known["bound"] = Bound(source=str(given["source"]), **limits)
         if known.get("failure") is not None:
             known["failure"] = Failure.from_json(known["failure"])
-        elif "failure" not in data and data.get("message"):
-            if data["status"] in ("fail", "inconclusive"):
-                came = str(data["message"]).removeprefix(f"{data['id']}: ")
-                judged = came != data["message"] and data.get("interval") and data.get("bound")
-                meaning = str(data["metric"]) if judged else ""
-                known["failure"] = Failure(data["id"], "", "", came, "", "", "", meaning=meaning)
-            else:
-                known["reason"] = data["message"]
         return cls(**known)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memspec.experiments.catalog import OF_PYTHON
-from memspec.judging.statistics import holm, mean_interval, paired_difference, sign_p_value
+from memspec.judging.statistics import holm, mean_interval, sign_p_value
 from memspec.metrics import Metric
 from memspec.scorecard.declared import metric_of
 from memspec.scorecard.equivalence import SUSPICION, AxisMove, axis_move, draws
@@ -49,8 +49,8 @@ class Change:
         old, new: means over the common trials (of the curve's mean, for a curve).
         effect: signed improvement as a share of the range, or of the old value's size; below 0 is worse.
         standardised: mean improvement over the standard deviation of the paired improvements.
-        interval: of the mean difference ``new - old``: anytime-valid where the metric has a range, else Student's t.
-        p: of the side it moved to.
+        interval: of the mean difference ``new - old``, Student's t, 95%, as a score's.
+        p: of the side it moved to, from the signs of the paired differences.
         verdict: ``worse``, ``better``, ``unclear`` (beyond the tolerance, not significant), ``noise`` (likewise, of a
             memory that draws, see :mod:`memspec.scorecard.equivalence`), ``same``, or ``untested`` (a time, or a metric
             without a direction).
@@ -394,13 +394,7 @@ class _Pair:
             return -math.inf, math.inf
         if np.array_equal(self.new, self.old):
             return 0.0, 0.0
-        if self.metric.bounded:
-            width = self.metric.high - self.metric.low
-            if np.abs(self.new - self.old).max() > width * (1 + 1e-6):  # numbers that are none of this metric
-                return -math.inf, math.inf
-            interval = paired_difference(self.new, self.old, self.metric.low, self.metric.high, ALPHA)
-        else:
-            interval = mean_interval(self.new - self.old)
+        interval = mean_interval(self.new - self.old)
         return interval.low, interval.high
 
 

@@ -57,7 +57,8 @@ def change_line(c: Change, along: Sequence[Change] = ()) -> str:
     others = f"; likewise {', '.join(o.metric for o in along)}" if along else ""
     return (
         f"{moved}: {c.name} {amount(c.old, c.unit)} -> {amount(c.new, c.unit)} "
-        f"(difference {number(c.interval[0])} to {number(c.interval[1])}, p {c.p:.2g}, {c.trials} paired trials{others})"
+        f"(difference {number(c.interval[0])} to {number(c.interval[1])}, p {c.p:.2g} by the signs of {c.trials} paired trials"
+        f"{others})"
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -101,7 +103,24 @@ def policy_of(text: str | None, tolerance: float = 0.02) -> Policy:
     for name, value in sizes.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
             raise BoundsError(f"--memspec-gate={text}: {name} is {value!r}; it must be a number, at least 0")
+    for name in table.get("tolerances", {}):
+        if near := _unmeant(name):
+            raise BoundsError(f"--memspec-gate={text}: tolerances: no axis and no metric is called {name!r}; {near}")
     return Policy(judged, float(sizes.pop("tolerance")), {k: float(v) for k, v in sizes.items()})
+
+
+def _unmeant(pattern: str) -> str:
+    """What a pattern of tolerances may have meant, where it can match nothing; empty where it can."""
+    from memspec.experiments.catalog import experiments
+
+    named = {f"{name}.{metric}" for name, one in experiments().items() for metric in one.metrics}
+    named |= set(experiments()) | {name.partition(".")[0] for name in experiments()}
+    anywhere = re.sub(r"\[\[\].*\]", "", pattern)  # any setting: a sweep or a later version may have others
+    if any(fnmatch.fnmatchcase(name, glob) for name in named for glob in (pattern, anywhere)):
+        return ""
+    near = difflib.get_close_matches(anywhere, named, n=3, cutoff=0.6)
+    axes = sorted({name.partition(".")[0] for name in named})
+    return f"near it are {', '.join(near)}" if near else f"the axes are {', '.join(axes)}"
 
 
 def summary(losses: Sequence[str], most: int = 3) -> str:

@@ -1,7 +1,8 @@
 """The schema of a scorecard file: one description for writing, for reading and for documentation.
 
-Every card is held to it before it is written and after it is read; ``docs/scorecard.schema.json`` is made from it. Fields
-that are not named here are kept as they are, so that a newer card can be shown.
+Every card is held to it before it is written and after it is read; ``docs/scorecard.schema.json`` is made from it. A card of
+another schema is refused, and so is a field that is not named here: what is not understood cannot be compared. Where a part
+may hold more (a memory's spec, its signature, the machine, a metric), it is kept as it is.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ from memspec.errors import RecordError
 from memspec.judging.check import Kind, Status
 
 SCHEMA = "memspec-scorecard/2"
-FIRST = "memspec-scorecard/1"
-"""The first schema, which is read too: a check's message was in one piece instead of a failure's parts."""
 
 Number = float | Literal["inf", "-inf", "nan"]
 """JSON has no infinities: they are written as text."""
@@ -78,7 +77,7 @@ class Machine(Struct, kw_only=True):
     cores: int | None
 
 
-class Bound(Struct, kw_only=True):
+class Bound(Struct, kw_only=True, forbid_unknown_fields=True):
     """What was required, and by whom."""
 
     source: str
@@ -87,7 +86,7 @@ class Bound(Struct, kw_only=True):
     share: Annotated[float, Meta(ge=0, le=1)] | None = None
 
 
-class Failure(Struct, kw_only=True):
+class Failure(Struct, kw_only=True, forbid_unknown_fields=True):
     """Why a check did not pass; see ``memspec.failure.Failure``."""
 
     check: str
@@ -97,9 +96,13 @@ class Failure(Struct, kw_only=True):
     expected: str
     cause: str
     repeat: str
+    done: str = ""
+    meaning: str = ""
+    raised: str = ""
+    stack: str = ""
 
 
-class Check(Struct, kw_only=True):
+class Check(Struct, kw_only=True, forbid_unknown_fields=True):
     """One check; see ``memspec.judging.check.Check``."""
 
     id: Name
@@ -113,6 +116,8 @@ class Check(Struct, kw_only=True):
     bound: Bound | None = None
     trials: Count | None = None
     seconds: float | None = None
+    experiment: str | None = None
+    setting: str | None = None
     failure: Failure | None = None
     reason: str = ""
     message: str = ""
@@ -120,7 +125,7 @@ class Check(Struct, kw_only=True):
     required: bool = True
 
 
-class Score(Struct, kw_only=True):
+class Score(Struct, kw_only=True, forbid_unknown_fields=True):
     """An axis as one number, with its anchors."""
 
     score: Number
@@ -132,6 +137,8 @@ class Score(Struct, kw_only=True):
     interval: tuple[Number, Number]
     trials: Count
     description: str = ""
+    settings: list[str] = []
+    confidence: float = 0.95
 
 
 class Metric(Struct, kw_only=True):
@@ -145,7 +152,7 @@ class Metric(Struct, kw_only=True):
     better: Literal["up", "down", "none"] = "up"
 
 
-class Block(Struct, kw_only=True):
+class Block(Struct, kw_only=True, forbid_unknown_fields=True):
     """The raw measurements of an experiment at one setting."""
 
     experiment: Name
@@ -157,7 +164,7 @@ class Block(Struct, kw_only=True):
     showing: dict[str, Any] = {}
 
 
-class Observation(Struct, kw_only=True):
+class Observation(Struct, kw_only=True, forbid_unknown_fields=True):
     """What was seen of one promise; see ``memspec.inference``."""
 
     name: Name
@@ -167,7 +174,7 @@ class Observation(Struct, kw_only=True):
     evidence: str
 
 
-class Observed(Struct, kw_only=True):
+class Observed(Struct, kw_only=True, forbid_unknown_fields=True):
     """What the memory was seen to do."""
 
     spec: str
@@ -176,7 +183,7 @@ class Observed(Struct, kw_only=True):
     advice: list[str]
 
 
-class Gate(Struct, kw_only=True):
+class Gate(Struct, kw_only=True, forbid_unknown_fields=True):
     """What came of the comparison with a baseline."""
 
     baseline: str
@@ -186,7 +193,7 @@ class Gate(Struct, kw_only=True):
     warnings: list[str] = []
 
 
-class Made(Struct, kw_only=True):
+class Made(Struct, kw_only=True, forbid_unknown_fields=True):
     """When a card was made, and of which commit; times as of ISO 8601."""
 
     at: datetime
@@ -195,10 +202,10 @@ class Made(Struct, kw_only=True):
     changed: bool = False
 
 
-class Card(Struct, kw_only=True):
+class Card(Struct, kw_only=True, forbid_unknown_fields=True):
     """Everything one run found out about one memory."""
 
-    schema: Literal["memspec-scorecard/2", "memspec-scorecard/1"]
+    schema: Literal["memspec-scorecard/2"]
     memory: Memory
     signature: Signature
     machine: Machine
@@ -224,8 +231,8 @@ def checked(data: Any) -> Any:
     """
     if not isinstance(data, dict):
         raise RecordError(f"holds a {type(data).__name__}, not a scorecard")
-    if data.get("schema") not in (SCHEMA, FIRST):
-        raise RecordError(f"schema is {data.get('schema')!r}, this memspec reads {SCHEMA!r} and {FIRST!r}")
+    if data.get("schema") != SCHEMA:
+        raise RecordError(f"schema is {data.get('schema')!r}, this memspec reads {SCHEMA!r}")
     card: Card = _converted(data, Card)
     for name, value, kind in (
         ("observed", card.observed, Observed),

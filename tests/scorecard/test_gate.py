@@ -39,6 +39,9 @@ def test_a_file_is_read(tmp_path: Path) -> None:
     file = tmp_path / "gate.toml"
     file.write_text('judged = "scores"\ntolerance = 0.05\n[tolerances]\ncapacity = 0.1\n')
     assert policy_of(str(file)) == Policy("scores", 0.05, {"capacity": 0.1})
+    for pattern in ("capacity.load[[]n64].recall_cosine", "*.recall_cosine", "capacity.load", "capacity.*"):
+        file.write_text(f'[tolerances]\n"{pattern}" = 0.1\n')
+        assert policy_of(str(file)).tolerances == {pattern: 0.1}
     assert policy_of("laws", 0.3) == Policy("laws", 0.3)
     assert policy_of(None) == Policy()
 
@@ -50,9 +53,12 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         ("tolerance = -1", "tolerance is -1; it must be a number, at least 0"),
         ("[tolerances]\ncapacity = true", "capacity is True"),
         ("gates = 1", "it has gates; there are judged, tolerance, tolerances"),
+        ("[tolerances]\nforgeting = 0.5", "no axis and no metric is called 'forgeting'; near it are forgetting"),
+        ('[tolerances]\n"capacity.load[[]n64].recal" = 0.5', "near it are capacity.load"),
+        ("[tolerances]\nzzz = 0.5", "the axes are adaptation, capacity"),
         ("gate = [", "not a readable TOML file"),
     ],
-    ids=["judged", "negative", "bool", "unknown", "damaged"],
+    ids=["judged", "negative", "bool", "unknown", "typo", "metric", "nothing", "damaged"],
 )
 def test_a_file_that_cannot_be_meant_is_refused(text: str, said: str, tmp_path: Path) -> None:
     file = tmp_path / "gate.toml"

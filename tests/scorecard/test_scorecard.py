@@ -175,24 +175,27 @@ def test_a_damaged_file_says_what_is_wrong(tmp_path: Path, text: str, said: str)
     assert "card.json" in str(caught.value)
 
 
-def test_a_card_of_the_first_schema_is_read(tmp_path: Path) -> None:
-    """Its checks have a message in one piece, which becomes what the failure got."""
-    data = card(checks=[check("a/b", "pass")]).to_json() | {"schema": "memspec-scorecard/1"}
-    old = {"id": "a/x", "kind": "law", "axis": "a", "metric": None, "interval": None, "bound": None, "seconds": 1.0}
-    bound = {"at_least": 0.5, "at_most": None, "source": "spec", "share": 0.9}
-    data["checks"] = [
-        {**old, "status": "fail", "message": "a/x: fail\n  done: something"},
-        {**old, "id": "a/y", "status": "skip", "message": "no data"},
-        {**old, "id": "a/z", "status": "pass", "message": "", "bound": bound, "interval": ["-inf", 1.0]},
-    ]
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            {"schema": "memspec-scorecard/1"},
+            "schema is 'memspec-scorecard/1', this memspec reads 'memspec-scorecard/2'",
+        ),
+        ({"schema": "memspec-scorecard/3"}, "schema is 'memspec-scorecard/3'"),
+        ({"verdicts": "pass"}, "the card: Object contains unknown field `verdicts`"),
+        ({"checks": [check("a/b", "pass").to_json() | {"statu": "fail"}]}, r"checks\[0\]: .*unknown field `statu`"),
+    ],
+    ids=["older", "newer", "field", "field of a check"],
+)
+def test_what_another_version_wrote_is_refused(changed: dict[str, Any], said: str, tmp_path: Path) -> None:
+    """What is not understood cannot be compared."""
+    data = card(checks=[check("a/b", "pass")]).to_json()
     (tmp_path / "c.json").write_text(json.dumps(data))
-    (one,) = records.load(tmp_path / "c.json")
-    assert one.verdict == "fail"
-    assert render.gist(one.checks[0]) == "fail"
-    assert one.checks[1].reason == "no data"
-    assert one.checks[2].bound == Bound(at_least=0.5, source="spec", share=0.9)
-    assert one.checks[2].judged == "share"
-    assert one.checks[2].interval == (-math.inf, 1.0)
+    assert records.load(tmp_path / "c.json")
+    (tmp_path / "c.json").write_text(json.dumps(data | changed))
+    with pytest.raises(RecordError, match=said):
+        records.load(tmp_path / "c.json")
 
 
 def test_a_check_survives_the_file(tmp_path: Path) -> None:
