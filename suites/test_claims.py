@@ -336,7 +336,7 @@ class TestClaims:
                 case.same_generators(
                     before, cause="update or query draws random numbers: eviction, dropout, noise, init"
                 )
-            case.same(answers[1], answers[0], cause="the result depends on a global generator")
+            case.same(answers[1], answers[0], cause="the result depends on a global generator", repeatable=False)
 
     @pytest.mark.parametrize("what", ["write", "read"])
     def test_stochastic(self, law: Law, what: str) -> None:

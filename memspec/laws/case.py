@@ -12,11 +12,14 @@ from memspec.fixtures.data.pairs import pairs
 from memspec.laws.driven import Driven
 from memspec.laws.recorded import Recorded, Statement
 from memspec.plugs.stochastic import draws_in_update
-from memspec.randomness import seed_of, unshared
+from memspec.randomness import generator_states, seed_generators, seed_of, set_generator_states, unshared
+from memspec.world.boundary import call
 
 KEY_DIM, VALUE_DIM, CAPACITY = 6, 5, 16
 WRITES = 1
 """What the generators are seeded with after a memory is built whose writes draw."""
+ALIKE = 4
+"""Memories that are built and written alike to see whether they answer alike, where a law is broken."""
 OTHERS = 5
 """Never-stored keys in every probe."""
 
@@ -129,6 +132,29 @@ class Case(Recorded):
         """A memory that an expression gives, such as a copy of another."""
         name = self.script.fresh("m")
         return Driven(self, self.let(name, template, *things, cause=cause), name)
+
+    def unrepeatable(self, atol: float) -> str:
+        """Builds and writes a few memories alike, beside the program, and compares what they answer."""
+        first: Tensor | None = None
+        was = generator_states()
+        try:
+            for _ in range(ALIKE):
+                memory = self.plug.build(self.shape)
+                seed_generators(unshared(WRITES))
+                if self.n:
+                    call(memory, "update", self.keys.clone(), self.values.clone())
+                answer = call(memory, "query", self.probe.clone()).detach().cpu().double()
+                first = answer if first is None else first
+                apart = float((answer - first).abs().nan_to_num(nan=0.0, posinf=0.0).max())
+                if apart > atol:
+                    return f"memories that are built and written alike answer up to {apart:.3g} apart (laws/same-seed)"
+        except (
+            Exception
+        ):  # what it raises here, it has not raised where the law was broken: that says nothing of the cause
+            return ""
+        finally:
+            set_generator_states(was)
+        return ""
 
     def stored(self, seed: int = 0) -> Driven:
         """A memory that holds the case's pairs."""

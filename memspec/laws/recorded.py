@@ -171,10 +171,27 @@ class Recorded:
         self.script.say(assertion)
         raise self.broken(got, expected, cause)
 
-    def same(self, got: Tensor, want: Tensor, *, cause: str, expected: str = "the same answers, bit for bit") -> None:
-        """Break the law unless both are equal bit for bit (NaN equals NaN)."""
+    def same(
+        self,
+        got: Tensor,
+        want: Tensor,
+        *,
+        cause: str,
+        expected: str = "the same answers, bit for bit",
+        repeatable: bool = True,
+    ) -> None:
+        """Break the law unless both are equal bit for bit (NaN equals NaN).
+
+        Args:
+            repeatable: it is taken for granted that memories that are built and written alike answer alike, so that where
+                they do not, that is the cause; False where this is what the law asks.
+        """
         __tracebackhide__ = True
-        self._compare(got, want, 0.0, cause, expected)
+        self._compare(got, want, 0.0, cause, expected, repeatable)
+
+    def unrepeatable(self, atol: float) -> str:
+        """How memories of these data differ that are built and written alike; empty if they do not, or nobody can tell."""
+        return ""
 
     def close(
         self,
@@ -197,7 +214,9 @@ class Recorded:
             tolerance = rounding(got.dtype, want.dtype, self.values.dtype)
         self._compare(got, want, tolerance * scale, cause, f"{expected}, to {tolerance * scale:.1g}")
 
-    def _compare(self, got: Tensor, want: Tensor, atol: float, cause: str, expected: str) -> None:
+    def _compare(
+        self, got: Tensor, want: Tensor, atol: float, cause: str, expected: str, repeatable: bool = True
+    ) -> None:
         __tracebackhide__ = True
         g, w = got.detach().cpu().double(), want.detach().cpu().double()
         if g.shape != w.shape:
@@ -207,6 +226,8 @@ class Recorded:
             if bool(equal.all()):
                 return
             difference = describe_difference(g, w, equal)
+            if repeatable and (unlike := self.unrepeatable(atol)):
+                cause = f"answers are not repeatable: {unlike}; so nothing is known of what this law changes"
         self._fail(
             f"torch.testing.assert_close({self.script.ref(got)}, {self.script.ref(want)}, "
             f"rtol=0, atol={atol!r}, equal_nan=True)",

@@ -106,6 +106,29 @@ def test_layout_is_not_blamed_for_what_rounding_does() -> None:
         laws.test_strided(law_of(Grows))
 
 
+def test_no_law_names_a_cause_where_answers_are_not_repeatable_anyway() -> None:
+    """Memories that are built and written alike differ: only the laws on that say why."""
+    number = iter(range(1000))
+
+    class Drifts(PlainSums):
+        """As an index whose threads build it in another order each time."""
+
+        def __init__(self, key_dim: int, value_dim: int) -> None:
+            super().__init__(key_dim, value_dim)
+            self.drift = 0.1 * next(number)
+
+        def query(self, keys: Tensor) -> Tensor:
+            return super().query(keys) + self.drift
+
+    for check in (laws.test_strided, laws.test_same_seed):
+        with pytest.raises(LawBroken) as broken:
+            check(law_of(Drifts))
+        own = check == laws.test_same_seed
+        assert broken.value.failure.cause.startswith("randomness from outside" if own else "answers are not repeatable")
+        assert own or "laws/same-seed" in broken.value.failure.cause
+        assert "unrepeatable" not in broken.value.failure.repeat
+
+
 def test_numbers_in_a_state_dict_are_saved_as_tensors_are() -> None:
     """And what torch.load refuses is named."""
 
