@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from memspec.errors import UsageProblem
 from memspec.scorecard import overview, svg
 from memspec.scorecard.formatting import short_names
+from memspec.scorecard.overview import RECALL
 from memspec.scorecard.pages import DARK, LIGHT, MARKERS
-from memspec.scorecard.pareto import paretos
+from memspec.scorecard.pareto import PLOTS, paretos
 from memspec.scorecard.plots import Figure, figures
 from memspec.scorecard.record import Record
 
@@ -48,6 +49,11 @@ def picture(cards: Sequence[Record], name: str | None = None) -> str:
     known = [*(paretos(cards) if len(cards) > 1 else []), *figures(cards)]
     found = [one for one in known if len(one.drawings) == 1 and name in (None, one.name)]
     if not found:
+        if name in [plot for plot, *_ in PLOTS]:
+            raise UsageProblem(
+                f"--plot {name}: it needs two cards or more that have the score {RECALL} and its price; cards of a "
+                "selection lack what was not run"
+            )
         raise UsageProblem(
             f"--plot {name}: there are {', '.join(one.name for one in known) or 'no plots on this page'}"
         )

@@ -160,6 +160,10 @@ def test_cards_of_different_days_and_machines_are_joined(tmp_path: Path, capsys:
     assert picture_file.read_text().startswith("<svg xmlns=")
     assert main(["report", *paths, "--svg", str(picture_file), "--plot", "no-such"]) == 2
     assert "no-such: there are" in capsys.readouterr().err
+    old.scores.clear()
+    records.save([old], tmp_path / "a.json")
+    assert main(["report", *paths, "--svg", str(picture_file), "--plot", "recall-bytes"]) == 2
+    assert "it needs two cards or more that have the score capacity and its price" in capsys.readouterr().err
 
 
 def test_names_that_are_alike_are_told_apart() -> None:
