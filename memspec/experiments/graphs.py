@@ -65,7 +65,9 @@ METRICS = {
     },
     "memory_two_choice": Metric("share of the other entities that the answer beats, of the memory alone (ties half)"),
     "chance_mrr": Metric("mean reciprocal rank of a guess", better="none"),
-    "weight": Metric("of the memory beside the embeddings, chosen on the validation part", high=3.0, better="none"),
+    "memory_weight": Metric(
+        "of the memory beside the embeddings, chosen on the validation part", high=3.0, better="none"
+    ),
 }
 
 
@@ -108,7 +110,7 @@ def _measured(plug: Plug, setting: Told, known: Graph, trial: int, seed: int) ->
     }
     weight = max(scored, key=scored.__getitem__)
     mixed = _mixed(embeddings["test"], remembered["test"], weight)
-    out = {"weight": weight}
+    out = {"memory_weight": weight}
     for who, scores in (("memory", alone), ("embeddings", embeddings["test"]), ("together", mixed)):
         rank = ranks(scores, test[:, 2], others)
         out |= {f"{who}_mrr": mrr(rank), f"{who}_hits1": _within(rank, 1), f"{who}_hits10": _within(rank, 10)}

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from memspec.errors import CannotMeasure
 from memspec.experiments.base import Curve, Experiment, Measured, Setting
-from memspec.fixtures.tasks import courses, sequences
+from memspec.fixtures.tasks import courses, logic, sequences
 from memspec.fixtures.tasks.courses import Course
 from memspec.metrics import Axis, Metric, Showing
 from memspec.networks.readout import Fitted, LSTMBaseline, PlacedReadout
@@ -52,6 +53,9 @@ class Learning(Setting):
 _WHO = {"": "the network of the plug", "lstm_": "an LSTM of as many parameters"}
 METRICS = {
     "chance_error": Metric("error of a guess, by the exam's size", high=float("inf"), better="none"),
+    "bag_error": Metric(
+        "error of a logistic regression of how often each symbol stands there (entailment)", better="none"
+    ),
     **{
         name: metric
         for who, said in _WHO.items()
@@ -133,6 +137,8 @@ def measure(plug: Plug, setting: Learning, trials: Sequence[int], seed: int) -> 
         found = {"parameters": torch.tensor(float(parameters))}
         for who, one in (("", model), ("lstm_", baseline(course, parameters, own, setting.hidden_size))):
             found |= {f"{who}{name}": value for name, value in _learnt(one, course, asked, setting, own).items()}
+        if setting.task == "entailment":
+            found["bag_error"] = _bag_errors(course, asked, own)
         found["chance_error"] = torch.tensor([course.chance[size] for size in course.exams])
         for name, value in found.items():
             rows.setdefault(name, []).append(value.double())
@@ -144,7 +150,7 @@ def measure(plug: Plug, setting: Learning, trials: Sequence[int], seed: int) -> 
     }
     out: dict[str, Tensor | Curve] = {}
     for name, values in rows.items():
-        kind = name.removeprefix("lstm_").removeprefix("chance_")
+        kind = name.removeprefix("lstm_").removeprefix("chance_").removeprefix("bag_")
         out[name] = Curve(torch.stack(values), points[kind]) if kind in points else torch.stack(values)
     out.pop("lstm_training_seconds", None)
     return out
@@ -195,6 +201,20 @@ def _learnt(model: nn.Module, course: Course, asked: dict[int, Any], setting: Le
         "learning": torch.tensor([metric for _, metric in progress.metrics]),
         "training_seconds": torch.tensor(seconds),
     }
+
+
+def _bag_errors(course: Course, asked: dict[int, Any], seed: int) -> Tensor:
+    """What the numbers of symbols alone tell of entailment, by exam."""
+    from sklearn.linear_model import LogisticRegression  # takes a second to import
+
+    def seen(batch: Any) -> tuple[Any, Any]:
+        return logic.bags(batch).numpy(), (batch.targets[-1] == logic.TRUE).numpy()
+
+    generator = torch.Generator().manual_seed(seed_of(seed, "bags"))
+    rows, answers = zip(*(seen(course.draw(generator)) for _ in range(100)))
+    model = LogisticRegression(max_iter=500).fit(np.concatenate(rows), np.concatenate(answers))
+    exams = (seen(draw(torch.Generator().manual_seed(seed_of(seed, "exam", size)))) for size, draw in asked.items())
+    return torch.tensor([1 - model.score(*exam) for exam in exams])
 
 
 def _learns_up_to(task: str, course: Course) -> int:

@@ -87,7 +87,7 @@ def test_what_was_told_is_known(root: str) -> None:
         assert of.get_group(f"{who}_mrr").min() > 0.9
         assert of.get_group(f"{who}_hits10").tolist() == [1, 1]
     assert of.get_group("chance_mrr").iloc[0] == pytest.approx(sum(1 / n for n in range(1, RING + 1)) / RING)
-    assert set(of.get_group("weight")) <= set(graphs.WEIGHTS)
+    assert set(of.get_group("memory_weight")) <= set(graphs.WEIGHTS)
 
 
 def test_the_settings_name_does_not_say_where_files_lie(root: str) -> None:

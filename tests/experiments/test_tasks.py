@@ -206,6 +206,16 @@ def test_learning_is_measured_by_seed_beside_an_lstm_and_a_guess() -> None:
     assert of.get_group("training_seconds").min() > 0
 
 
+def test_a_bag_of_symbols_is_measured_beside_entailment() -> None:
+    """On the formulas it was fitted to, and on others, it is about as wrong as a guess."""
+    frame = LEARNED.run(
+        load_plug("memspec.reference:DeltaMemory"), Learning("entailment", steps=1, batch=8, **TINY), [0]
+    )
+    errors = frame[frame.metric == "bag_error"].set_index("at").value
+    assert errors.index.tolist() == [1, 2]
+    assert errors.between(0.3, 0.7).all()
+
+
 def test_a_task_that_there_is_not() -> None:
     with pytest.raises(CannotMeasure, match="no task 'juggling'; there are copy,"):
         LEARNED.run(load_plug("memspec.reference:DeltaMemory"), Learning("juggling"), [0])
