@@ -107,7 +107,7 @@ def _controlled(
     shape = plug.shape(width, width, capacity)
     memory = plug.build(shape, seed_of(seed, "memory"))
     held = HeldMemory(memory)
-    start = held.start(1)
+    start = cross("init_state", lambda: held.start(1))
     row = torch.zeros(1, 1, 1, shape.key_dim), torch.zeros(1, 1, 1, shape.value_dim)
     with torch.no_grad():
         after = call(memory, "write", start, *row)
