@@ -65,5 +65,5 @@ class TestTasks:
     @pytest.mark.slow
     @tasks
     def test_trained(self, plug: Plug, judge: Judge, runner: Runner, task: str) -> None:
-        """Trained on a task from three seeds, none of which is left out, a network of it does no worse than a guess."""
+        """Trained on a task from three seeds, none of which is left out, a network of it does not end with a higher loss."""
         required.trained(plug, judge, runner, task)

@@ -66,6 +66,11 @@ METRICS = {
                 better="none" if who else "down",
             ),
             f"{who}whole": Metric(f"share of sequences without an error, of {said}", better="none" if who else "up"),
+            f"{who}loss_ratio": Metric(
+                f"mean loss over the last tenth of the steps over that of the first tenth, of {said}",
+                high=float("inf"),
+                better="none" if who else "down",
+            ),
             f"{who}reached": Metric(
                 f"whether {said} came below a tenth of a guess's error on the sizes it learns",
                 better="none" if who else "up",
@@ -196,6 +201,7 @@ def _learnt(model: nn.Module, course: Course, asked: dict[int, Any], setting: Le
     return found | {
         "error": torch.stack(errors),
         "whole": torch.stack(wholes),
+        "loss_ratio": _loss_ratio(progress.losses),
         "reached": torch.tensor(float(reached)),
         "sequences": torch.tensor(float(seen)),
         "learning": torch.tensor([metric for _, metric in progress.metrics]),
@@ -227,6 +233,12 @@ def _whole(outputs: Tensor, batch: Any, course: Course) -> Tensor:
         return (sequences.bits_wrong(outputs, batch) == 0).double().mean()
     wrong = (outputs.argmax(-1) != batch.targets) & batch.asked
     return (~wrong.any(0)).double().mean()
+
+
+def _loss_ratio(losses: list[float]) -> Tensor:
+    tenth = max(1, len(losses) // 10)
+    every = torch.tensor(losses, dtype=torch.float64)
+    return every[-tenth:].mean() / every[:tenth].mean()
 
 
 def _threshold(progress: Progress, threshold: float, setting: Learning) -> tuple[bool, int]:

@@ -1,4 +1,4 @@
-"""What is required of a plug that learns a course: a few steps lower its loss, and a training ends no worse than a guess."""
+"""What is required of a plug that learns a course: a few steps lower its loss, and a training does not raise it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from memspec.training.descent import descend
 from memspec.training.fitting import needs_form
 
 SEEDS = 3
+RISE = 0.05
+"""Of a loss on fresh batches, which is never twice the same."""
 DONE = "built a small network of it, and moved what is upstream of the memory down the slope of one batch's loss"
 
 
@@ -46,24 +48,25 @@ def learns(plug: Plug, judge: Judge, task: str) -> None:
 
 
 def trained(plug: Plug, judge: Judge, runner: Runner, task: str) -> None:
-    """Trained from several seeds, none of which is left out, a network of the plug does no worse than a guess.
+    """Trained from several seeds, none of which is left out, a network of the plug does not end with a higher loss.
+
+    How far it came, beside an LSTM and a guess, is measured and not required: that depends on the budget.
 
     Raises:
-        NotAsked, CheckFailed: if no network can be made of it; if the error of a guess lies below the interval of the mean.
+        NotAsked, CheckFailed: if no network can be made of it; if the loss has risen by more than :data:`RISE`, beyond what
+            the spread of the seeds explains.
     """
     needs_form(plug)
     setting = Learning(task)
-    sizes, errors = runner.curve(LEARNED, setting, "error", SEEDS)
-    chance = runner.curve(LEARNED, setting, "chance_error", SEEDS)[1][0, 0]
-    came = mean_interval(errors[:, 0])
+    came = mean_interval(runner.values(LEARNED, setting, "loss_ratio", SEEDS), 1 - 2 * judge.alpha)
     judge.require(
-        came.low <= chance,
-        got=f"an error of {came.mean:.4g} (95% interval {came.low:.4g} to {came.high:.4g} over {len(errors)} seeds) "
-        f"at size {sizes[0]:g}",
-        expected=f"no more than the {chance:.4g} of a guess",
-        cause="training diverges, or what is learnt on one batch is undone by the next",
-        trial=(LEARNED, setting, int(errors[:, 0].argmax())),
-        metric=f"error@{sizes[0]:g}",
+        came.low <= 1 + RISE,
+        got=f"the loss at the end is {came.mean:.4g} times that at the beginning (interval {came.low:.4g} to {came.high:.4g} "
+        f"over {SEEDS} seeds)",
+        expected=f"at most {1 + RISE} times",
+        cause="training diverges: gradients explode, or are not those of the loss",
+        trial=(LEARNED, setting, 0),
+        metric="loss_ratio",
         estimate=came.mean,
         interval=(came.low, came.high),
     )

@@ -189,6 +189,12 @@ def test_a_threshold_is_where_the_error_first_came_below_it() -> None:
     assert learning._threshold(progress, 0.5, setting) == (False, 120)
 
 
+def test_the_loss_at_the_end_is_held_against_that_at_the_beginning() -> None:
+    losses = [4.0, 2.0, *[1.0] * 16, 0.5, 1.0]
+    assert float(learning._loss_ratio(losses)) == 0.25
+    assert float(learning._loss_ratio([2.0, 3.0])) == 1.5
+
+
 def test_learning_is_measured_by_seed_beside_an_lstm_and_a_guess() -> None:
     """Two trials of a few steps; either alone gives the same numbers."""
     plug, setting = load_plug("memspec.reference:DeltaMemory"), Learning("sort", steps=2, batch=2, **TINY)
@@ -202,6 +208,7 @@ def test_learning_is_measured_by_seed_beside_an_lstm_and_a_guess() -> None:
     assert of.get_group("sequences").tolist() == of.get_group("lstm_sequences").tolist() == [4, 4]
     assert len(of.get_group("learning")) == len(of.get_group("lstm_learning")) == 4
     assert of.get_group("error").between(40, 90).all()
+    assert of.get_group("loss_ratio").between(0.5, 1.5).all()
     assert of.get_group("kendall").between(-1, 1).all()
     assert of.get_group("training_seconds").min() > 0
 
