@@ -19,7 +19,7 @@ SETTINGS = [Stream("split"), Stream("permuted")]
 LONG = [
     Stream("split", methods=METHODS, shown=250, held_out=90, epochs=4),
     Stream("permuted", methods=METHODS, shown=600, held_out=300, epochs=4),
-    Stream("split", "cifar10", methods=METHODS, shown=1000, held_out=400, hidden=256, learning_rate=0.05, epochs=4),
+    Stream("split", "cifar10", methods=METHODS, shown=400, held_out=200, learning_rate=0.05, epochs=2),
 ]
 
 
