@@ -241,6 +241,15 @@ def test_nothing_measured_is_an_error(suite: Any) -> None:
     assert "nothing was measured" in nothing.text
 
 
+def test_a_glob_that_matches_no_check_is_told_with_those_near_it(suite: Any) -> None:
+    nothing = suite.pytest("--memory=mem.py:Good", "--memspec-checks=smal/*")
+    assert "--memspec-checks: no check matches smal/*; close matches: small/*" in nothing.text
+    one = suite.pytest("--memory=mem.py:Good", "--memspec-checks=small/*", "--memspec-checks=nosuch/*", "-n1")
+    assert one.code == 0
+    assert "--memspec-checks: no check matches nosuch/*; there are small/*" in one.text
+    assert "no check matches" not in suite.pytest("--memory=mem.py:Good", "--memspec-checks=small/*/n4").text
+
+
 def test_a_selection_makes_a_card_partial(suite: Any) -> None:
     done = suite.pytest("--memory=mem.py:Good", "--memspec-checks=small/*/n4", "--memspec-scorecard=card.json")
     assert done.code == 0

@@ -23,6 +23,7 @@ import torch
 from memspec.errors import CannotMeasure, PlugError, SaidByMemory
 from memspec.failure import plain, raised
 from memspec.plugs.meter import METER
+from memspec.plugs.misnamed import misnamed
 from memspec.plugs.offered import not_offered
 from memspec.plugs.sequences import ALIKE, SIZES, first_inputs, is_recurrent, sizes_named, wrong_outputs
 from memspec.plugs.widths import Fit, candidates, hints_of
@@ -414,9 +415,10 @@ class Plug:
             place, attribute = getattr(self.factory, "__module__", "mypkg"), short
         module = re.split(r"[/\\]", place.removesuffix(".py"))[-1]
         dimensions = ", ".join(sizes_named(self.factory, self.kwargs)) or "key_dim, value_dim, capacity"
+        wrong = "".join(f"{line}\n" for line in misnamed(self.factory, self.kwargs))
         return (
             f"{self.name}: the factory could not be called as {short}({call})\n"
-            f"  it raised {raised(error)}\n"
+            f"  it raised {raised(error)}\n{wrong}"
             "  A factory that would work, in a file of yours:\n\n"
             f"      def make({dimensions}):\n"
             f"          from {module} import {attribute}\n"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import inspect
 from collections import Counter
+from collections.abc import Collection
 
 import pytest
 
@@ -93,8 +95,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if wanted:
         kept = [i for i in items if i in ids and any(fnmatch.fnmatchcase(ids[i], glob) for glob in wanted)]
         chosen = set(kept)
+        ledger = config.pluginmanager.get_plugin("memspec-ledger")
+        if ledger is not None:
+            ledger.unmatched = [line for glob in wanted for line in no_match(glob, set(ids.values()))]
         config.hook.pytest_deselected(items=[i for i in items if i not in chosen])
         items[:] = kept
+
+
+def no_match(glob: str, ids: Collection[str]) -> list[str]:
+    """What is said of a glob that matches no check, with names near it; nothing of one that does."""
+    if any(fnmatch.fnmatchcase(one, glob) for one in ids):
+        return []
+    axes = sorted({one.partition("/")[0] for one in ids})
+    names = {"/".join(one.split("/")[:2]) for one in ids}
+    known = [*(f"{axis}/*" for axis in axes), *sorted(f"{name}/*" for name in names - set(ids)), *sorted(ids)]
+    near = list(dict.fromkeys(difflib.get_close_matches(glob, known, n=3, cutoff=0.7)))
+    hint = f"close matches: {', '.join(near)}" if near else f"there are {', '.join(f'{axis}/*' for axis in axes)}"
+    return [f"--memspec-checks: no check matches {glob}; {hint}"]
 
 
 def in_order(items: list[pytest.Item]) -> None:

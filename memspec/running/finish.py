@@ -127,6 +127,7 @@ def conclude_run(
     outcome.exit_status = gravest(Exit.OK, *(exit_of(one) for one in cards))
     if not ending.notes and not stopped:
         _unused_bounds(session, cards, outcome)
+    outcome.lines += [(line, "yellow" if manifest.planned else "red") for line in ledger.unmatched]
     if ledger.problem:
         outcome.lines.append((ledger.problem, "yellow"))
     path, written = option("--memspec-scorecard"), True

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 JOURNAL = "memspec-journal/1"
 PLANNED = "memspec_planned"
 """Key of what a worker of pytest-xdist says it has collected."""
+UNMATCHED = "memspec_unmatched"
+"""Key of what it says of globs that match no check."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Ledger:
         done: pytest's own ids of checks that need not be run, since a run before this one has decided them.
         no_memory: whether a worker of pytest-xdist had no memory to test.
         problem: why the journal could not be kept; empty if it could.
+        unmatched: what globs of ``--memspec-checks`` say that no collected check matches.
         manifest: what is to be decided, once this process has collected it, or a worker of pytest-xdist has said it.
     """
 
@@ -71,6 +74,7 @@ class Ledger:
         self.done: set[str] = set()
         self.no_memory = False
         self.problem = ""
+        self.unmatched: list[str] = []
         self._file: TextIO | None = None
         self._path = Path()
         self._deselected: list[pytest.Item] = []
@@ -109,6 +113,7 @@ class Ledger:
         """A worker of pytest-xdist says what was planned, which its controller has not collected."""
         if hasattr(session.config, "workeroutput") and self.manifest is not None:
             session.config.workeroutput[PLANNED] = self.manifest.to_json()
+            session.config.workeroutput[UNMATCHED] = self.unmatched
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -119,6 +124,7 @@ class Ledger:
             from memspec.running.manifest import Manifest
 
             self.manifest = Manifest.from_json(said[PLANNED])
+            self.unmatched = list(said[UNMATCHED])
 
     # ---- books ------------------------------------------------------------------------------------------------
 

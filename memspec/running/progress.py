@@ -41,6 +41,8 @@ class Progress:
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             reporter.ensure_newline()
+            if self.config.get_terminal_writer().width_of_current_line:  # dots behind no file's name, as with -q
+                reporter.write_line("")
             reporter.write_line(self.line(nodeid, now - self.began))
 
     def line(self, nodeid: str, elapsed: float) -> str:

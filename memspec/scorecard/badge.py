@@ -15,7 +15,10 @@ def badge(cards: Sequence[Record]) -> str:
     verdicts = [one.verdict.partition(" ")[0] for one in cards]
     worst = min(verdicts, key=VERDICTS.index)
     counts = [one.counts for one in cards]
-    message = f"{worst}, {sum(c['pass'] for c in counts)} of {sum(sum(c.values()) for c in counts)} checks"
+    said = "worse than baseline" if worst == "worse" else worst
+    if worst == "fail" and any(one.gate.get("verdict") == "worse" for one in cards):
+        said = "fail, worse than baseline"
+    message = f"{said}, {sum(c['pass'] for c in counts)} of {sum(sum(c.values()) for c in counts)} checks"
     return json.dumps(
         {"schemaVersion": 1, "label": "memspec", "message": message, "color": COLOURS.get(worst, "yellow")}
     )

@@ -7,8 +7,9 @@ the card before it, over paired trials, has an interval that leaves 0 out; times
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -37,17 +38,22 @@ LEFT, RIGHT, TOP, BOTTOM = 48, 12, 24, 40
 
 @dataclass(frozen=True)
 class Entry:
-    """A card with its place in the history."""
+    """A card with its place in the history; ``date`` tells it apart from the others there, as far as time does."""
 
     card: Record
     when: datetime
     file: Path
+    date: str = ""
+
+    @property
+    def commit(self) -> str:
+        """The beginning of the commit's name; empty where the card does not tell."""
+        return str(self.card.made.get("commit", ""))[:8]
 
     @property
     def label(self) -> str:
-        """The commit, else the day."""
-        commit = str(self.card.made.get("commit", ""))
-        return commit[:8] if commit else f"{self.when:%Y-%m-%d}"
+        """The commit, else the date."""
+        return self.commit or self.date
 
 
 @dataclass(frozen=True)
@@ -129,7 +135,7 @@ def _when(card: Record, path: Path) -> datetime:
 
 def history(memory: str, entries: Sequence[Entry]) -> History:
     """What became of each number of one memory."""
-    out = History(memory, list(entries))
+    out = History(memory, dated(entries))
     cards = [entry.card for entry in entries]
     for name in score_names(cards):
         has = [(i, one.scores[name]) for i, one in enumerate(cards) if name in one.scores]
@@ -142,6 +148,20 @@ def history(memory: str, entries: Sequence[Entry]) -> History:
             out.scores.append(Series(name, described, False, [i for i, _ in has], values, low, high))
     out.paid = list(_paid(cards))
     out.steps = list(_steps(cards))
+    return out
+
+
+DATES = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S")
+
+
+def dated(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries with their dates: the day where one alone is of it, else the minute, else the second."""
+    written = [Counter(f"{entry.when:{form}}" for entry in entries) for form in DATES]
+    out = []
+    for entry in entries:
+        dates = [f"{entry.when:{form}}" for form in DATES]
+        alone = (date for date, count in zip(dates, written) if count[date] == 1)
+        out.append(replace(entry, date=next(alone, dates[-1])))
     return out
 
 
@@ -277,5 +297,7 @@ def _axes(one: History, x: Scale, y: Scale) -> Iterator[str]:
     for i in shown:
         kind = "mid" if 0 < i < last else "end" if i == last and last else ""
         at = float(x(i)) + (6 if kind == "end" else -8 if not kind else 0)
-        yield svg.text(at, bottom + 16, one.entries[i].label, kind)
-        yield svg.text(at, bottom + 31, f"{one.entries[i].when:%Y-%m-%d}", f"{kind} soft".strip())
+        entry = one.entries[i]
+        lines = [entry.commit, entry.date] if entry.commit else entry.date.split(" ")
+        for line, text in enumerate(lines):
+            yield svg.text(at, bottom + 16 + 15 * line, text, f"{kind} soft".strip() if line else kind)

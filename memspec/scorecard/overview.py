@@ -196,10 +196,10 @@ def machine_of(one: Record) -> str:
 
 
 def best(column: Column, cells: Iterable[Cell]) -> str:
-    """The best number of a column, as it is written; what differs out of sight is no better."""
+    """The best number of a column, as it is written; what differs out of sight is no better, nor is one alone."""
     sign = 1.0 if column.less else -1.0
     known = [cell for cell in cells if cell.value is not None]
-    return min(known, key=lambda cell: sign * (cell.value or 0.0)).text if known else ""
+    return min(known, key=lambda cell: sign * (cell.value or 0.0)).text if len(known) > 1 else ""
 
 
 def ranked(columns: Sequence[Column], cells: Sequence[Sequence[Cell]], by: int) -> list[int]:

@@ -102,6 +102,13 @@ def test_a_constructor_that_refuses_is_shown_its_call_and_a_factory() -> None:
     assert "return DeltaMemory(...)" in message
 
 
+def test_an_argument_that_the_constructor_has_not_is_told_with_those_near_it() -> None:
+    assert "It has no argument 'bta'. Close matches: beta\n" in said("memspec.reference:DeltaMemory(bta=0.7)")
+    assert "It has no argument 'momentum'. It takes: key_dim, value_dim, " in said(
+        "memspec.reference:DeltaMemory(momentum=0.7)"
+    )
+
+
 def test_a_constructor_that_exits_is_refused(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text("import sys\nsys.exit('usage: script.py')\n")
     assert "SystemExit: usage: script.py" in said(f"{tmp_path}/script.py:Memory")

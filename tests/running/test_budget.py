@@ -166,4 +166,7 @@ def test_a_long_run_shows_itself_unless_it_is_to_be_quiet(folder: Folder, monkey
     shown = folder.pytest(*arguments)
     assert "checks done; now rank-of-update" in shown.text
     assert "checks done" not in folder.pytest(*arguments, "-q").text
-    assert "checks done" in folder.pytest(*arguments, "-q", "--memspec-progress").text
+    quiet = folder.pytest(*arguments, "-q", "--memspec-progress").text
+    assert "checks done" in quiet
+    for text in (shown.text, quiet):  # each on a line of its own, not behind dots
+        assert all(line.startswith("memspec: ") for line in text.splitlines() if "checks done" in line)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from made_cards import check, memory
 from memspec.errors import BoundsError
 from memspec.experiments.catalog import scorings
+from memspec.scorecard.badge import badge
 from memspec.scorecard.gate import Policy, policy_of
 
 
@@ -68,3 +71,12 @@ def test_a_file_that_cannot_be_meant_is_refused(text: str, said: str, tmp_path: 
     for name, why in (("none.toml", "there is no such file"), ("score", "give one of default, laws, scores, all")):
         with pytest.raises(BoundsError, match=why):
             policy_of(name)
+
+
+def test_a_badge_says_of_a_regression_what_it_is_worse_than() -> None:
+    fine, worse, failed = memory("m:A"), memory("m:B"), memory("m:C", checks=[check("laws/a", "fail")])
+    assert json.loads(badge([fine]))["message"] == "pass, 1 of 1 checks"
+    worse.gate = {"verdict": "worse"}
+    assert json.loads(badge([fine, worse]))["message"] == "worse than baseline, 2 of 2 checks"
+    assert json.loads(badge([failed]))["message"] == "fail, 0 of 1 checks"
+    assert json.loads(badge([failed, worse]))["message"] == "fail, worse than baseline, 1 of 2 checks"

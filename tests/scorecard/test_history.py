@@ -85,6 +85,18 @@ def test_a_card_without_a_date_is_as_old_as_its_file(tmp_path: Path) -> None:
     assert [entry.file.stem for entry in one.entries] == ["b", "a"]
 
 
+def test_cards_of_one_day_are_told_apart_by_their_times(tmp_path: Path) -> None:
+    times = ("2026-11-21T09:00:00", "2026-11-21T14:05:10", "2026-11-21T14:05:40", "2026-11-22T08:00:00")
+    for i, at in enumerate(times):
+        kept(tmp_path, 1, 0.9 - i / 10, committed=f"{at}+00:00", commit="")
+    found = history.read(tmp_path)
+    told = ["2026-11-21 09:00", "2026-11-21 14:05:10", "2026-11-21 14:05:40", "2026-11-22"]
+    assert [entry.label for entry in found[0].entries] == told
+    assert "4 cards, 2026-11-21 09:00 to 2026-11-22" in "\n".join(line for line, _ in history.terminal(found))
+    text = shown(history.page(found))
+    assert all(date in text for date in told)
+
+
 def test_the_command_says_and_draws_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept(tmp_path, 1, 0.9)
     kept(tmp_path, 2, 0.5, changed=True)

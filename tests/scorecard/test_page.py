@@ -126,6 +126,10 @@ def test_what_rounds_alike_is_best_alike() -> None:
     )
 
 
+def test_one_number_alone_is_not_the_best_of_its_column() -> None:
+    assert overview.best(overview.Column("c", ""), [overview.Cell(None, "–"), overview.Cell(0.4, "0.40")]) == ""
+
+
 def test_up_to_twelve_are_in_colour_and_some_of_more() -> None:
     assert overview.picked(many(12)) == list(range(12))
     assert len(overview.picked(many(43))) == 6

@@ -44,6 +44,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         history.Entry(memory("m:M", x), history.datetime(2026, 11, i + 1), Path("c.json"))
         for i, x in enumerate((0.5, 0.9))
     ]
+    entries[-1].card.gate = {"verdict": "worse", "baseline": "cards/of/the/main/branch/before-this-change.json"}
     texts = {
         "one": page(two[1:]),
         "three": page([*two, memory("m:Third", 0.4)]),
@@ -148,6 +149,25 @@ def test_search_shows_what_has_all_words_and_unfolds_it(opened: Callable[..., An
     view.fill("#find", "")
     assert view.locator(".problem", has_text="laws/broken").is_visible()
     assert not row.is_visible()
+
+
+@pytest.mark.parametrize("width", [360, 1400])
+def test_the_search_field_shows_all_that_it_says(opened: Callable[..., Any], width: int) -> None:
+    measure = """() => {
+        const field = document.querySelector('#find'), style = getComputedStyle(field);
+        const pen = document.createElement('canvas').getContext('2d');
+        pen.font = style.font;
+        const room = field.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+        const clears = parseFloat(style.fontSize);  // the browser's own button at the end
+        return room - clears - pen.measureText(field.placeholder).width;
+    }"""
+    assert opened("one", width).evaluate(measure) >= 0
+
+
+@pytest.mark.parametrize("width", [360, 800])
+def test_a_verdict_is_one_box_also_where_it_breaks(opened: Callable[..., Any], width: int) -> None:
+    count = "[...document.querySelectorAll('.verdict')].map(pill => pill.getClientRects().length)"
+    assert set(opened("history", width).evaluate(count)) == {1}
 
 
 def test_a_link_to_what_is_folded_opens_it(opened: Callable[..., Any]) -> None:
