@@ -78,7 +78,7 @@ def test_score_reads_its_plugs_behind_an_option(folder: Any, capsys: pytest.Capt
 def test_score_refuses_what_it_does_not_know(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["score", DELTA, wrong])
-    assert end.value.code == 2
+    assert end.value.code == 4
     assert wrong.partition("=")[0] in capsys.readouterr().err
 
 

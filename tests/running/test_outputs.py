@@ -40,7 +40,7 @@ CHECKS = '''
         except RuntimeError as error:
             raise RuntimeError(error) from error
 '''
-GOOD = ("--memory=mem.py:Good", "--memspec-scorecard=out/card.json", "-k", "test_rows and (1 or 2)")
+GOOD = ("--memory=mem.py:Good", "--memspec-scorecard=out/card.json", "-k", "Good-1 or Good-2")
 
 
 @pytest.fixture
@@ -93,7 +93,8 @@ def test_a_card_that_another_run_is_to_write_is_left_to_it(own: Any) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert "another run is about to write this card" in refused(own)
     assert journal.exists()
-    assert own.pytest(*GOOD).code == Exit.OK
+    done = own.pytest(*GOOD)
+    assert done.code == Exit.OK, done.text
     assert not journal.exists()
 
 
@@ -171,7 +172,8 @@ def test_wrong_usage_of_score_has_the_code_of_the_table(own: Any, arguments: lis
 
 
 def test_a_baseline_that_cannot_be_compared_has_its_own_code(own: Any) -> None:
-    assert own.pytest(*GOOD).code == Exit.OK
+    done = own.pytest(*GOOD)
+    assert done.code == Exit.OK, done.text
     done = own.pytest(*GOOD, "--memspec-baseline=out/card.json", "--memspec-seed=3")
     assert done.code == Exit.NOT_COMPARABLE
     assert "was made differently" in done.text
