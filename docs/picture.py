@@ -1,11 +1,9 @@
-"""The picture of README: the scores of some memories beside each other.
-
-python docs/picture.py landmarks.json       writes docs/scores.svg
-"""
+"""The picture of README: the scores of some memories beside each other. ``landmarks.py`` draws it."""
 
 from __future__ import annotations
 
-import sys
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -13,15 +11,14 @@ import matplotlib
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
-from memspec.scorecard.formatting import short_names
-from memspec.scorecard.record import load
+from memspec.scorecard.formatting import short_names, two_digits
+from memspec.scorecard.record import Record
 
 COLOURS = ("#999999", "#0072b2", "#e69f00", "#009e73")  # told apart by colour-blind people too
 
 
-def draw(cards: Path, into: Path) -> None:
-    """One line an axis, one mark a memory."""
-    shown = load(cards)
+def draw(shown: Sequence[Record], into: Path) -> None:
+    """One line an axis, one mark a memory; the file's description holds what is drawn, as JSON."""
     names = list(dict.fromkeys(name for card in shown for name in card.scores))[::-1]
     plt.rcParams |= {"svg.hashsalt": "memspec", "font.size": 9}
     figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
@@ -35,8 +32,10 @@ def draw(cards: Path, into: Path) -> None:
     axes.set_axisbelow(True)
     axes.spines[:].set_visible(False)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    figure.savefig(into, metadata={"Date": None}, facecolor="white")
-
-
-if __name__ == "__main__":
-    draw(Path(sys.argv[1]), Path(__file__).with_name("scores.svg"))
+    drawn = {
+        head: {name: two_digits(score["score"]) for name, score in card.scores.items()}
+        for card, head in zip(shown, short_names(shown))
+    }
+    metadata = {"Date": None, "Description": json.dumps(drawn)}
+    figure.savefig(into, metadata=metadata, facecolor="white")
+    plt.close(figure)
