@@ -13,8 +13,9 @@ from memspec.cli import main
 from memspec.commands.trial import parsed, parsed_setting
 from memspec.errors import MemspecError
 from memspec.experiments import catalog
-from memspec.experiments.base import Experiment, Runner, Setting
+from memspec.experiments.base import Experiment, Runner, Setting, choices_of, types_of
 from memspec.experiments.capacity import LOAD, Load
+from memspec.experiments.streams import Stream
 from memspec.metrics import Metric
 from memspec.plugs.loading import load_plug
 from memspec.plugs.references import reference_plugs
@@ -31,6 +32,46 @@ class Typed(Setting):
     name: str = "x"
     limit: int | None = None
     ages: tuple[int, ...] = (1, 2)
+
+
+CHOSEN = [
+    ("capacity.load", "presented"),
+    ("forgetting.two_tasks", "kind"),
+    ("reasoning.graph", "graph"),
+    ("tasks.learned", "task"),
+    ("reasoning", "world"),
+    ("robustness.association", "kind"),
+    ("continual", "kind"),
+    ("continual", "data"),
+    ("tasks.stored", "task"),
+]
+
+
+@pytest.mark.parametrize(("experiment", "field"), CHOSEN)
+def test_text_that_is_none_of_a_settings_choices_is_refused_with_these(
+    experiment: str, field: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["trial", "memspec.reference:DeltaMemory", experiment, "--set", f"{field}=weird"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    kind = catalog.experiments()[experiment].setting
+    assert f"{field} is 'weird'; it must be one of {', '.join(choices_of(kind)[field])}" in line
+
+
+def test_every_text_of_a_setting_has_choices_or_is_a_path() -> None:
+    texts = {
+        (name, field)
+        for name, experiment in catalog.experiments().items()
+        for field, kind in types_of(experiment.setting).items()
+        if kind is str
+    }
+    assert texts == {*CHOSEN, ("continual", "root"), ("reasoning.graph", "root")}
+
+
+def test_choices_hold_of_each_entry_and_of_literal_types() -> None:
+    with pytest.raises(ValueError, match="methods is 'majic'; it must be one of plain, ewc, gem, replay, memory"):
+        Stream(methods=("plain", "majic"))
+    with pytest.raises(ValueError, match="kind is 'c'; it must be one of a, b"):
+        Typed(kind="c")  # type: ignore[arg-type]
 
 
 TYPED = Experiment("typed", lambda *_: {"m": torch.zeros(1)}, {"m": Metric("nothing")}, "did {n}", Typed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import dataclasses
 import types
 import typing
 from collections.abc import Sequence
@@ -72,8 +71,9 @@ def parsed_setting(experiment: Experiment, texts: Sequence[str]) -> Setting:
     Raises:
         UsageProblem: for an unknown field, or a value that is not of its type.
     """
-    hints = typing.get_type_hints(experiment.setting)
-    fields = {f.name: hints[f.name] for f in dataclasses.fields(experiment.setting)}
+    from memspec.experiments.base import types_of
+
+    fields = types_of(experiment.setting)
     chosen = {}
     for text in texts:
         name, equals, value = text.partition("=")

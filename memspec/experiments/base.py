@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
+import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -40,15 +42,30 @@ DIMENSIONS = {
 """Fields of settings that say which dimensions of a memory they name."""
 
 
+def one_of(default: str, choices: Iterable[str]) -> Any:
+    """A field of a setting that is one of ``choices``."""
+    return dataclasses.field(default=default, metadata={CHOICES: tuple(choices)})
+
+
+def some_of(default: Sequence[str], choices: Iterable[str]) -> Any:
+    """A field of a setting that is a tuple of some of ``choices``."""
+    return dataclasses.field(default=tuple(default), metadata={CHOICES: tuple(choices)})
+
+
+CHOICES = "choices"
+"""Of the metadata of a field: the values that it, or each of its entries, may have."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """Base of the frozen settings; the defaults of a subclass are its source's numbers.
 
     Raises:
-        ValueError: for a number of pairs, a width or a capacity below 1.
+        ValueError: for a number of pairs, a width or a capacity below 1, and for a value that is none of a field's choices.
     """
 
     def __post_init__(self) -> None:
+        check_choices(type(self), vars(self))
         for name in ("n", *DIMENSIONS):
             number = getattr(self, name, 1)
             if number < 1:
@@ -69,6 +86,45 @@ class Setting:
                 text = f"{value:g}" if isinstance(value, float) else str(value)
                 parts.append(f"{field.name}{text}")
         return "-".join(parts) or "default"
+
+
+def types_of(kind: type[Setting]) -> Mapping[str, Any]:
+    """The fields of a setting and their types."""
+    return _declared(cast(Any, kind))[0]
+
+
+def choices_of(kind: type[Setting]) -> Mapping[str, tuple[Any, ...]]:
+    """The fields of a setting that have choices (:func:`one_of`, :func:`some_of`, or a ``Literal`` type), and these."""
+    return _declared(cast(Any, kind))[1]
+
+
+@functools.cache
+def _declared(kind: Any) -> tuple[Mapping[str, Any], Mapping[str, tuple[Any, ...]]]:
+    try:
+        hints = typing.get_type_hints(kind)
+    except NameError:  # a type that is imported for type checkers alone
+        hints = {}
+    types = {field.name: hints.get(field.name, field.type) for field in dataclasses.fields(kind)}
+    choices = {}
+    for field in dataclasses.fields(kind):
+        literal = typing.get_origin(types[field.name]) is typing.Literal
+        known = typing.get_args(types[field.name]) if literal else field.metadata.get(CHOICES)
+        if known:
+            choices[field.name] = tuple(known)
+    return types, choices
+
+
+def check_choices(kind: type[Setting], values: Mapping[str, Any]) -> None:
+    """Refuse values that are none of their field's choices.
+
+    Raises:
+        ValueError: naming the field, the value, and what there is.
+    """
+    for name, known in choices_of(kind).items():
+        value = values.get(name, known[0])
+        for one in value if isinstance(value, (tuple, list)) else [value]:
+            if one not in known:
+                raise ValueError(f"{name} is {one!r}; it must be one of {', '.join(map(str, known))}")
 
 
 def named(fields: Iterable[str]) -> frozenset[str]:

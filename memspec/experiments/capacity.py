@@ -13,7 +13,7 @@ from torch import Tensor
 
 from memspec.errors import CannotMeasure
 from memspec.experiments import decode
-from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting
+from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting, one_of
 from memspec.experiments.drawing import drawn
 from memspec.metrics import Axis, KeyFigure, Metric, Showing
 from memspec.plugs.plug import Plug, Shape
@@ -36,7 +36,7 @@ class Load(Setting):
     key_dim: int = 64
     value_dim: int = 64
     capacity: int = 128
-    presented: str = "batch"
+    presented: str = one_of("batch", ("batch", "rows"))
 
     @property
     def stream(self) -> str:

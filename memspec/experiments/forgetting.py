@@ -16,7 +16,7 @@ from torch import Tensor
 from memspec import randomness
 from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments import decode
-from memspec.experiments.base import Experiment, Measured, Scoring, Setting
+from memspec.experiments.base import Experiment, Measured, Scoring, Setting, one_of
 from memspec.experiments.drawing import needs_pairs
 from memspec.fixtures.data import pairs
 from memspec.metrics import Axis, KeyFigure, Metric, Showing
@@ -36,7 +36,7 @@ class TwoTasks(Setting):
     """
 
     n: int = 20
-    kind: str = "random"
+    kind: str = one_of("random", ("random", "clusters"))
     members: int = 4
     unseen: int = 2
     spread: float = 0.5

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from memspec.errors import NotAsked
-from memspec.experiments.base import Experiment, Measured, Setting
+from memspec.experiments.base import Experiment, Measured, Setting, one_of
 from memspec.fixtures.data import pairs
 from memspec.fixtures.data.graphs import Graph, both_ways, graph
 from memspec.fixtures.tasks import by_hand
@@ -38,7 +38,7 @@ ROTATE = {"umls": 0.746, "kinship": 0.652}
 class Told(Setting):
     """A graph below ``root``; embeddings of a ``rank``, learnt in so many ``epochs``, their price times ``price``."""
 
-    graph: str = "umls"
+    graph: str = one_of("umls", GRAPHS)
     root: str = ""
     dim: int = 256
     rank: int = 512

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memspec.errors import CannotMeasure
-from memspec.experiments.base import Curve, Experiment, Measured, Setting
+from memspec.experiments.base import Curve, Experiment, Measured, Setting, one_of
 from memspec.fixtures.tasks import courses, logic, sequences
 from memspec.fixtures.tasks.courses import Course
 from memspec.metrics import Axis, Metric, Showing
@@ -37,7 +36,7 @@ THRESHOLD = 0.1
 class Learning(Setting):
     """``steps`` batches of ``batch`` sequences of a task of :data:`~memspec.fixtures.tasks.courses.TASKS` or ``REASONING``."""
 
-    task: str = "copy"
+    task: str = one_of("copy", (*courses.TASKS, *courses.REASONING))
     steps: int = 500
     batch: int = 16
     learning_rate: float = 3e-3
@@ -128,9 +127,6 @@ def baseline(course: Course, parameters: int, seed: int, width: int) -> nn.Modul
 
 def measure(plug: Plug, setting: Learning, trials: Sequence[int], seed: int) -> Measured:
     """Train the network and the LSTM under every seed, on the same batches, and hold the same exams."""
-    known = (*courses.TASKS, *courses.REASONING)
-    if setting.task not in known:
-        raise CannotMeasure(f"there is no task {setting.task!r}; there are {', '.join(known)}")
     course = courses.full(setting.task, setting.batch)
     asked = {size: _asked(setting.task, size) for size in course.exams}
     rows: dict[str, list[Tensor]] = {}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from memspec import randomness
 from memspec.errors import CannotMeasure
-from memspec.experiments.base import Curve, Experiment, Measured, Setting
+from memspec.experiments.base import Curve, Experiment, Measured, Setting, one_of
 from memspec.fixtures.tasks import by_hand, chains
 from memspec.metrics import Axis, Metric, Showing
 from memspec.plugs.plug import Plug, Shape
@@ -25,7 +25,7 @@ from memspec.plugs.population import Population, populate
 class Chained(Setting):
     """Facts of one of :data:`~memspec.fixtures.tasks.chains.WORLDS`, in a memory with room for all of them."""
 
-    world: str = "rules"
+    world: str = one_of("rules", chains.WORLDS)
     key_dim: int = 64
     value_dim: int = 64
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from memspec import randomness
 from memspec.errors import CannotMeasure, NotAsked
 from memspec.experiments import decode
-from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting
+from memspec.experiments.base import Curve, Experiment, Measured, Scoring, Setting, one_of
 from memspec.fixtures.data import pairs
 from memspec.metrics import Axis, KeyFigure, Metric, Showing
 from memspec.plugs.plug import Plug, Shape
@@ -62,7 +62,7 @@ class Distractors(Setting):
 class Association(Setting):
     """``n`` pairs of key and independent value (``hetero``) or of a key with itself (``auto``), cues with noise ``sigma``."""
 
-    kind: str = "hetero"
+    kind: str = one_of("hetero", ("hetero", "auto"))
     n: int = 32
     sigma: float = 0.5
     key_dim: int = 64

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from memspec.errors import NotAsked
 from memspec.experiments import continual
-from memspec.experiments.base import Curve, Experiment, Measured, Setting
+from memspec.experiments.base import Curve, Experiment, Measured, Setting, one_of, some_of
 from memspec.fixtures.data import features, pictures
 from memspec.fixtures.data.pictures import Part
 from memspec.metrics import Axis, Metric, Showing, View
@@ -42,10 +42,10 @@ class Stream(Setting):
     remembered for GEM and replay.
     """
 
-    kind: str = "split"
-    data: str = "digits"
+    kind: str = one_of("split", ("split", "permuted"))
+    data: str = one_of("digits", ("digits", "cifar10"))
     root: str = ""
-    methods: tuple[str, ...] = ("plain", "memory")
+    methods: tuple[str, ...] = some_of(("plain", "memory"), METHODS)
     tasks: int = 5
     shown: int = 60
     held_out: int = 40

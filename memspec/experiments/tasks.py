@@ -14,7 +14,7 @@ from torch import Tensor
 
 from memspec import randomness
 from memspec.errors import CannotMeasure
-from memspec.experiments.base import Experiment, Measured, Setting
+from memspec.experiments.base import Experiment, Measured, Setting, one_of
 from memspec.fixtures.data import pairs
 from memspec.fixtures.tasks import sequences
 from memspec.fixtures.tasks.by_hand import HANDS, Hand
@@ -27,7 +27,7 @@ from memspec.plugs.population import populate
 class Stored(Setting):
     """One of :data:`~memspec.fixtures.tasks.by_hand.HANDS`, in a memory with room for all that is written."""
 
-    task: str = "copy"
+    task: str = one_of("copy", HANDS)
     key_dim: int = 64
     value_dim: int = 64
 

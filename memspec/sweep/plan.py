@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import graphlib
 import itertools
 import math
 import operator
@@ -16,7 +17,7 @@ import msgspec
 
 from memspec.errors import MemspecError
 from memspec.experiments import catalog
-from memspec.experiments.base import Setting
+from memspec.experiments.base import Setting, check_choices, types_of
 from memspec.failure import plain
 from memspec.plugs.loading import parsed_name
 from memspec.running.process import Bounds
@@ -243,7 +244,8 @@ def _points(entry: ExperimentEntry) -> Iterator[Point]:
     if unknown:
         raise SweepError(f"{entry.name} does not measure {unknown[0]!r}; it measures {', '.join(experiment.metrics)}")
     fields = {field.name for field in dataclasses.fields(experiment.setting)}
-    used = {name for text in entry.set.values() if isinstance(text, str) for name in _names(text)}
+    read = _reads(experiment.setting, entry)
+    used = {name for names in read.values() for name in names}
     for name in [*entry.grid, *entry.set]:
         if name not in fields and (name in entry.set or name not in used):
             raise SweepError(
@@ -254,29 +256,56 @@ def _points(entry: ExperimentEntry) -> Iterator[Point]:
     for name, values in entry.grid.items():
         if not values:
             raise SweepError(f"{entry.name}: grid.{name} is empty")
+    order = _in_order(entry.name, read)
     seen: dict[Setting, Mapping[str, Any]] = {}
     for point in itertools.product(*entry.grid.values()):
         at = dict(zip(entry.grid, point))
-        setting = _setting(experiment.setting, entry, at, fields)
+        setting = _setting(experiment.setting, entry, at, order)
         if setting in seen:
-            raise SweepError(f"{entry.name}: {at} and {seen[setting]} come to the same setting, {setting}")
+            both = f"{_spelled(at)} and {_spelled(seen[setting])}"
+            raise SweepError(f"{entry.name}: {both} come to the same setting, {_spelled(dataclasses.asdict(setting))}")
         seen[setting] = at
         axes = tuple((name, value) for name, value in at.items())
         yield Point(entry.name, setting, axes, tuple(entry.metrics))
 
 
-def _setting(kind: type[Setting], entry: ExperimentEntry, at: Mapping[str, Any], fields: set[str]) -> Setting:
-    chosen = {name: value for name, value in at.items() if name in fields}
-    kinds = {field.name: str(field.type) for field in dataclasses.fields(kind)}
-    for name, value in entry.set.items():
-        if isinstance(value, str) and kinds[name] in ("int", "float"):
-            try:
-                number = computed(value, {**_defaults(kind), **chosen, **at})
-                value = round(number) if kinds[name] == "int" else float(number)
-            except (ValueError, ArithmeticError) as error:
-                raise SweepError(f"{entry.name}: set.{name} = {plain(repr(value), 80)}: {error}") from None
-        chosen[name] = value
+def _spelled(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in values.items())
+
+
+def _reads(kind: type[Setting], entry: ExperimentEntry) -> dict[str, set[str]]:
+    """The names that each formula of ``set`` reads; text for a field that is no number is no formula."""
+    kinds = types_of(kind)
+    formulas = {name: text for name, text in entry.set.items() if isinstance(text, str)}
+    return {name: _names(text) for name, text in formulas.items() if kinds.get(name) in (int, float)}
+
+
+def _in_order(experiment: str, read: Mapping[str, set[str]]) -> list[str]:
+    """The formulas, each behind those that it reads.
+
+    Raises:
+        SweepError: if some are computed from each other.
+    """
     try:
+        within = {name: names & read.keys() for name, names in read.items()}
+        return list(graphlib.TopologicalSorter(within).static_order())
+    except graphlib.CycleError as error:
+        ring = " from ".join(error.args[1][::-1])
+        raise SweepError(f"{experiment}: set computes {ring}, so none of them has a value") from None
+
+
+def _setting(kind: type[Setting], entry: ExperimentEntry, at: Mapping[str, Any], formulas: Sequence[str]) -> Setting:
+    """The setting at a place on the grid; ``formulas`` of ``set`` are computed in this order."""
+    kinds = types_of(kind)
+    chosen = {name: value for name, value in {**at, **entry.set}.items() if name in kinds and name not in formulas}
+    for name in formulas:
+        try:
+            number = computed(entry.set[name], {**_defaults(kind), **at, **chosen})
+            chosen[name] = round(number) if kinds[name] is int else float(number)
+        except (ValueError, TypeError, ArithmeticError) as error:
+            raise SweepError(f"{entry.name}: set.{name} = {plain(repr(entry.set[name]), 80)}: {error}") from None
+    try:
+        check_choices(kind, chosen)  # whose message says what there is
         return msgspec.convert(chosen, kind)
     except (msgspec.ValidationError, ValueError) as error:
         raise SweepError(f"{entry.name}: {plain(chosen, 200)}: {error}") from None

@@ -224,8 +224,8 @@ def test_a_bag_of_symbols_is_measured_beside_entailment() -> None:
 
 
 def test_a_task_that_there_is_not() -> None:
-    with pytest.raises(CannotMeasure, match="no task 'juggling'; there are copy,"):
-        LEARNED.run(load_plug("memspec.reference:DeltaMemory"), Learning("juggling"), [0])
+    with pytest.raises(ValueError, match="task is 'juggling'; it must be one of copy,"):
+        Learning("juggling")
 
 
 def test_three_trials_are_run_where_each_takes_minutes() -> None:

@@ -87,6 +87,18 @@ def test_the_grid_is_a_product_and_keeps_the_names_that_settings_are_computed_fr
     ]
 
 
+def test_a_formula_reads_what_the_others_come_to_in_whatever_order_they_stand() -> None:
+    entry = {"set": {"n": "2 * key_dim", "key_dim": "value_dim // 2", "value_dim": 16}, "grid": {"capacity": [8]}}
+    (point,) = plan_of(experiment=entry).points
+    assert point.setting == Load(n=16, key_dim=8, value_dim=16, capacity=8)
+
+
+def test_a_setting_that_comes_twice_is_spelled_as_it_is_written() -> None:
+    entry = {"grid": {"x": [1.01, 1.02]}, "set": {"n": "4*x"}}
+    with pytest.raises(SweepError, match=r"x=1.02 and x=1.01 come to .*, n=4, key_dim=64"):
+        plan_of(experiment=entry)
+
+
 def test_groups_hold_every_cell_once_and_differ_in_the_seed_alone() -> None:
     plan = plan_of({"arguments": {"lr": [0.5, 1.0]}}, {"grid": {"n": [4, 8]}}, seeds=7)
     groups = list(plan.groups(3))
@@ -105,6 +117,12 @@ def test_groups_hold_every_cell_once_and_differ_in_the_seed_alone() -> None:
         ({"experiment": {"grid": {"n": []}}}, "grid.n is empty"),
         ({"experiment": {"grid": {"n": [4]}, "set": {"n": 8}}}, "on the grid and is set"),
         ({"experiment": {"grid": {"n": ["four"]}}}, "n"),
+        ({"experiment": {"set": {"presented": "weird"}}}, "presented is 'weird'; it must be one of batch, rows"),
+        ({"experiment": {"grid": {"presented": ["rows", "key_dim"]}}}, "presented is 'key_dim'; it must be one of"),
+        ({"experiment": {"set": {"n": "key_dim", "key_dim": "n"}}}, "set computes"),
+        ({"experiment": {"set": {"n": "2*n"}}}, "set computes n from n, so"),
+        ({"experiment": {"set": {"n": "presented - 1"}}}, "set.n = 'presented - 1'"),
+        ({"experiment": {"set": {"n": "min()"}}}, "set.n = "),
         ({"experiment": {"grid": {"key_dim": [16], "x": [0.1, 0.11]}, "set": {"n": "x*key_dim"}}}, "the same setting"),
         ({"experiment": {"metrics": ["recal"]}}, "does not measure 'recal'"),
         ({"memory": {"plug": "DeltaMemory"}}, "write module:attribute"),
