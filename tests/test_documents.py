@@ -72,6 +72,25 @@ def test_every_command_is_one_that_is_taken(name: str, pytestconfig: pytest.Conf
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_every_command_in_a_sentence_is_one_that_is_taken(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = re.sub(r"```.*?```", "", (ROOT / name).read_text(encoding="utf-8"), flags=re.DOTALL)
+    for inline in re.findall(r"`((?:memspec|pytest|python) [^`]+)`", text):
+        program, first, *rest = shlex.split(inline)
+        if program == "memspec":
+            with pytest.raises(SystemExit) as ended:
+                main([first, "--help"] if first != "--help" else [first])
+            assert ended.value.code == 0, inline
+            known = capsys.readouterr().out
+        elif program == "python":
+            known = (ROOT / first).read_text(encoding="utf-8")
+        else:
+            assert first.startswith("-") or (ROOT / first).exists(), inline
+            continue
+        options = [word.partition("=")[0] for word in rest if word.startswith("--")]
+        assert all(re.search(rf"{option}\b", known) for option in options), inline
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_links_lead_somewhere(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
