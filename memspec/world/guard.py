@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import FrameType, MethodType
 from typing import Any
 
 import numpy as np
@@ -58,8 +59,12 @@ class Guard:
         self.functions = functions.snapshot()
         self.before = {kind: read() for kind, (read, _) in STATES.items()}
 
-    def changed(self, call: str = "the check") -> list[Disturbance]:
-        """What is not as it was."""
+    def changed(self, call: str = "the check", alive: bool = False) -> list[Disturbance]:
+        """What is not as it was.
+
+        Args:
+            alive: whether the memory lives on: threads that it holds are its own then.
+        """
         leave_if_copied(self.process)
         new = {name for name in sys.modules.keys() - self.modules if name.partition(".")[0] != "memspec"}
         found = self._replaced(new, call)  # first: the rest may use them
@@ -77,7 +82,7 @@ class Guard:
             if not by_import and not _by_compiler(kind, before, now):
                 what = f"changed the {kind}{_difference(before, now)}"
                 found.append(Disturbance(kind, what, call, lasting=read() != before))
-        left = self._left_behind()
+        left = [thread for thread in self._left_behind() if not (alive and _is_held(thread))]
         if left:
             names = ", ".join(sorted({thread.name for thread in left}))
             found.append(Disturbance("threads", f"left {len(left)} of its threads running ({names})", call))
@@ -122,13 +127,24 @@ def _by_compiler(kind: str, before: Any, now: Any) -> bool:
 
 
 def _library_threads() -> set[Any]:
-    """The threads that libraries keep for as long as the process lives: torch's compiler, and the progress bars it shows."""
+    """The threads that libraries keep for as long as the process lives: torch's compiler, progress bars, joblib's workers."""
     pool = getattr(getattr(sys.modules.get("torch._inductor.async_compile"), "AsyncCompile", None), "pool", None)
     bars = getattr(getattr(sys.modules.get("tqdm.std"), "tqdm", None), "monitor", None)
     found: set[Any] = {bars}
+    for name in ("joblib.externals.loky.reusable_executor", "loky.reusable_executor"):
+        workers = getattr(sys.modules.get(name), "_executor", None)
+        found.add(getattr(workers, "_executor_manager_thread", None))
+        found.add(getattr(getattr(workers, "_call_queue", None), "_thread", None))
     with contextlib.suppress(Exception):  # another version of torch
         found |= set(pool()._threads) if pool is not None and pool.cache_info().currsize else set()
     return found
+
+
+def _is_held(thread: threading.Thread) -> bool:
+    """Whether somebody holds a thread's object, besides what Python itself keeps of it."""
+    kept = (threading._active, threading._limbo)  # type: ignore[attr-defined]
+    holders = [one for one in gc.get_referrers(thread) if not any(one is other for other in kept)]
+    return any(not isinstance(one, (FrameType, MethodType)) for one in holders)
 
 
 def _lost(before: Any, now: Any) -> bool:

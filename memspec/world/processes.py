@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from memspec.failure import plain
 from memspec.world.disturbance import Disturbance
@@ -48,10 +50,14 @@ def children() -> frozenset[int]:
 
 
 def left_behind(before: frozenset[int], call: str) -> list[Disturbance]:
-    """Processes begun since there were those of ``before``, which nobody has waited for; they are ended."""
+    """Processes begun since there were those of ``before``, which nobody has waited for or holds; they are ended.
+
+    Pools and servers that a memory, or a library that it uses, holds and asks again are theirs.
+    """
     if not children() - before - _libraries():
         return []
     gc.collect()  # pools end theirs when nobody holds them any more
+    before |= _held()
     subprocess._cleanup()  # type: ignore[attr-defined]  # waits for those that ended unheard
     end = time.monotonic() + PATIENCE
     while _living(children() - before - _libraries()) and time.monotonic() < end:
@@ -72,6 +78,21 @@ def left_behind(before: frozenset[int], call: str) -> list[Disturbance]:
         listed = ", ".join(sorted(set(names))[:5])
         found.append(Disturbance("processes", f"left {len(names)} of its processes behind ({listed})", call))
     return found
+
+
+def _held() -> frozenset[int]:
+    """Processes whose objects somebody holds: a pool, an executor, a memory, besides what Python itself keeps of them."""
+    own = sys.modules.get("multiprocessing.process")
+    kept: set[Any] = getattr(own, "_children", set())
+    begun = list(kept)
+    found = {p.pid for p in begun if any(_is_holder(o, kept, begun) for o in gc.get_referrers(p))}
+    unheard: list[Any] = subprocess._active or []  # type: ignore[attr-defined]
+    popens = [o for o in gc.get_objects() if type(o) is subprocess.Popen and o not in unheard]
+    return frozenset(pid for pid in (*found, *(p.pid for p in popens if p.returncode is None)) if pid)
+
+
+def _is_holder(one: Any, *not_these: Any) -> bool:
+    return not any(one is other for other in not_these) and not isinstance(one, FrameType)
 
 
 def end_child(pid: int) -> int | None:
@@ -124,12 +145,12 @@ def _living(pids: frozenset[int]) -> list[int]:
 
 
 def _libraries() -> frozenset[int]:
-    """Processes that libraries keep for as long as this one lives: Python's own helpers, and torch's compilers."""
-    tracker, server = (sys.modules.get(f"multiprocessing.{name}") for name in ("resource_tracker", "forkserver"))
-    helpers = (
-        getattr(getattr(tracker, "_resource_tracker", None), "_pid", None),
-        getattr(getattr(server, "_forkserver", None), "_forkserver_pid", None),
-    )
+    """Processes that libraries keep for as long as this one lives: helpers of Python and of joblib, and torch's compilers."""
+    server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
+    helpers = [getattr(server, "_forkserver_pid", None)]
+    for home in ("multiprocessing", "joblib.externals.loky.backend", "loky.backend"):
+        tracker = getattr(sys.modules.get(f"{home}.resource_tracker"), "_resource_tracker", None)
+        helpers.append(getattr(tracker, "_pid", None))
     return frozenset(pid for pid in helpers if pid) | frozenset(p for p in children() if COMPILER in _command(p))
 
 

@@ -39,7 +39,7 @@ def watched(*given: Tensor) -> Iterator[None]:
     finally:
         said = "the line"
         found = {one.kind: one for one in taken()}
-        for one in (*guard.changed(said), *seeding.changed(seeds, said), *touched(tensors, said)):
+        for one in (*guard.changed(said, alive=True), *seeding.changed(seeds, said), *touched(tensors, said)):
             found.setdefault(one.kind, one)
         note(held)
     if found:

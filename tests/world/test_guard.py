@@ -8,6 +8,7 @@ import faulthandler
 import gc
 import json
 import locale
+import multiprocessing
 import os
 import pickle
 import random
@@ -20,6 +21,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,8 @@ from memspec.laws.law import Law
 from memspec.laws.world import survey
 from memspec.plugs.loading import load_plug
 from memspec.world import disturbance, seeding, settings
-from memspec.world.guard import STATES, guarded
+from memspec.world.guard import STATES, Guard, guarded
+from memspec.world.processes import children, left_behind
 from memspec.world.tensors import Answers, seen, touched
 from memspec.world.watched import Disturbed, watched
 
@@ -200,12 +203,48 @@ def test_a_process_that_goes_on_is_found_and_ended_and_one_that_ends_is_not() ->
     with guarded() as found:
         subprocess.Popen(["true"])
     assert found == []
-    with guarded() as found:
-        process = subprocess.Popen(["sleep", "777"])
+    before = children()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        pid = subprocess.Popen(["sleep", "777"]).pid
+    found = left_behind(before, "the check")
     assert [one.kind for one in found] == ["processes"]
     assert "sleep 777" in found[0].what
-    process.returncode = 0  # it has been waited for
-    assert not Path(f"/proc/{process.pid}").exists()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize("kind", ["popen", "process", "pool", "executor"])
+def test_processes_that_somebody_holds_are_theirs_until_nobody_does(kind: str) -> None:
+    context = multiprocessing.get_context("fork")
+    held: list[Any] = []
+    before, guard = children(), Guard()
+    if kind == "popen":
+        held.append(subprocess.Popen(["sleep", "777"]))
+    elif kind == "process":
+        held.append(context.Process(target=time.sleep, args=(777,), daemon=True))
+        held[0].start()
+    elif kind == "pool":
+        held.append(context.Pool(1))
+    else:
+        held.append(ProcessPoolExecutor(1, context))
+        assert held[0].submit(abs, -1).result() == 1
+    assert guard.changed(alive=True) == []
+    assert children() - before
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        held.clear()
+        told = left_behind(before, "the check")
+    assert [one.kind for one in told] == ([] if kind in ("pool", "executor") else ["processes"])  # these end their own
+    assert children() - before == frozenset()
+
+
+def test_a_thread_that_the_living_memory_holds_is_its_own() -> None:
+    workers = ThreadPoolExecutor(1)
+    guard = Guard()
+    assert workers.submit(abs, -1).result() == 1
+    assert [one.kind for one in guard.changed()] == ["threads"]
+    assert guard.changed(alive=True) == []
+    workers.shutdown()
 
 
 def test_processes_that_were_there_before_are_nobodys() -> None:
