@@ -439,13 +439,20 @@ def _cause(status: int | None) -> str:
 
 
 def _text(path: Path) -> str:
-    """The stacks a process wrote, cut to what is worth reading."""
+    """The stacks a process wrote, cut to what is worth reading: that of the thread which runs the checks comes first."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
-    own = next((n for n, line in enumerate(lines) if "_pytest" in line), len(lines))  # below that it is pytest's
-    return printable("\n".join(lines[: min(own, STACK_LINES)]))
+    starts = [n for n, line in enumerate(lines) if line.startswith(("Thread 0x", "Current thread"))]
+    head = lines[: starts[0]] if starts else lines
+    threads = [lines[start:end] for start, end in zip(starts, [*starts[1:], len(lines)])]
+    threads.sort(key=lambda thread: not any("_pytest" in line for line in thread))
+    shown: list[str] = []
+    for part in (head, *threads):
+        own = next((n for n, line in enumerate(part) if "_pytest" in line), len(part))  # below that it is pytest's
+        shown += part[:own]
+    return printable("\n".join(shown[:STACK_LINES]))
 
 
 def warning_of(event: Warned) -> warnings.WarningMessage:

@@ -424,3 +424,15 @@ def test_exit_codes_have_an_order() -> None:
     assert sorted(GRAVEST) == sorted(Exit)
     assert gravest(Exit.OK, Exit.WORSE, Exit.FAILED) == Exit.FAILED
     assert gravest(Exit.FAILED, 99) == 99
+
+
+def test_the_stack_of_the_thread_that_runs_the_checks_comes_first(tmp_path: Path) -> None:
+    path = tmp_path / "stacks"
+    path.write_text(
+        'Timeout (0:00:05)!\nThread 0x00007f01 (most recent call first):\n  File "pool.py", line 1 in _handle\n\n'
+        'Thread 0x00007f02 (most recent call first):\n  File "mem.py", line 3 in query\n'
+        '  File "/lib/_pytest/python.py", line 9 in runtest\n'
+    )
+    lines = isolation._text(path).splitlines()
+    assert [line.split()[-1] for line in lines if line.startswith("  File")] == ["query", "_handle"]
+    assert lines[0].startswith("Timeout")
