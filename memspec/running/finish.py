@@ -127,7 +127,6 @@ def conclude_run(
     outcome.exit_status = gravest(Exit.OK, *(exit_of(one) for one in cards))
     if not ending.notes and not stopped:
         _unused_bounds(session, cards, outcome)
-    outcome.lines += [(line, "yellow" if manifest.planned else "red") for line in ledger.unmatched]
     if ledger.problem:
         outcome.lines.append((ledger.problem, "yellow"))
     path, written = option("--memspec-scorecard"), True
@@ -152,7 +151,11 @@ def conclude_run(
         if path:
             outcome.lines.append(("--memspec-resume (memspec score: --resume) beside the same command goes on", ""))
     else:
-        outcome.lines[:0] = render.terminal(cards, strict=session.options.strict)
+        unmatched_globs = [(line, "yellow" if any(one.checks for one in cards) else "red") for line in ledger.unmatched]
+        outcome.lines[:0] = [
+            *render.wrapped(unmatched_globs, render.columns()),
+            *render.terminal(cards, strict=session.options.strict),
+        ]
     ledger.close(remove=written and not stopped)
     return outcome
 

@@ -25,12 +25,17 @@ NOT_REQUIRED = "measured, not required"
 def terminal(cards: Sequence[Record], *, strict: bool = False) -> list[Line]:
     """The summary of a run: for each memory its verdict, a line an axis, then whatever did not pass."""
     lines: list[Line] = []
-    width = max(60, min(shutil.get_terminal_size((140, 24)).columns, 140))
+    width = columns()
     for one in cards:
         lines += _summary(one, strict, width)
     if len(cards) > 1:
         lines += side_by_side(cards, width)
     return wrapped(lines, width)
+
+
+def columns() -> int:
+    """How wide what is shown may be: as the terminal, within reason."""
+    return max(60, min(shutil.get_terminal_size((140, 24)).columns, 140))
 
 
 def interrupted(cards: Sequence[Record]) -> list[Line]:
