@@ -17,6 +17,7 @@ import pytest
 from memspec.cli import main
 from memspec.running import isolation
 from memspec.running.exits import GRAVEST, Exit, gravest
+from three_checks import CHECKS
 from untimed import untimed
 
 MEMORIES = '''
@@ -90,32 +91,6 @@ MEMORIES = '''
 
     def exits(key_dim):
         os._exit(0)
-'''
-
-CHECKS = '''
-    import pytest
-    import torch
-
-    def ask(plug, rows):
-        memory = plug.build()
-        keys = torch.nn.functional.normalize(torch.randn(rows, 64, generator=torch.Generator().manual_seed(0)), dim=-1)
-        memory.update(keys, keys)
-        assert torch.equal(memory.query(keys), keys)
-
-    @pytest.mark.law
-    def test_first(plug):
-        """One pair."""
-        ask(plug, 1)
-
-    @pytest.mark.law
-    def test_second(plug):
-        """Two pairs."""
-        ask(plug, 2)
-
-    @pytest.mark.claim
-    def test_third(plug):
-        """One pair again."""
-        ask(plug, 1)
 '''
 
 

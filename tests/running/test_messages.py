@@ -13,6 +13,7 @@ import pytest
 from memspec.running.exits import Exit
 from memspec.running.messages import Event, Forked, Reported, read, report_of
 from memspec.running.wire import Damaged
+from three_checks import CHECKS
 from untimed import untimed
 
 MEMORIES = """
@@ -98,31 +99,6 @@ MEMORIES = """
         def fault(self):
             os.kill(os.getppid(), signal.SIGSTOP)
 """
-CHECKS = '''
-    import pytest
-    import torch
-
-    def ask(plug, rows):
-        memory = plug.build()
-        keys = torch.nn.functional.normalize(torch.randn(rows, 64, generator=torch.Generator().manual_seed(0)), dim=-1)
-        memory.update(keys, keys)
-        assert torch.equal(memory.query(keys), keys)
-
-    @pytest.mark.law
-    def test_first(plug):
-        """One pair."""
-        ask(plug, 1)
-
-    @pytest.mark.law
-    def test_second(plug):
-        """Two pairs."""
-        ask(plug, 2)
-
-    @pytest.mark.claim
-    def test_third(plug):
-        """One pair again."""
-        ask(plug, 1)
-'''
 FAULTS = {
     "CopyRaises": "the copy came back out of the call",
     "CopyExits": "the copy came back out of the call",
