@@ -53,7 +53,7 @@ def instant(group: Group) -> Done:
 def speedup() -> None:
     """Two workers against one, on cells of about a tenth of a second."""
     plan = plan_of(CACHED, [512, 514, 516, 518], 40, 128)
-    signatures = looked_at_all(plan)
+    signatures, _ = looked_at_all(plan)
     took: dict[int, list[float]] = {}
     for workers in (1, 2, 1, 2):
         with local(workers) as there, tempfile.TemporaryDirectory() as folder:
@@ -71,7 +71,7 @@ def speedup() -> None:
 def overhead() -> None:
     """Processor time of a cell in groups of one and of twenty, and of one that is measured without any process around it."""
     plan = plan_of(DELTA, [8], 100, 32)
-    signatures = looked_at_all(plan)
+    signatures, _ = looked_at_all(plan)
     with tempfile.TemporaryDirectory() as folder:
         Sweep(plan_of(DELTA, [9], 1, 32), Path(folder), signatures).run(Serial(), 1)  # all is imported
     took: dict[int, float] = {}
@@ -212,7 +212,7 @@ def tracemalloc_of(make: Callable[[], object]) -> int:
 def job() -> None:
     """Bytes of a group as it is handed over."""
     plan = plan_of(DELTA, [8], 500, 32)
-    signatures = looked_at_all(plan)
+    signatures, _ = looked_at_all(plan)
     for size in (20, 500):
         (cells,) = list(plan.groups(size))[:1]
         group = Group(tuple(cells), signatures[cells[0].memory], plan.bounds)

@@ -13,6 +13,10 @@ class PlugError(MemspecError):
     """``--memory`` (or ``load_plug``) named something that is not a memory memspec can drive."""
 
 
+class NoSuchPlug(PlugError):
+    """What was named is not there, or is no name: text that cannot be read, no such module, file, attribute or argument."""
+
+
 class UsageProblem(MemspecError):
     """Something on the command line that cannot be meant."""
 

@@ -37,7 +37,7 @@ def add(commands: Commands) -> None:
 
 def _trial(options: argparse.Namespace) -> int:
     from memspec.experiments import catalog
-    from memspec.experiments.base import arrays, named
+    from memspec.experiments.base import named
     from memspec.plugs.loading import load_plug
     from memspec.scorecard.formatting import number
 
@@ -52,7 +52,7 @@ def _trial(options: argparse.Namespace) -> int:
     if not options.nearest:
         plug = plug.exactly(named(text.partition("=")[0] for text in options.set))
     print(f"{plug.name}: {experiment.describe(setting)} (trial {options.trial}, seed {options.seed})")
-    measured = arrays(experiment, experiment.measure(plug, setting, [options.trial], options.seed), 1)
+    measured = experiment.arrays(plug, setting, [options.trial], options.seed)
     width = max(map(len, measured))
     for name, (values, at) in measured.items():
         meaning = experiment.metrics[name].description

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memspec.errors import MemspecError, OutOfTime
+from memspec.errors import MemspecError, NotAsked, OutOfTime
 from memspec.judging.verdicts import FIRST_TRIALS
 from memspec.metrics import Metric, Showing
 from memspec.plugs.plug import Plug
@@ -158,6 +158,7 @@ class Experiment:
         setting: the class of its settings.
         showing: its axis, panels, key figures, and whether it measures costs.
         first: trials that are run at once to begin with; fewer where each takes minutes.
+        of_sequences: whether sequence models are measured too, which have no update and no query.
     """
 
     name: str
@@ -167,6 +168,7 @@ class Experiment:
     setting: type[Setting]
     showing: Showing = dataclasses.field(default_factory=Showing)
     first: int = FIRST_TRIALS
+    of_sequences: bool = False
 
     def describe(self, setting: Setting) -> str:
         """What is done under this setting, as a sentence for failure messages."""
@@ -174,7 +176,17 @@ class Experiment:
 
     def run(self, plug: Plug, setting: Setting, trials: Sequence[int], seed: int = 0) -> DataFrame:
         """Measure these trials; tidy: experiment, the setting's fields, trial, metric, at (NaN for scalars), value."""
-        return tidy(self, setting, trials, arrays(self, self.measure(plug, setting, trials, seed), len(trials)))
+        return tidy(self, setting, trials, self.arrays(plug, setting, trials, seed))
+
+    def arrays(self, plug: Plug, setting: Setting, trials: Sequence[int], seed: int = 0) -> Arrays:
+        """Measure these trials; float64 arrays, checked against the declared metrics.
+
+        Raises:
+            NotAsked: if the plug is a sequence model, and pairs are stored.
+        """
+        if plug.is_sequence_model and not self.of_sequences:
+            raise NotAsked(f"{plug.name}: a sequence model has no update and no query")
+        return arrays(self, self.measure(plug, setting, trials, seed), len(trials))
 
 
 @dataclass(frozen=True)
@@ -338,10 +350,7 @@ class Runner:
             start = time.perf_counter()
             held = taken()
             try:
-                parts = [
-                    arrays(experiment, experiment.measure(self.plug, setting, part, self.seed), len(part))
-                    for part in self._fitting(chunk)
-                ]
+                parts = [experiment.arrays(self.plug, setting, part, self.seed) for part in self._fitting(chunk)]
             except OutOfTime:
                 self._unaffordable.add(key)  # for other checks of the same numbers too
                 raise

@@ -253,4 +253,5 @@ LEARNED = Experiment(
     Learning,
     Showing(Axis("sequences seen")),
     first=3,
+    of_sequences=True,
 )

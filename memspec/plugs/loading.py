@@ -14,9 +14,10 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from memspec.errors import MemspecError, PlugError
+from memspec.errors import MemspecError, NoSuchPlug, PlugError
 from memspec.failure import place, plain, raised
 from memspec.plugs.identity import name_of
+from memspec.plugs.misnamed import misnamed
 from memspec.plugs.plug import METHODS, Plug
 from memspec.randomness import seed_of
 from memspec.world.boundary import interrupts
@@ -40,7 +41,8 @@ def find(text: str) -> tuple[Any, dict[str, Any]]:
     """What ``module:attribute`` or ``path/to/file.py:attribute`` names, and the literal arguments behind it.
 
     Raises:
-        PlugError: if it cannot be parsed, imported, found, or called.
+        NoSuchPlug: if it cannot be parsed or found, or is nothing that can be called.
+        PlugError: if it cannot be imported.
     """
     module_name, attribute, kwargs = _parse(text)
     module = _import(module_name, text)
@@ -53,17 +55,28 @@ def find(text: str) -> tuple[Any, dict[str, Any]]:
             public = [n for n in dir(owner) if not n.startswith("_")]
             near = difflib.get_close_matches(part, public, n=3, cutoff=0.5)
             listing = ", ".join(near) if near else ", ".join(public[:20]) or "nothing public"
-            raise PlugError(
+            raise NoSuchPlug(
                 f"--memory={text}: module {module_name} has no attribute {part!r}.\n"
                 f"  {'Close matches' if near else 'It has'}: {listing}"
             ) from None
     if not callable(factory):
-        raise PlugError(
+        raise NoSuchPlug(
             f"--memory={text}: {attribute} is a {type(factory).__name__}, not something that builds memories.\n"
             "  Name a class, or a function that returns a memory:\n\n"
             "      def make(key_dim, value_dim, capacity):\n          return MyMemory(key_dim, value_dim)\n"
         )
     return factory, kwargs
+
+
+def there(text: str) -> None:
+    """Make sure that what a text names is there, and takes the arguments behind the name.
+
+    Raises:
+        NoSuchPlug, PlugError: see :func:`find`; NoSuchPlug also for the name of an argument that it does not take.
+    """
+    factory, kwargs = find(text)
+    for line in misnamed(factory, kwargs):
+        raise NoSuchPlug(f"--memory={text}: {line.strip()}")
 
 
 def as_plug(memory: Any) -> Plug:
@@ -144,12 +157,12 @@ def _parse(text: str) -> tuple[str, str, dict[str, Any]]:
     match = PLUG_TEXT.fullmatch(text.strip())
     if match is None:
         if text.strip().endswith(".py"):
-            raise PlugError(
+            raise NoSuchPlug(
                 f"--memory={text}: that is a file; name what is in it, for example --memory={text.strip()}:MyMemory"
             )
         module, _, attribute = text.partition("(")[0].rpartition(".")
         near = f"{module}:{attribute}" if module and ":" not in text else "memspec.reference:DeltaMemory"
-        raise PlugError(
+        raise NoSuchPlug(
             f"--memory={text}: write module:attribute or path/to/file.py:attribute, for example --memory={near}"
         )
     head = f"{match['module']}:{match['attribute']}"
@@ -160,10 +173,10 @@ def _parse(text: str) -> tuple[str, str, dict[str, Any]]:
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
             raise ValueError("that is not one call")
         if call.args or any(k.arg is None for k in call.keywords):
-            raise PlugError(f"--memory={text}: give arguments by name, for example {head}(lr=0.5)")
+            raise NoSuchPlug(f"--memory={text}: give arguments by name, for example {head}(lr=0.5)")
         kwargs = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
     except (SyntaxError, ValueError) as error:
-        raise PlugError(
+        raise NoSuchPlug(
             f"--memory={text}: cannot read the arguments ({error}); write literals by name, "
             f"for example {head}(lr=0.5, steps=3)"
         ) from error
@@ -181,7 +194,7 @@ def _import(name: str, text: str) -> Any:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name and (name == error.name or name.startswith(error.name + ".")):
-                raise PlugError(
+                raise NoSuchPlug(
                     f"--memory={text}: there is no module {error.name!r}. Looked in {cwd} and on sys.path.\n"
                     "  Is the package installed in this environment, or did you mean path/to/file.py:attribute?"
                 ) from error
@@ -194,7 +207,7 @@ def _import(name: str, text: str) -> Any:
 
 def _import_file(path: Path, text: str) -> Any:
     if not path.is_file():
-        raise PlugError(f"--memory={text}: there is no file {path} (looked from {Path.cwd()})")
+        raise NoSuchPlug(f"--memory={text}: there is no file {path} (looked from {Path.cwd()})")
     path = path.resolve()
     name = f"memspec_plug_{path.stem}_{seed_of(path):x}"
     if name in sys.modules:

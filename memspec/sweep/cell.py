@@ -135,6 +135,21 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Unloaded:
+    """Why a memory could not be loaded: what becomes of each of its cells; see :class:`Outcome`."""
+
+    status: Status
+    why: str
+    cause: str
+    stack: str = ""
+    attempts: int = 1
+
+    def of(self, cell: Cell) -> Outcome:
+        """What comes of a cell."""
+        return Outcome(cell, self.status, self.why, self.cause, self.stack, attempts=self.attempts)
+
+
+@dataclass(frozen=True)
 class Done:
     """What a worker hands back: outcomes of a group, and the cells it had no time for."""
 

@@ -8,13 +8,14 @@ import math
 import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memspec.errors import RecordError
-from memspec.failure import printable
+from memspec.failure import plain, printable
 from memspec.running.counting import Counting, spell
 from memspec.running.executors import processes, worker_count
 from memspec.running.exits import Exit
@@ -23,7 +24,7 @@ from memspec.sweep.cluster import Connected, NoScheduler, joined, local, needed,
 from memspec.sweep.plan import ExperimentEntry, MemoryEntry, Plan, SweepError, Told, planned, read
 
 if TYPE_CHECKING:
-    from memspec.sweep.cell import Outcome
+    from memspec.sweep.cell import Memory, Outcome, Unloaded
     from memspec.sweep.drive import Tally
 
 TIMED = 8
@@ -110,7 +111,12 @@ def dry_run(plan: Plan, workers: int, options: argparse.Namespace) -> int:
             print(f"... and {len(plan) - LISTED} more (-v lists all)")
             break
         print(cell.id)
-    signatures = looked_at_all(plan)
+    signatures, unloaded = looked_at_all(plan, options.retries)
+    for line in _not_loaded(plan, unloaded):
+        print(line)
+    if len(unloaded) == len(plan.memories):
+        return Exit.FAILED
+    plan = replace(plan, memories=tuple(memory for memory in plan.memories if memory not in unloaded))
     drawn = random.Random(0)
     each = max(2, math.ceil(TIMED / len(plan.memories)))
     chosen = [
@@ -151,7 +157,15 @@ def dry_run(plan: Plan, workers: int, options: argparse.Namespace) -> int:
         f"{plan.trials} trials each; about {spell(all_of(interval.mean))} with {workers} workers{width}, "
         f"{spell(starting)} of it to start"
     )
-    return Exit.OK
+    return Exit.FAILED if unloaded else Exit.OK
+
+
+def _not_loaded(plan: Plan, unloaded: Mapping[Memory, Unloaded]) -> Iterator[str]:
+    """A line for each memory that cannot be loaded."""
+    cells = len(plan.points) * len(plan.seeds)
+    for memory, why in unloaded.items():
+        what = "failed" if why.status == "fail" else "cannot be measured"
+        yield printable(f"{memory.name} cannot be loaded, so its {cells} cells {what}: {plain(why.cause, 300)}")
 
 
 # ---- a sweep --------------------------------------------------------------------------------------------------
@@ -161,10 +175,12 @@ def swept(plan: Plan, workers: int, options: argparse.Namespace) -> int:
     """Run what is missing, and say how it ended."""
     from memspec.sweep.drive import GROUP, SchedulerLost, Sweep, looked_at_all
 
+    signatures, unloaded = looked_at_all(plan, options.retries)
     sweep = Sweep(
         plan,
         options.into,
-        looked_at_all(plan),
+        signatures,
+        unloaded,
         retries=options.retries,
         again=options.failed,
         group=options.group or GROUP,
@@ -176,8 +192,11 @@ def swept(plan: Plan, workers: int, options: argparse.Namespace) -> int:
     print(f"{len(plan)} cells, {tally.before} of them in {options.into} already")
     for path in sweep.aside:
         print(f"a results file was damaged; it is now {path}, and its cells are run again")
+    for line in _not_loaded(plan, unloaded):
+        print(line, flush=True)
     lost = 0
     try:
+        sweep.begin()
         while tally.before + tally.done < tally.total:
             before = tally.done
             try:

@@ -16,12 +16,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from memspec.errors import CannotMeasure, MemspecError, NoSuchPlug, NotAsked
 from memspec.failure import plain
 from memspec.running.executors import completed
-from memspec.sweep.cell import Cell, Done, Group, Memory, Outcome
-from memspec.sweep.measuring import looked_at, run_group
+from memspec.sweep.cell import Cell, Done, Group, Memory, Outcome, Unloaded
+from memspec.sweep.measuring import NotLoaded, looked_at, run_group
 from memspec.sweep.plan import Plan
-from memspec.sweep.signature import digest_of
+from memspec.sweep.signature import digest_of, unloaded_signature
 from memspec.sweep.store import PASSING, Known, Store
 
 GROUP = 20
@@ -70,6 +71,7 @@ class Sweep:
 
     Args:
         signatures: of each memory, as it is now; see :func:`looked_at_all`.
+        unloaded: those that could not be loaded; nothing of them is run, and their cells are recorded as that.
         retries: times that a failed cell is run again.
         again: whether cells that failed in an earlier sweep are run again.
         told: called after each file is written, with how far it is and what has ended.
@@ -86,6 +88,7 @@ class Sweep:
         plan: Plan,
         folder: Path,
         signatures: Mapping[Memory, Mapping[str, Any]],
+        unloaded: Mapping[Memory, Unloaded] | None = None,
         *,
         retries: int = 0,
         again: bool = False,
@@ -107,7 +110,10 @@ class Sweep:
         self.tally = Tally(len(plan))
         if any(self._known.values()):
             self._count_known()
-        self._planned = self._missing()
+        unloaded = unloaded or {}
+        self._planned = (cells for cells in self._missing() if cells[0].memory not in unloaded)
+        lost = self._missing() if unloaded else iter(())
+        self._lost = ([unloaded[c.memory].of(c) for c in cells] for cells in lost if cells[0].memory in unloaded)
 
     def _count_known(self) -> None:
         tally = self.tally
@@ -127,6 +133,18 @@ class Sweep:
             if missing:
                 yield missing
 
+    def begin(self) -> None:
+        """Note the plan, and record the cells of memories that could not be loaded; done once however often it is called.
+
+        Raises:
+            RecordError: if results cannot be written.
+        """
+        self.store.note_plan(self._name(), self._described())
+        for outcomes in self._lost:
+            self.store.write(outcomes, self.signatures[outcomes[0].cell.memory])
+            self._count(outcomes)
+            self.told(self.tally, outcomes)
+
     def run(self, executor: Executor, workers: int, work: Callable[[Group], Done] = run_group) -> Tally:
         """Run what is missing.
 
@@ -138,7 +156,7 @@ class Sweep:
             RecordError: if results cannot be written; what was written stays.
             SchedulerLost: if the executor lost what it runs on; calling this again with another goes on.
         """
-        self.store.note_plan(self._name(), self._described())
+        self.begin()
         for group, future in completed(executor, work, self._take, window=2 * workers):
             done = self._came(group, future)
             if done.left:
@@ -224,10 +242,37 @@ def _settled(known: Known, again: bool) -> bool:
     return known.status != "fail" or not (again or known.why in PASSING)
 
 
-def looked_at_all(plan: Plan) -> dict[Memory, dict[str, Any]]:
-    """The signature of every memory of a plan, each loaded in a process of its own.
+def looked_at_all(plan: Plan, retries: int = 0) -> tuple[dict[Memory, dict[str, Any]], dict[Memory, Unloaded]]:
+    """The signature of every memory of a plan, each loaded in a process of its own, and those that cannot be loaded.
+
+    Args:
+        retries: times that a memory which cannot be loaded is tried again.
 
     Raises:
-        MemspecError: for the first that cannot be loaded; before anything is run.
+        NoSuchPlug: for the first that is not there; before anything is run.
     """
-    return {memory: looked_at(memory, plan.tier) for memory in plan.memories}
+    signatures, unloaded = {}, {}
+    for memory in plan.memories:
+        found = _looked_at(memory, plan.tier, retries)
+        if isinstance(found, Unloaded):
+            unloaded[memory] = found
+            found = unloaded_signature(memory.name, plan.tier, found.cause)
+        signatures[memory] = found
+    return signatures, unloaded
+
+
+def _looked_at(memory: Memory, tier: str, retries: int) -> dict[str, Any] | Unloaded:
+    for attempt in range(1, retries + 2):
+        try:
+            return looked_at(memory, tier)
+        except NoSuchPlug as error:
+            raise NoSuchPlug(plain(error)) from None  # in one line
+        except NotAsked as error:
+            return Unloaded("skip", "not asked", plain(error), attempts=attempt)
+        except CannotMeasure as error:
+            return Unloaded("skip", "cannot measure", plain(error), attempts=attempt)
+        except NotLoaded as error:
+            last = Unloaded("fail", error.ended.why, plain(error), error.ended.stack, attempt)
+        except MemspecError as error:
+            last = Unloaded("fail", "refused", plain(error), attempts=attempt)
+    return last

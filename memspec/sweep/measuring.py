@@ -118,14 +118,12 @@ def _stand(memory: Memory, folder: str) -> None:
 def measured(plug: Plug, cell: Cell) -> Outcome:
     """One cell in this process, at the very dimensions that its setting names: the numbers of ``Experiment.run``."""
     from memspec.experiments import catalog
-    from memspec.experiments.base import arrays
 
     experiment = catalog.experiments()[cell.experiment]
     begun = time.perf_counter()
     try:
         exact = plug.exactly(cell.setting.dimensions)
-        result = experiment.measure(exact, cell.setting, range(cell.trials), cell.seed)
-        numbers = arrays(experiment, result, cell.trials)
+        numbers = experiment.arrays(exact, cell.setting, range(cell.trials), cell.seed)
     except NotAsked as error:
         return Outcome(cell, "skip", "not asked", plain(error))
     except CannotMeasure as error:
@@ -143,28 +141,39 @@ def measured(plug: Plug, cell: Cell) -> Outcome:
 # ---- what is known of a memory before its first cell ------------------------------------------------------------
 
 
+class NotLoaded(MemspecError):
+    """A memory ended the process that was to load it, or took too long."""
+
+    def __init__(self, ended: Ended, memory: Memory) -> None:
+        super().__init__(f"{memory.name} cannot be loaded: {ended.what}")
+        self.ended = ended
+
+
 def looked_at(memory: Memory, tier: str) -> dict[str, Any]:
     """The signature of a memory's cells, found out in a process of its own.
 
     Raises:
-        MemspecError: if it cannot be loaded, or ends the process that tries.
+        NoSuchPlug: if what is named is not there.
+        NotLoaded: if it ends the process that tries, or takes longer than :data:`LOADING`.
+        MemspecError: if it cannot be loaded.
     """
     arguments = {"memory": memory, "tier": tier, "path": list(sys.path), "folder": str(Path.cwd())}
     with contextlib.closing(stream(look, arguments, LOADING, PRELOADED)) as answers:
         found = next(answers)
     if isinstance(found, Ended):
-        raise MemspecError(f"{memory.name} cannot be loaded: {found.what} {found.stack}".rstrip())
+        raise NotLoaded(found, memory)
     told: dict[str, Any] = found
     return told
 
 
 def look(memory: Memory, tier: str, path: list[str], folder: str, pipe: int) -> Iterator[dict[str, Any]]:
     """The signature, in this process."""
-    from memspec.plugs.loading import load_plug
+    from memspec.plugs.loading import load_plug, there
 
     sys.path[:] = path
     _stand(memory, folder)
     before = set(sys.modules)
+    there(memory.name)
     yield signature_of(load_plug(memory.name), tier, before)
 
 

@@ -137,7 +137,7 @@ def read(path: Path) -> Told:
         SweepError: if it cannot be read, is no TOML, or has entries that mean nothing.
     """
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=Told)
+        return msgspec.toml.decode(path.read_text(encoding="utf-8-sig"), type=Told)  # some editors begin with a mark
     except (OSError, UnicodeDecodeError, msgspec.MsgspecError, ValueError) as error:
         raise SweepError(f"{path}: {error}") from error
 

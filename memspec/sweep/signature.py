@@ -46,6 +46,26 @@ def signature_of(plug: Plug, tier: str, before: Iterable[str]) -> dict[str, Any]
     }
 
 
+def unloaded_signature(memory: str, tier: str, cause: str) -> dict[str, Any]:
+    """The signature of the cells of a memory that could not be loaded: of its code nothing is known but why."""
+    import torch
+
+    from memspec import __version__
+
+    return {
+        "memory": memory,
+        "package": "",
+        "version": "",
+        "code": f"not loaded ({hashlib.blake2b(cause.encode(), digest_size=8).hexdigest()})",
+        "memspec": __version__,
+        "measuring": measuring(),
+        "torch": torch.__version__,
+        "python": ".".join(map(str, sys.version_info[:2])),
+        "dtype": "",
+        "tier": tier,
+    }
+
+
 def digest_of(signature: Mapping[str, Any]) -> str:
     """The signature in twelve hexadecimal digits: the name of the folder of its results."""
     text = json.dumps(signature, sort_keys=True, default=str)

@@ -188,6 +188,12 @@ def test_a_plug_that_is_a_file_stands_beside_the_sweep_file(tmp_path: Path, monk
     assert looked_at(planned(told).memories[0], "default") == looked_at(memory, "default")
 
 
+def test_a_mark_at_the_beginning_of_a_file_is_no_part_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.toml"
+    path.write_text('seeds = 3\n[[memory]]\nplug = "a:b"\n[[experiment]]\nname = "capacity.load"\n', "utf-8-sig")
+    assert read(path).seeds == 3
+
+
 def test_an_unknown_entry_of_a_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "sweep.toml"
     path.write_text('sedes = 3\n[[memory]]\nplug = "a:b"\n[[experiment]]\nname = "capacity.load"\n')

@@ -65,7 +65,7 @@ def until(holds: Callable[[], bool], seconds: float = 200.0) -> None:
 
 def test_a_killed_worker_a_hanging_cell_and_a_dead_one_leave_the_numbers_of_one_process(tmp_path: Path) -> None:
     plan = plan_in(sweep_file(tmp_path, (4, 8, *FAULTS), seeds=2, slow=0.05))
-    signatures = looked_at_all(plan)
+    signatures, _ = looked_at_all(plan)
     with local(2) as there:
         client = there.executor._client  # type: ignore[attr-defined]
         killed: list[int] = []

@@ -22,13 +22,13 @@ import faulty_memory
 pytest.importorskip("pyarrow", reason="results are kept with memspec[sweep]")
 import pyarrow.parquet as pq
 
-from memspec.errors import MemspecError, RecordError
+from memspec.errors import NoSuchPlug, RecordError
 from memspec.experiments.capacity import LOAD
 from memspec.plugs.loading import load_plug
 from memspec.running.executors import Serial, processes
 from memspec.sweep.cell import Cell, Done, Group, Memory, Outcome
 from memspec.sweep.drive import SchedulerLost, Sweep, looked_at_all
-from memspec.sweep.measuring import looked_at, run_group
+from memspec.sweep.measuring import looked_at, measured, run_group
 from memspec.sweep.plan import Plan, Told, planned
 from memspec.sweep.signature import digest_of
 from memspec.sweep.store import SCHEMA, Store
@@ -306,7 +306,7 @@ def test_what_a_worker_hands_back_is_handed_over_again(tmp_path: Path) -> None:
 
 def test_numbers_are_those_of_one_process_bit_for_bit() -> None:
     plan = plan_of(DELTA, sizes=(4, 32), seeds=2)
-    ((memory, signature),) = looked_at_all(plan).items()
+    ((memory, signature),) = looked_at_all(plan)[0].items()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -323,7 +323,7 @@ def test_numbers_are_those_of_one_process_bit_for_bit() -> None:
 def test_each_kind_of_end_is_recorded_with_its_cause_and_costs_one_cell(tmp_path: Path) -> None:
     plan = plan_of(sizes=SIZES.values(), seeds=1, seconds=1.0, memory_gib=1.0)
     with processes(2) as executor:
-        tally = Sweep(plan, tmp_path, looked_at_all(plan)).run(executor, 2)
+        tally = Sweep(plan, tmp_path, *looked_at_all(plan)).run(executor, 2)
     found = rows(tmp_path).drop_duplicates("key").set_index("field.n")
     assert (tally.done, tally.failed) == (6, 5)
     whys = {name: found.loc[dim, "why"] for name, dim in SIZES.items()}
@@ -349,7 +349,7 @@ def test_each_kind_of_end_is_recorded_with_its_cause_and_costs_one_cell(tmp_path
 
 def outcome_of(plan: Plan) -> Outcome:
     """What came of the only cell of a plan, measured here in processes."""
-    ((_, signature),) = looked_at_all(plan).items()
+    ((_, signature),) = looked_at_all(plan)[0].items()
     (cells,) = plan.groups(9)
     (outcome,) = run_group(Group(tuple(cells), signature, plan.bounds)).outcomes
     return outcome
@@ -375,9 +375,78 @@ def test_a_death_took_the_time_it_took() -> None:
     assert 0 < outcome.seconds < 25
 
 
-def test_a_memory_that_cannot_be_loaded_is_refused_before_anything_runs() -> None:
-    with pytest.raises(MemspecError, match="no attribute 'DeltaMemry'"):
-        looked_at_all(plan_of("memspec.reference:DeltaMemry"))
+@pytest.mark.parametrize(
+    ("plug", "says"),
+    [
+        ("memspec.reference:DeltaMemry", "no attribute 'DeltaMemry'"),
+        ("nosuchmodule:Memory", "no module 'nosuchmodule'"),
+        ("nosuchfile.py:Memory", "no file nosuchfile.py"),
+        ("memspec.reference:DeltaMemory(lrr=1)", "It has no argument 'lrr'"),
+        ("memspec.reference:__doc__", "not something that builds memories"),
+    ],
+)
+def test_a_memory_that_is_not_there_is_refused_before_anything_runs_in_one_line(plug: str, says: str) -> None:
+    with pytest.raises(NoSuchPlug, match=says) as refused:
+        looked_at_all(plan_of(plug))
+    assert "\n" not in str(refused.value)
+
+
+BROKEN = """
+import os, pathlib
+from memspec.reference import DeltaMemory as Sound
+tried = pathlib.Path(__file__).with_name("tried")
+
+def raises(key_dim, value_dim):
+    raise RuntimeError("no licence")
+
+def dies(key_dim, value_dim):
+    os._exit(3)
+
+def at_first(key_dim, value_dim):
+    if not tried.exists():
+        tried.touch()
+        os._exit(3)
+    return Sound(key_dim, value_dim)
+"""
+
+
+def test_a_memory_that_cannot_be_loaded_costs_its_own_cells_alone(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    named = [{"plug": f"{tmp_path}/broken.py:{name}"} for name in ("raises", "Sound", "dies", "at_first")]
+    told = {"memory": named, "experiment": [{"name": "capacity.load", "set": {"n": 4}}], "seeds": 2, "trials": 1}
+    plan = planned(msgspec.convert(told, Told))
+    signatures, unloaded = looked_at_all(plan, retries=1)
+    assert [memory.name.rpartition(":")[2] for memory in unloaded] == ["raises", "dies"]
+    sweep = Sweep(plan, tmp_path / "out", signatures, unloaded)
+    sweep.begin()
+    assert (sweep.tally.done, sweep.tally.failed) == (4, 4)
+    tally = sweep.run(Serial(), 1)
+    assert (tally.done, dict(tally.causes)) == (8, {"refused": 2, "death": 2})
+    frame = rows(tmp_path / "out")
+    ended = {
+        name.rpartition(":")[2]: (set(mine.status), set(mine.why), mine.cause.iloc[0])
+        for name, mine in frame.groupby("memory")
+    }
+    assert ended["Sound"][0] == ended["at_first"][0] == {"ok"}
+    assert ended["raises"][:2] == ({"fail"}, {"refused"})
+    assert "no licence" in ended["raises"][2]
+    assert ended["dies"] == ({"fail"}, {"death"}, ended["dies"][2])
+    assert "ended with code 3" in ended["dies"][2]
+    again = Sweep(plan, tmp_path / "out", *looked_at_all(plan)).tally
+    assert again.failed_before == 2  # the death; what was refused is looked at by every sweep
+
+
+def test_what_stores_pairs_is_not_asked_of_a_sequence_model_nor_training_of_a_plain_memory(tmp_path: Path) -> None:
+    layer = "memspec.reference.layers:MemoryLayer"
+    for experiment in ("capacity.load", "capacity.overfill", "cost.growth", "dimensions.token", "adaptation.single"):
+        told = {"memory": [{"plug": layer}], "experiment": [{"name": experiment}], "seeds": 1, "trials": 1}
+        (cells,) = planned(msgspec.convert(told, Told)).groups(9)
+        outcome = measured(load_plug(layer), cells[0])
+        assert (outcome.status, outcome.why) == ("skip", "not asked")
+        assert outcome.cause == f"{layer}: a sequence model has no update and no query"
+    told = {"memory": [{"plug": FAULTY}], "experiment": [{"name": "tasks.learned"}], "seeds": 1, "trials": 1}
+    (cells,) = planned(msgspec.convert(told, Told)).groups(9)
+    assert measured(load_plug(FAULTY), cells[0]).status == "skip"
 
 
 def test_a_worker_with_other_code_measures_nothing() -> None:
@@ -402,7 +471,7 @@ def test_the_signature_follows_the_source_of_a_memory_and_of_its_neighbours(tmp_
 
 def test_a_group_whose_time_is_up_hands_back_what_is_left() -> None:
     plan = plan_of(f"{FAULTY}(slow=0.05)", seeds=5)
-    ((_, signature),) = looked_at_all(plan).items()
+    ((_, signature),) = looked_at_all(plan)[0].items()
     (cells,) = plan.groups(9)
     done = run_group(Group(tuple(cells), signature, plan.bounds, share=0.01))
     assert len(done.outcomes) == 1
