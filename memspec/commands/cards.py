@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memspec.commands.base import Commands, command, put_into, show, write
-from memspec.errors import UsageProblem
+from memspec.errors import RecordError, UsageProblem
 from memspec.failure import printable
 
 if TYPE_CHECKING:
@@ -88,6 +88,11 @@ def add(commands: Commands) -> None:
 def _report(options: argparse.Namespace) -> int:
     if any(path.is_dir() for path in options.cards):
         return _sweep(options)
+    for path in options.cards:
+        if not path.suffix and not path.exists():
+            raise RecordError(
+                f"there is no {path}: neither a card (memspec score makes one) nor a folder of memspec sweep"
+            )
     from memspec.scorecard import record
     from memspec.scorecard.score import rescore
 
@@ -116,8 +121,11 @@ def _sweep(options: argparse.Namespace) -> int:
 
     if options.md:
         raise UsageProblem("--md is of a card; of a sweep there is a page, with --html")
-    if len(options.cards) > 1 or options.svg:
-        raise UsageProblem("a sweep is shown alone, and as a page: give one folder, without --svg")
+    for name in ("svg", "plot"):
+        if getattr(options, name):
+            raise UsageProblem(f"--{name} is of cards; of a sweep there is a page, with --html")
+    if len(options.cards) > 1:
+        raise UsageProblem(f"{len(options.cards)} are named, but a sweep is shown alone: give one folder of results")
     (folder,) = options.cards
     results = Results.of(folder)
     wanted_somewhere(results, options.metric)

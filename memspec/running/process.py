@@ -151,6 +151,9 @@ def _answer(pipe: Connection, task: Callable[..., Any], arguments: dict[str, Any
     import torch
 
     torch.set_num_threads(1)
+    multiprocessing.set_start_method(
+        None, force=True
+    )  # this machine's own: locks of a fork server outlive who is killed
     limits.die_with_parent()
     limits.limit_memory(BYTES)
     message: tuple[str, Any]

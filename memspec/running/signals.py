@@ -31,6 +31,32 @@ def heeded() -> Generator[None, None, None]:
 
 
 @contextlib.contextmanager
+def deferred() -> Generator[None, None, None]:
+    """Requests to end that come inside are obeyed when the block ends: what is half begun cannot be ended cleanly.
+
+    Processes that are started inside do not hear Ctrl-C.
+    """
+    heard: list[int] = []
+    kinds = [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)]
+    masks = threading.current_thread() is threading.main_thread() and hasattr(signal, "pthread_sigmask")
+    if not masks:
+        yield
+        return
+    before = {kind: known for kind in kinds if (known := signal.getsignal(kind)) not in (None, signal.SIG_IGN)}
+    for kind in before:
+        signal.signal(kind, lambda number, frame: heard.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # processes and threads begin with this one's mask
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # what was held back comes now
+        for kind, known in before.items():
+            signal.signal(kind, known)
+        if heard:
+            signal.raise_signal(heard[0])
+
+
+@contextlib.contextmanager
 def inherited_deaf() -> Generator[None, None, None]:
     """Processes that are started inside do not hear Ctrl-C: this one does, and ends them."""
     with _handled([signal.SIGINT], signal.SIG_IGN):

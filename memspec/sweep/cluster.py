@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from memspec.errors import MemspecError, UsageProblem
 from memspec.failure import plain
-from memspec.running.signals import inherited_deaf
+from memspec.running.signals import deferred
 
 PATIENCE = 60.0
 """Seconds that are waited for a scheduler to be there (again), unless told otherwise."""
@@ -80,7 +80,7 @@ def local(workers: int) -> Iterator[Connected]:
         "distributed.comm.timeouts.connect": "20s",
     }
     with contextlib.ExitStack() as held:
-        with inherited_deaf():
+        with deferred():
             held.enter_context(dask.config.set(settings))
             cluster = held.enter_context(
                 LocalCluster(

@@ -147,15 +147,19 @@ def dry_run(plan: Plan, workers: int, options: argparse.Namespace) -> int:
     a_group = sorted(overheads)[len(overheads) // 2]
     groups = plan.group_count(options.group or GROUP)
 
-    def all_of(a_cell: float) -> float:
-        return starting + (a_cell * len(plan) + a_group * groups) / min(workers, groups)
+    def all_of(a_cell: float, gain: int) -> float:
+        return starting + (a_cell * len(plan) + a_group * groups) / gain
 
-    low, high = max(interval.low, min(seconds)), interval.high
-    width = f", between {spell(all_of(low))} and {spell(all_of(high))}" if math.isfinite(high) else ""
+    # Cells are timed one at a time: workers that hinder each other, or other work, can take all that they gain.
+    gain = min(workers, groups)
+    least, worse = max(interval.low, min(seconds)), interval.high if math.isfinite(interval.high) else max(seconds)
+    width = (
+        f", at least {spell(all_of(least, gain))}; {spell(all_of(worse, 1))} or more where other work takes the cores"
+    )
     print(
         f"{len(plan)} cells: {len(plan.memories)} memories, {len(plan.points)} settings, {len(plan.seeds)} seeds, "
-        f"{plan.trials} trials each; about {spell(all_of(interval.mean))} with {workers} workers{width}, "
-        f"{spell(starting)} of it to start"
+        f"{plan.trials} trials each; about {spell(all_of(interval.mean, gain))} with {workers} workers, {spell(starting)} of it "
+        f"to start{width}"
     )
     return Exit.FAILED if unloaded else Exit.OK
 

@@ -274,5 +274,6 @@ def _looked_at(memory: Memory, tier: str, retries: int) -> dict[str, Any] | Unlo
         except NotLoaded as error:
             last = Unloaded("fail", error.ended.why, plain(error), error.ended.stack, attempt)
         except MemspecError as error:
-            last = Unloaded("fail", "refused", plain(error), attempts=attempt)
+            said = str(error).partition("\n\n")[0].partition("\n  A factory that would work")[0]  # without advice
+            last = Unloaded("fail", "refused", plain(said), attempts=attempt)
     return last

@@ -279,12 +279,17 @@ class Results:
     # ---- failures ---------------------------------------------------------------------------------------------
 
     def ended(self, status: str = "fail") -> Iterator[tuple[str, str, int, list[str], str]]:
-        """Of cells that ended so: why, in what words, how many cells, some of them, and a stack; the most frequent first."""
+        """Of cells that ended so: why, in what words, how many cells, some of them, and a stack; the most frequent first.
+
+        The words name the memory and the experiment.
+        """
         failed = self.frame[self.frame.status == status]
-        groups = sorted(failed.groupby(["why", "cause"]), key=lambda group: -len(group[1]))
-        for (why, cause), cells in groups:
+        groups = sorted(failed.groupby(["memory", "experiment", "why", "cause"]), key=lambda group: -len(group[1]))
+        names = short(self.names)
+        for (memory, experiment, why, cause), cells in groups:
             stacks = [stack for stack in cells["stack"] if stack]
-            yield str(why), str(cause), len(cells), list(cells.cell[:5]), stacks[0] if stacks else ""
+            said = f"{names[int(str(memory))]}, {experiment}: {cause}"
+            yield str(why), said, len(cells), list(cells.cell[:5]), stacks[0] if stacks else ""
 
 
 def _equal(rows: DataFrame, names: Sequence[str], values: Sequence[Any]) -> Any:
@@ -326,14 +331,18 @@ def _left_out(store: Store, newest: Mapping[str, str]) -> list[str]:
         f"cells/{name} holds {counts[name]} files that no sweep has put there; they are left out" for name in foreign
     ]
     old = [digest for digest in old if digest not in foreign]
-    fields = set()
+    fields: set[str] = set()
+    files = unnamed = 0
     for digest in old:
         told = there[digest]
         now = there.get(newest.get(str(told.get("memory")), ""), {})
-        fields |= {name for name in told if told[name] != now.get(name)} if now else {"no plan names their memory"}
-    files = sum(counts[digest] for digest in old)
+        fields |= {name for name in told if told[name] != now.get(name)} if now else set()
+        files += counts[digest] if now else 0
+        unnamed += 0 if now else counts[digest]
     if files:
         notes.append(f"{files} files of other signatures are left out; they differ in {', '.join(sorted(fields))}")
+    if unnamed:
+        notes.append(f"{unnamed} files are left out, of memories that no plan names")
     return notes
 
 

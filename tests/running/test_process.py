@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from faulty_memory import counted
 from memspec.errors import MemspecError
 from memspec.running.executors import Serial, completed, processes, results, worker_count
 from memspec.running.process import Bounds, Ended, forked, stream
+from memspec.running.signals import AskedToEnd, deferred, heeded
 
 QUICK = Bounds(seconds=0.5, memory_bytes=1 << 30)
 PATIENT = Bounds(seconds=20, memory_bytes=1 << 30)
@@ -181,3 +183,50 @@ def test_jobs_that_come_of_others_are_run() -> None:
 def test_a_number_of_workers_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(MemspecError, match="workers"):
         worker_count(text)
+
+
+@pytest.mark.parametrize(("kind", "ends"), [(signal.SIGTERM, AskedToEnd), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_request_to_end_waits_for_what_is_half_begun(kind: signal.Signals, ends: type[BaseException]) -> None:
+    begun = []
+
+    def begin() -> None:
+        with deferred():
+            os.kill(os.getpid(), kind)
+            time.sleep(0.05)
+            begun.append(True)
+
+    with heeded(), pytest.raises(ends):
+        begin()
+    assert begun
+    with heeded(), deferred():
+        pass  # and nothing is left of it
+    with heeded(), pytest.raises(ends):
+        signal.raise_signal(kind)
+
+
+def test_processes_that_are_begun_where_requests_wait_do_not_hear_ctrl_c() -> None:
+    with deferred():
+        child = subprocess.Popen([sys.executable, "-c", "input(); print('done')"], stdin=-1, stdout=-1, text=True)
+    child.send_signal(signal.SIGINT)
+    assert child.communicate("go on\n", timeout=60)[0] == "done\n"
+
+
+LOCKED = """
+import multiprocessing, os, signal
+from memspec.running.process import stream
+
+def locked(pipe):
+    held = multiprocessing.Lock()
+    yield 1
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    print([type(x).__name__ for x in stream(locked, {}, 60.0, [])])
+"""
+
+
+def test_locks_of_a_process_that_is_ended_leave_no_complaint(tmp_path: Path) -> None:
+    (tmp_path / "locked.py").write_text(LOCKED)
+    ran = subprocess.run([sys.executable, str(tmp_path / "locked.py")], capture_output=True, text=True, timeout=120)
+    assert ran.stdout == "['int', 'Ended']\n"
+    assert ran.stderr == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import shutil
 from collections.abc import Callable
@@ -131,6 +132,41 @@ def test_results_of_another_signature_are_left_out_and_told_of(tmp_path: Path) -
     assert len(Store(tmp_path).signatures()) == 4
 
 
+def test_files_of_a_memory_that_no_plan_names_are_told_of_in_a_sentence(tmp_path: Path) -> None:
+    made(tmp_path, quality)
+    for plan in (tmp_path / "plans").iterdir():
+        told = json.loads(plan.read_text())
+        del told["memories"][WORSE]
+        plan.write_text(json.dumps(told))
+    notes = Results.of(tmp_path).notes
+    assert "6 files are left out, of memories that no plan names" in notes
+    assert not [note for note in notes if "differ" in note]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["NOFOLDER"], "there is no NOFOLDER: neither a card (memspec score makes one) nor a folder of memspec sweep"),
+        (["one", "two"], "2 are named, but a sweep is shown alone: give one folder of results"),
+        (["one", "--svg", "x.svg"], "--svg is of cards; of a sweep there is a page, with --html"),
+        (["one", "--plot", "x"], "--plot is of cards; of a sweep there is a page, with --html"),
+    ],
+)
+def test_what_a_report_of_sweeps_cannot_be_is_one_line_that_says_what_was_given(
+    arguments: list[str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("one", "two"):
+        Path(folder).mkdir()
+    assert main(["report", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line
+
+
 def test_the_page_has_everything_and_escapes_what_memories_say(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,7 +179,7 @@ def test_the_page_has_everything_and_escapes_what_memories_say(
     assert "http" not in text.replace("http://www.w3.org", "")
     shown = capsys.readouterr().out
     assert "1 Better" in shown
-    assert "failed: 6 cells: raised: RuntimeError: <no> room" in shown
+    assert "failed: 6 cells: raised: Worse, capacity.load: RuntimeError: <no> room" in shown
 
 
 # ---- what does not stand beside what --------------------------------------------------------------------------
