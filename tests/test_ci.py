@@ -30,7 +30,9 @@ def script(action: str) -> str:
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize(("worse", "code"), [pytest.param(False, 0, id="same"), pytest.param(True, 6, id="worse")])
+@pytest.mark.parametrize(
+    ("worse", "code"), [pytest.param(False, 0, id="same", marks=pytest.mark.slow), pytest.param(True, 6, id="worse")]
+)
 def test_the_action_scores_gates_and_tells(tmp_path: Path, worse: bool, code: int) -> None:
     (tmp_path / "mem.py").write_text(
         "from memspec.reference import DeltaMemory\nclass Mine(DeltaMemory):\n"

@@ -61,7 +61,7 @@ def test_a_spec_on_the_command_line_is_what_memories_are_held_to(folder: Folder)
     assert "it must be one of replace, add, blend, none" in wrong.text
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_plain_memories_are_described_as_what_they_are() -> None:
     """Bare sums are seen to be Hebbian, a bare list to be an exact store, a delta rule to have its step."""
     sums, store, delta = (

@@ -204,7 +204,8 @@ class Draws(PlainStore):
 
 
 @pytest.mark.parametrize(
-    "factory", [ClipsLongKeys, *(pytest.param(f, marks=pytest.mark.ci) for f in (MeetsHalfway, Draws))]
+    "factory",
+    [ClipsLongKeys, pytest.param(MeetsHalfway, marks=pytest.mark.slow), pytest.param(Draws, marks=pytest.mark.ci)],
 )
 def test_models_spare(factory: type) -> None:
     """What the spec leaves free: another rule for lengths, another blend, another draw."""

@@ -97,7 +97,7 @@ ADAM = """
 """
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_nothing_is_required_of_the_order_of_rows_before_the_spec_says_so(folder: Any) -> None:
     """Ten optimiser steps on a whole call are another write than its rows, and no spec says otherwise."""
     folder.write("mine.py", ADAM)

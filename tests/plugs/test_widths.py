@@ -38,8 +38,9 @@ def test_what_is_found(name: str) -> None:
     assert plug.shape(64, 10) == Shape(*digits)
 
 
-@pytest.mark.ci
-@pytest.mark.parametrize("name", FOUND)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.ci if n == "SquareDelta" else pytest.mark.slow) for n in FOUND]
+)
 def test_sound_memories_pass_the_default_tier_at_the_widths_they_can_have(folder: Any, name: str) -> None:
     run = folder.pytest("--pyargs", "memspec.suites", f"--memory={PLACE}:{name}", "--memspec-scorecard=card.json")
     card = folder.card()

@@ -62,6 +62,7 @@ def test_an_installed_plugin_acts_in_the_run_alone(run: Run) -> None:
     assert "test_own" in Path("units.xml").read_text()
 
 
+@pytest.mark.ci
 def test_workers_of_xdist_are_told_what_their_plugins_need(run: Run) -> None:
     pytest.importorskip("xdist")
     done = run("--of-worker=told", "-n1")
@@ -77,12 +78,14 @@ def test_a_plugin_that_is_named_acts_for_memories_too(run: Run) -> None:
     assert acted().count("worker told") == 0
 
 
+@pytest.mark.ci
 def test_checks_that_a_plugin_multiplies_are_run(run: Run) -> None:
     done = run("--of-worker=told", "--times=3")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 passed" in done.stdout
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("workers", [(), ("-n1",)], ids=["alone", "workers"])
 def test_what_cannot_start_for_memories_is_told_and_ends_the_run(run: Run, folder: Any, workers: tuple[str]) -> None:
     """A conftest that needs what a plugin does in the run alone."""
@@ -99,6 +102,7 @@ def test_what_cannot_start_for_memories_is_told_and_ends_the_run(run: Run, folde
     assert "it was not begun" in done.stdout + done.stderr
 
 
+@pytest.mark.ci
 def test_a_check_that_is_known_in_the_run_alone_ends_it(run: Run, folder: Any) -> None:
     folder.write(
         "conftest.py",

@@ -241,9 +241,9 @@ def hold(folder: Any, faults: list[tuple[str, str, int]], *arguments: str) -> se
     return came
 
 
-@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.ci)])
+@pytest.mark.parametrize("every", [4, pytest.param(2, marks=pytest.mark.ci), pytest.param(1, marks=pytest.mark.slow)])
 def test_a_sample_of_faults(folder: Any, every: int) -> None:
-    """One of each kind (or of every fourth) but the hangs, of which there are two, each in one method."""
+    """One of each kind (or of every so many) but the hangs, of which there are two, each in one method."""
     kinds = [*ENDS, *SAID, *RAISES, *MUCH, *WORLD, "sleeps", "holds_the_gil"]
     kinds.remove("cpu_limit")
     assert len(kinds) >= 40
