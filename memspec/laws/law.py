@@ -116,16 +116,12 @@ class Law(Statement):
             if (size.n, shape) in seen or (size.n > shape.capacity and not {"over", "wrapped"} & {*ladder.loads}):
                 continue
             cost = 0.0 if self.pace is None else MEMORIES * (CALLS * self.pace.call + size.n * self.pace.row)
-            if size.n in ladder.beyond:  # what is worth as much by itself as all rungs together
-                if cost > ALLOWANCE and not self.full:
-                    return
-            elif spent + cost > ALLOWANCE and not self.full:
-                if spent <= ALLOWANCE:
+            beyond = size.n in ladder.beyond  # worth as much by itself as all rungs together
+            before, spent = spent, spent + (0.0 if beyond else cost)
+            if (cost if beyond else spent) > ALLOWANCE and not self.full:
+                if not beyond and before <= ALLOWANCE:
                     advise(self.plug, f"is slow: {self.check} was tried up to {size.n - 1} rows; --full goes on")
-                spent = ALLOWANCE + cost
                 continue
-            else:
-                spent += cost
             if METER.tired:
                 return
             seen.add((size.n, shape))
