@@ -10,6 +10,8 @@ from collections.abc import Generator
 
 import pytest
 
+from memspec.running.signals import handled
+
 INTERRUPTED = "the run was interrupted"
 
 
@@ -57,16 +59,6 @@ def heed_requests_to_end(config: pytest.Config) -> None:
         heard = time.monotonic()
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():
-        return
-
-    def restore() -> None:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
-
-    kinds = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
-    now = {kind: signal.getsignal(kind) for kind in kinds}
-    before = {kind: handler for kind, handler in now.items() if handler in (signal.SIG_DFL, signal.default_int_handler)}
-    for kind in before:
-        signal.signal(kind, interrupt)
-    config.add_cleanup(restore)
+    run = contextlib.ExitStack()
+    run.enter_context(handled([signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)], interrupt))
+    config.add_cleanup(run.close)

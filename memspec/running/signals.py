@@ -26,7 +26,7 @@ def heeded() -> Generator[None, None, None]:
     def end(number: int, frame: FrameType | None) -> None:
         raise AskedToEnd(signal.Signals(number).name)
 
-    with _handled([signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)], end):
+    with handled([signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)], end):
         yield
 
 
@@ -59,12 +59,15 @@ def deferred() -> Generator[None, None, None]:
 @contextlib.contextmanager
 def inherited_deaf() -> Generator[None, None, None]:
     """Processes that are started inside do not hear Ctrl-C: this one does, and ends them."""
-    with _handled([signal.SIGINT], signal.SIG_IGN):
+    with handled([signal.SIGINT], signal.SIG_IGN):
         yield
 
 
 @contextlib.contextmanager
-def _handled(kinds: Iterable[signal.Signals], handler: Any) -> Generator[None, None, None]:
+def handled(kinds: Iterable[signal.Signals], handler: Any) -> Generator[None, None, None]:
+    """Inside, these signals go to a handler, but for those that have one other than Python's own; elsewhere than in the main
+    thread, none.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
